@@ -1,0 +1,1 @@
+"""edge-reasoning-runtime: an on-device reasoning runtime."""

@@ -1,0 +1,313 @@
+"""The contracts between the parts: policies, verifiers, steps, traces, usage and events.
+
+Everything here is data or a Protocol; nothing imports a backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, Self
+
+StopReason = Literal["step", "end", "length", "cancelled"]
+"""Why a request stopped: its step limit, an end token, its token limit, or deadline/cancellation."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a policy draws tokens."""
+
+    temperature: float = 0.8
+    """0 is greedy; otherwise above 0."""
+    top_k: int = 40
+    """Candidates kept before drawing; 0 keeps the whole vocabulary."""
+    max_tokens: int = 200
+    """Most new tokens of one request, forced ones included."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One continuation wanted from a policy.
+
+    The prefix is given as tokens; a policy recognises prefixes it has already evaluated and forks
+    its KV cache instead of evaluating them again, so callers keep no handles.
+    """
+
+    tokens: tuple[int, ...]
+    """Prompt and everything generated so far; at least one token."""
+    seed: int
+    sampling: Sampling = Sampling()
+    max_steps: int | None = None
+    """Stop after this many steps; None runs to the end of the trace."""
+
+
+@dataclass(frozen=True)
+class StepEvent:
+    """A policy finished one step of one request."""
+
+    request: int
+    """Index into the sequence of requests handed to ``generate``."""
+    text: str
+    """The step without its delimiter; may be empty when a request is cut short."""
+    tokens: tuple[int, ...]
+    """New tokens of this step, its delimiter or end token included."""
+    logprob: float
+    """Sum of the sampled tokens' log-probabilities (temperature 1); forced tokens count 0."""
+    prefill_tokens: int
+    """Prefix tokens that had to be evaluated for this step (0 where the KV cache had them)."""
+    forced_tokens: int
+    """How many of ``tokens`` the calculator wrote."""
+    stop: StopReason | None
+    """None while the request goes on; its last event carries the reason."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a loaded policy or verifier is, and where it runs."""
+
+    name: str
+    parameters: int
+    """Weights that take part in a forward pass, for FLOPs = 2 x parameters x tokens."""
+    context_length: int
+    """Most tokens of one sequence."""
+    device: str
+    """"cpu" or "cuda"."""
+    reason: str
+    """Why that device was chosen, as one clause."""
+
+
+@dataclass(frozen=True)
+class PolicyShape:
+    """What a memory plan needs to know of a policy before it is loaded; kept in the pack's manifest."""
+
+    file_bytes: int
+    parameters: int
+    layers: int
+    kv_heads: int
+    head_dim: int
+    hidden: int
+    vocabulary: int
+    trained_context: int
+    """Longest context the model was trained for, in tokens."""
+
+
+@dataclass(frozen=True)
+class VerifierShape:
+    """The same for a verifier."""
+
+    file_bytes: int
+    parameters: int
+    layers: int
+    hidden: int
+    max_tokens: int
+    """Longest question plus trace it can score, in tokens."""
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How a policy is loaded: the knobs a memory plan turns."""
+
+    width: int = 16
+    """Sequences decoded together, each with a KV stream of its own; at least 1."""
+    context: int = 512
+    """Tokens of one stream."""
+    kv_type: Literal["f16", "q8_0"] = "f16"
+    micro_batch: int = 128
+    """Most tokens of one compute graph; bounds the compute buffers and the time to cancel."""
+    threads: int | None = None
+    """None: one per physical core."""
+    gpu_layers: int | None = None
+    """None: all where the build can offload to a GPU that is present, else none."""
+
+
+class Policy(Protocol):
+    """A language model that continues token sequences, many at once."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    @property
+    def width(self) -> int:
+        """Sequences decoded together; more requests than this wait their turn."""
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        """Token ids of ``text``; special tokens written in it are recognised, none is added."""
+
+    def generate(self, requests: Sequence[Request], deadline: float | None = None) -> Iterator[StepEvent]:
+        """Yield step events of all requests as they come, until each has stopped.
+
+        ``deadline`` is a ``time.monotonic()`` instant; requests unfinished then end with
+        "cancelled". Closing the iterator cancels what is left. Raises InputError for a prefix
+        that leaves no room in the context, BackendError when the runtime fails.
+        """
+
+    def close(self) -> None:
+        """Release everything; idempotent."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Step scores of one trace and what they cost."""
+
+    scores: tuple[float, ...]
+    """One score in [0, 1] per step."""
+    tokens: int
+    """Verifier tokens evaluated for this trace (0 where everything was known already)."""
+
+
+class Verifier(Protocol):
+    """A process reward model: scores every step of every trace."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    def score(self, question: str, traces: Sequence[Sequence[str]]) -> list[Scored]:
+        """Scores for each trace (a sequence of step texts) of ``question``, in order.
+
+        A prefix of steps that was scored before is not evaluated again where the model allows it.
+        """
+
+    def seconds(self, tokens: int) -> float:
+        """Predicted wall time of evaluating ``tokens`` more tokens, from what was seen so far."""
+
+    def close(self) -> None:
+        """Release everything; idempotent."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A question and the steps taken so far."""
+
+    tokens: tuple[int, ...]
+    """Prompt and steps, as the policy saw them."""
+    steps: tuple[str, ...] = ()
+    finished: bool = False
+    """True after an answer marker or an end token; never for having run out of tokens."""
+    answer: str | None = None
+    """Text after the answer marker, or None where there is none."""
+    scores: tuple[float, ...] = ()
+    """Step scores, empty until scored."""
+    logprob: float = 0.0
+
+    def extended(self, event: StepEvent, answer_marker: str) -> Trace:
+        """This trace with one more step. An empty step adds its tokens only."""
+        text = event.text.strip()
+        answer = text[len(answer_marker) :].strip() if text.startswith(answer_marker.strip()) else None
+        return replace(
+            self,
+            tokens=self.tokens + event.tokens,
+            steps=self.steps + (text,) if text else self.steps,
+            finished=self.finished or answer is not None or event.stop == "end",
+            answer=answer or self.answer,
+            logprob=self.logprob + event.logprob,
+        )
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What an answer cost. Everything is counted: difficulty estimation, verifier, abandoned work."""
+
+    policy_tokens: int = 0
+    """Tokens evaluated by the policy: prompt, generated and forced."""
+    generated_tokens: int = 0
+    """The part of ``policy_tokens`` that was new text."""
+    forced_tokens: int = 0
+    """The part of ``generated_tokens`` the calculator wrote."""
+    verifier_tokens: int = 0
+    policy_flops: float = 0.0
+    """2 x parameters x tokens."""
+    verifier_flops: float = 0.0
+    verifier_seconds: float = 0.0
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    """Peak resident memory of the process, in MiB."""
+
+    def __add__(self, other: Self) -> Usage:
+        return Usage(
+            self.policy_tokens + other.policy_tokens,
+            self.generated_tokens + other.generated_tokens,
+            self.forced_tokens + other.forced_tokens,
+            self.verifier_tokens + other.verifier_tokens,
+            self.policy_flops + other.policy_flops,
+            self.verifier_flops + other.verifier_flops,
+            self.verifier_seconds + other.verifier_seconds,
+            self.seconds + other.seconds,
+            max(self.peak_memory_mb, other.peak_memory_mb),
+        )
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Upper bounds on one answer's cost; None leaves a dimension unbounded."""
+
+    generations: int | None = None
+    """Full traces (or their equivalent in beam candidates), at least 1."""
+    tokens: int | None = None
+    """Policy tokens."""
+    flops: float | None = None
+    """Policy plus verifier."""
+    seconds: float | None = None
+    """Wall time from the call, the deadline; above 0."""
+    joules: float | None = None
+    """Energy, from the profile's power figure."""
+
+
+# --- events of a search, in the order a caller sees them -------------------------------------
+
+
+@dataclass(frozen=True)
+class DifficultyEstimated:
+    """The probe is done: bin 0 (easiest) to 4 (hardest), score in [0, 1] (higher is easier)."""
+
+    bin: int
+    score: float
+
+
+@dataclass(frozen=True)
+class StrategyChosen:
+    """What will be run, and why."""
+
+    strategy: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class StepTaken:
+    """Candidate ``candidate`` grew by a step."""
+
+    candidate: int
+    text: str
+    finished: bool
+
+
+@dataclass(frozen=True)
+class CandidateScored:
+    """The verifier scored candidate ``candidate``; ``score`` is its aggregate in [0, 1]."""
+
+    candidate: int
+    score: float
+
+
+@dataclass(frozen=True)
+class BestSoFar:
+    """The answer that would be returned if the search stopped now."""
+
+    answer: str
+    score: float
+
+
+Event = DifficultyEstimated | StrategyChosen | StepTaken | CandidateScored | BestSoFar
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search found."""
+
+    best: Trace | None
+    """The chosen finished trace, or None where nothing finished."""
+    traces: tuple[Trace, ...]
+    """Every trace the search touched and kept, finished or not."""
+    stop_reason: str
+    """"complete", "decided" (the vote was settled early), "deadline", "budget: ..." or "cancelled"."""
+    support: float = 0.0
+    """Share of the (weighted) vote the chosen answer got, in [0, 1]."""
