@@ -68,3 +68,16 @@ def _value(node: ast.expr, source: str) -> Fraction:
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
         return _OPERATORS[type(node.op)](_value(node.left, source), _value(node.right, source))
     raise ValueError(f"not arithmetic: {type(node).__name__}")
+
+
+def written_result(step: str, opening: str, closing: str) -> str | None:
+    """What a calculator writes after ``step``, or None where it has nothing to say.
+
+    ``step`` must end in "="; the expression is what follows the last ``opening`` (the whole step
+    where ``opening`` is empty). The result is followed by ``closing``.
+    """
+    if not step.endswith("="):
+        return None
+    before, found, expression = step[:-1].rpartition(opening) if opening else ("", "yes", step[:-1])
+    value = evaluate(expression) if found else None
+    return None if value is None else format_number(value) + closing

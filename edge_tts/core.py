@@ -23,6 +23,8 @@ class Sampling:
     """Candidates kept before drawing; 0 keeps the whole vocabulary."""
     max_tokens: int = 200
     """Most new tokens of one request, forced ones included."""
+    ignore_end: bool = False
+    """Go on past end tokens up to ``max_tokens``: for measuring speed over a known shape."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,115 @@
+"""Writing folders all or nothing: one builder at a time, a temporary folder, fsync, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from edge_tts.errors import EdgeError, InputError, ResourceError
+
+Progress = Callable[[float, str], None]
+"""Called with the fraction done, in [0, 1], and what is being done."""
+
+_TEMPORARY = ".building-"
+_SPARE_BYTES = 16 * 2**20
+
+
+def silent(fraction: float, label: str) -> None:
+    """A Progress that tells nobody."""
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path, progress: Progress = silent) -> Iterator[None]:
+    """Hold the right to build in ``folder`` against every other process; waits for it.
+
+    What a killed builder left behind is removed first. Raises InputError where the folder cannot
+    be written, ResourceError where the disk is full.
+    """
+    from filelock import FileLock, Timeout
+
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            progress(0.0, "waiting for another process that is preparing the same files")
+            lock.acquire()
+    try:
+        for leftover in folder.glob(f"{_TEMPORARY}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """A temporary folder inside ``folder``, gone at the end whatever happens; use under ``exclusive``."""
+    with disk_errors(folder):
+        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
+        try:
+            yield temporary
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def publish(built: Path, target: Path) -> None:
+    """Put the file or folder ``built`` in the place of ``target``, durably; both on one filesystem."""
+    for path in [built, *built.rglob("*")]:
+        _sync(path)
+    if target.is_dir():
+        # A folder cannot be replaced in one step: the old one moves out of the way first.
+        aside = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=target.parent))
+        target.rename(aside / target.name)
+        built.rename(target)
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        built.replace(target)
+    _sync(target.parent)
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise ResourceError unless the disk of ``folder`` has ``needed`` bytes free (and a little more)."""
+    there = next(path for path in [folder, *folder.parents] if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed + _SPARE_BYTES:
+        wanted = (needed + _SPARE_BYTES) / 2**20
+        raise ResourceError(
+            f"the disk of {folder} has {free / 2**20:.0f} MiB free and {wanted:.0f} MiB are needed; "
+            "free some space, or set EDGE_REASON_HOME to a folder on another disk"
+        )
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn an OSError met while writing below ``folder`` into an error that says what to do."""
+    try:
+        yield
+    except EdgeError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(
+                f"the disk of {folder} is full; free some space, or set EDGE_REASON_HOME to a folder on another disk"
+            ) from error
+        raise InputError(
+            f"the folder {folder} cannot be written ({error.strerror or error}); "
+            "change its permissions, or set EDGE_REASON_HOME to a folder you own"
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    # Windows cannot open a folder; there the rename itself is durable.
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

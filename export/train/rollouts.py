@@ -1,0 +1,114 @@
+"""Sample a policy on training problems and label every step by Monte Carlo.
+
+Paper recipe (Snell et al. 2024, appendix D; Wang et al. 2024, Math-Shepherd): a step's label is
+the share of right final answers among rollouts that continue from it. Equation steps are short and
+repeat, so the samples of one question share prefixes; each sample is a rollout of every prefix it
+runs through, and no separate rollouts are drawn.
+
+    python -m edge_tts.export.train.rollouts --policy policy.gguf --data gsm8k_train.jsonl \\
+        --split train --problems 500 --samples 16 --out rollouts.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from edge_tts.answers import is_correct
+from edge_tts.core import EngineConfig, Policy, Request, Sampling, Trace
+from edge_tts.export.train.data import Problem, read_problems, split
+from edge_tts.prompts import CalculatorFormat, PromptFormat
+from edge_tts.runtimes.llama import LlamaPolicy
+
+PROBLEMS_PER_CALL = 8
+
+
+def sample(policy: Policy, problems: Sequence[Problem], samples: int, sampling: Sampling, seed: int) -> list[list[Trace]]:
+    """``samples`` traces of each problem, drawn in one batch."""
+    prompts = PromptFormat()
+    traces = [Trace(policy.tokenize(prompts.render(p.question))) for p in problems for _ in range(samples)]
+    requests = [Request(t.tokens, hash_seed(seed, i), sampling) for i, t in enumerate(traces)]
+    for event in policy.generate(requests):
+        traces[event.request] = traces[event.request].extended(event, prompts.answer_marker)
+    return [traces[i : i + samples] for i in range(0, len(traces), samples)]
+
+
+def hash_seed(seed: int, index: int) -> int:
+    return (seed * 1_000_003 + index * 7919) & 0xFFFFFFFF
+
+
+def label(problem: Problem, traces: Iterable[Trace]) -> list[dict[str, Any]]:
+    """Rows of steps with soft labels: the share of right answers among samples through each prefix."""
+    finished = [t for t in traces if t.finished and t.answer is not None]
+    right = {id(t): is_correct(t.answer, problem.answer) for t in finished}
+    through: dict[tuple[str, ...], list[bool]] = defaultdict(list)
+    for trace in finished:
+        for length in range(1, len(trace.steps) + 1):
+            through[trace.steps[:length]].append(right[id(trace)])
+    rows = []
+    for trace in finished:
+        prefixes = [through[trace.steps[:length]] for length in range(1, len(trace.steps) + 1)]
+        rows.append(
+            {
+                "id": problem.id,
+                "question": problem.question,
+                "steps": list(trace.steps),
+                "labels": [round(sum(p) / len(p), 4) for p in prefixes],
+                "answer": trace.answer,
+                "correct": right[id(trace)],
+            }
+        )
+    return rows
+
+
+def collect(policy: Policy, problems: Sequence[Problem], samples: int, out: Path, sampling: Sampling, seed: int) -> None:
+    """Append labelled rows to ``out``; problems already there are skipped."""
+    done: set[str] = set()
+    if out.exists():
+        done = {json.loads(line)["id"] for line in out.read_text(encoding="utf-8").splitlines()}
+    todo = [p for p in problems if p.id not in done]
+    with Progress() as progress, out.open("a", encoding="utf-8") as sink:
+        task = progress.add_task("sampling", total=len(todo))
+        for start in range(0, len(todo), PROBLEMS_PER_CALL):
+            batch = todo[start : start + PROBLEMS_PER_CALL]
+            for problem, traces in zip(batch, sample(policy, batch, samples, sampling, seed + start), strict=True):
+                for row in label(problem, traces):
+                    sink.write(json.dumps(row) + "\n")
+                progress.advance(task)
+            sink.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--policy", type=Path, required=True, help="policy as GGUF")
+    parser.add_argument("--data", type=Path, required=True, help="JSON lines: question, solution, answer")
+    parser.add_argument("--split", choices=("train", "validation"), default="train")
+    parser.add_argument("--problems", type=int, default=500)
+    parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--temperature", type=float, default=0.8)
+    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    train, held_out = split(read_problems(options.data))
+    problems = train if options.split == "train" else held_out
+    random.Random(options.seed).shuffle(problems)
+    policy = LlamaPolicy(
+        options.policy, EngineConfig(width=options.width, context=384), calculator=CalculatorFormat()
+    )
+    try:
+        sampling = Sampling(temperature=options.temperature)
+        collect(policy, problems[: options.problems], options.samples, options.out, sampling, options.seed)
+    finally:
+        policy.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Where to run: each choice comes with its reason, and is said out loud where it surprises."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import psutil
+
+CUDA_WHEEL = 'CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir llama-cpp-python==0.3.36'
+
+
+def nvidia_gpu_present() -> bool:
+    """True where the NVIDIA driver is loaded."""
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+def gpu_layers(wanted: int | None, build_can_offload: bool) -> tuple[int, str]:
+    """Layers to offload (-1 is all, 0 none) and why.
+
+    ``build_can_offload`` is ``llama_supports_gpu_offload()``: true only where the build has a GPU
+    backend and that backend sees a device.
+    """
+    if wanted == 0:
+        return 0, "the CPU was asked for"
+    if build_can_offload:
+        return (-1 if wanted is None else wanted), "the llama.cpp build sees a GPU"
+    if nvidia_gpu_present():
+        return 0, f"there is an NVIDIA GPU, but this llama-cpp-python build cannot use it; rebuild it with: {CUDA_WHEEL}"
+    return 0, "no GPU was found"
+
+
+def threads(wanted: int | None) -> int:
+    """Compute threads: as asked, else one per physical core this process may use."""
+    if wanted is not None:
+        return max(1, wanted)
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))

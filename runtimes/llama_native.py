@@ -1,0 +1,213 @@
+"""Thin owners of llama.cpp's model, context and samplers over the low-level ctypes binding.
+
+One context per object, a KV stream per sequence (``kv_unified=False``): attention of one sequence
+then never walks another's cells. Nothing here is thread-safe except tokenising.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import llama_cpp.llama_cpp as lib
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tts.core import EngineConfig, Sampling
+from edge_tts.errors import BackendError, PackError
+from edge_tts.runtimes import choose
+
+_KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
+_FLASH_ATTENTION = 1
+_LOG_ERROR = 4
+_init_lock = threading.Lock()
+_initialised = False
+_last_error = ""
+
+
+@lib.llama_log_callback
+def _keep_errors(level: int, text: bytes, _: Any) -> None:
+    global _last_error
+    if level == _LOG_ERROR:
+        _last_error = text.decode(errors="replace").strip()
+
+
+def initialise() -> None:
+    """Initialise the backend once and silence llama.cpp's log, keeping its last error line."""
+    global _initialised
+    with _init_lock:
+        if not _initialised:
+            lib.llama_log_set(_keep_errors, ctypes.c_void_p(0))
+            lib.llama_backend_init()
+            _initialised = True
+
+
+class NativeModel:
+    """A GGUF model with one context. ``close`` frees adapters, context and model, in that order."""
+
+    def __init__(self, path: Path, config: EngineConfig, adapters: Sequence[tuple[Path, float]] = ()) -> None:
+        """Load ``path``; ``adapters`` are LoRA GGUF files with their scales.
+
+        Raises PackError where a file is missing or damaged, BackendError where memory does not do.
+        """
+        initialise()
+        self._stack = ExitStack()
+        try:
+            self._load(path, config)
+            self._open_context(path, config)
+            self._apply(adapters)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _load(self, path: Path, config: EngineConfig) -> None:
+        if not path.is_file():
+            raise PackError(f"the policy file {path} does not exist; run `edge-reason pack verify`")
+        self.gpu_layers, self.reason = choose.gpu_layers(config.gpu_layers, bool(lib.llama_supports_gpu_offload()))
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = self.gpu_layers
+        model = lib.llama_model_load_from_file(str(path).encode(), params)
+        if not model:
+            raise PackError(
+                f"llama.cpp cannot load {path}: {_last_error or 'unknown reason'}; "
+                "the file is damaged or of an unknown kind, run `edge-reason pack verify`"
+            )
+        self._stack.callback(lib.llama_model_free, model)
+        self.model = model
+        self.vocab = lib.llama_model_get_vocab(model)
+        self.vocabulary = int(lib.llama_vocab_n_tokens(self.vocab))
+        self.parameters = int(lib.llama_model_n_params(model))
+        self._pieces: dict[int, bytes] = {}
+
+    def _open_context(self, path: Path, config: EngineConfig) -> None:
+        trained = int(lib.llama_model_n_ctx_train(self.model))
+        self.context_length = min(config.context, trained)
+        self.width = config.width
+        params = lib.llama_context_default_params()
+        params.n_ctx = self.context_length * config.width
+        params.n_seq_max = config.width
+        params.n_batch = params.n_ubatch = max(config.micro_batch, config.width)
+        params.n_outputs_max = config.width
+        params.n_threads = params.n_threads_batch = choose.threads(config.threads)
+        params.kv_unified = False
+        params.flash_attn_type = _FLASH_ATTENTION
+        params.type_k = params.type_v = _KV_TYPES[config.kv_type]
+        params.no_perf = True
+        context = lib.llama_init_from_model(self.model, params)
+        if not context:
+            raise BackendError(
+                f"llama.cpp cannot open {path} with width {config.width} and context {config.context}: "
+                f"{_last_error or 'unknown reason'}; try a smaller width or context"
+            )
+        self._stack.callback(lib.llama_free, context)
+        self.context = context
+        self.memory = lib.llama_get_memory(context)
+        # A stream's length is rounded by llama.cpp; what it really holds is what counts.
+        self.context_length = min(self.context_length, int(lib.llama_n_ctx(context)) // config.width)
+        self.batch_size = int(lib.llama_n_batch(context))
+        self.batch = lib.llama_batch_init(self.batch_size, 0, 1)
+        self._stack.callback(lib.llama_batch_free, self.batch)
+
+    def _apply(self, adapters: Sequence[tuple[Path, float]]) -> None:
+        handles = []
+        for path, _ in adapters:
+            handle = lib.llama_adapter_lora_init(self.model, str(path).encode()) if path.is_file() else None
+            if not handle:
+                raise PackError(f"llama.cpp cannot load the adapter {path}: {_last_error or 'no such file'}")
+            self._stack.callback(lib.llama_adapter_lora_free, handle)
+            handles.append(handle)
+        if handles:
+            array = (lib.llama_adapter_lora_p_ctypes * len(handles))(*handles)
+            scales = (ctypes.c_float * len(handles))(*[scale for _, scale in adapters])
+            if lib.llama_set_adapters_lora(self.context, array, len(handles), scales):
+                raise BackendError(f"llama.cpp cannot apply the adapters {[str(p) for p, _ in adapters]}")
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        """Token ids; special tokens in ``text`` are recognised, none is added."""
+        data = text.encode("utf-8", errors="replace")
+        room = len(data) + 8
+        ids = (lib.llama_token * room)()
+        count = lib.llama_tokenize(self.vocab, data, len(data), ids, room, False, True)
+        if count < 0:
+            raise BackendError(f"llama.cpp cannot tokenise a text of {len(data)} bytes")
+        return tuple(ids[:count])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of one token; special tokens are empty."""
+        known = self._pieces.get(token)
+        if known is None:
+            buffer = ctypes.create_string_buffer(256)
+            size = lib.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, False)
+            known = self._pieces[token] = buffer.raw[: max(0, size)]
+        return known
+
+    def is_end(self, token: int) -> bool:
+        return bool(lib.llama_vocab_is_eog(self.vocab, token))
+
+    def fork(self, source: int, target: int, length: int) -> None:
+        """Give sequence ``target`` the first ``length`` cells of ``source`` (llama_memory_seq_cp).
+
+        Streams are copied whole: llama.cpp allows nothing less across streams; the tail is trimmed.
+        """
+        if source != target:
+            lib.llama_memory_seq_rm(self.memory, target, -1, -1)
+            lib.llama_memory_seq_cp(self.memory, source, target, -1, -1)
+        self.trim(target, length)
+
+    def trim(self, sequence: int, length: int) -> None:
+        """Forget what ``sequence`` holds from position ``length`` on."""
+        lib.llama_memory_seq_rm(self.memory, sequence, length, -1)
+
+    def decode(self, rows: Sequence[tuple[int, int, int, bool]]) -> NDArray[np.float32]:
+        """Evaluate rows of (token, position, sequence, wants logits); at most ``batch_size``.
+
+        Returns the logits of the rows that want them, in order, as (rows, vocabulary); the array
+        is llama.cpp's own memory, valid until the next call. Raises BackendError.
+        """
+        batch = self.batch
+        outputs = 0
+        for i, (token, position, sequence, wants) in enumerate(rows):
+            batch.token[i] = token
+            batch.pos[i] = position
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = sequence
+            batch.logits[i] = wants
+            outputs += wants
+        batch.n_tokens = len(rows)
+        status = lib.llama_decode(self.context, batch)
+        if status:
+            raise BackendError(f"llama_decode failed with status {status} on {len(rows)} tokens: {_last_error}")
+        if not outputs:
+            return np.empty((0, self.vocabulary), np.float32)
+        pointer = lib.llama_get_logits(self.context)
+        return np.ctypeslib.as_array(pointer, (outputs, self.vocabulary))
+
+
+class NativeSampler:
+    """A C sampler chain: top-k, temperature, draw; greedy at temperature 0."""
+
+    def __init__(self, sampling: Sampling, seed: int) -> None:
+        self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        if sampling.temperature <= 0:
+            lib.llama_sampler_chain_add(self._chain, lib.llama_sampler_init_greedy())
+            return
+        if sampling.top_k > 0:
+            lib.llama_sampler_chain_add(self._chain, lib.llama_sampler_init_top_k(sampling.top_k))
+        lib.llama_sampler_chain_add(self._chain, lib.llama_sampler_init_temp(sampling.temperature))
+        lib.llama_sampler_chain_add(self._chain, lib.llama_sampler_init_dist(seed & 0xFFFFFFFF))
+
+    def sample(self, model: NativeModel, row: int) -> int:
+        """Draw from the logits of batch row ``row`` of the last decode."""
+        return int(lib.llama_sampler_sample(self._chain, model.context, row))
+
+    def close(self) -> None:
+        if self._chain:
+            lib.llama_sampler_free(self._chain)
+            self._chain = None
