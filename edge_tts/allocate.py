@@ -7,7 +7,7 @@ and shipped with the pack: for every difficulty bin and budget, the strategy tha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
@@ -69,7 +69,3 @@ class StrategyTable:
         )
         return cell.resized(generations), reason
 
-
-def mean(scores: Sequence[float]) -> float:
-    """Mean of ``scores``, 0 for none."""
-    return sum(scores) / len(scores) if scores else 0.0

@@ -105,10 +105,9 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 
 def _sync(path: Path) -> None:
-    # Windows cannot open a folder; there the rename itself is durable.
     if path.is_dir() and os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY)
+        return  # Windows cannot open a folder
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

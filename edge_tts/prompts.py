@@ -34,4 +34,5 @@ class PromptFormat:
     def render(self, question: str, attempts: Sequence[str] = ()) -> str:
         """The prompt for ``question``, with the latest ``attempts`` already in the open turn."""
         earlier = "".join(self.attempt.format(attempt=a) for a in attempts[-ATTEMPTS_IN_CONTEXT:])
-        return self.prompt.format(question=question) + earlier
+        # A question must not open or close turns of its own.
+        return self.prompt.format(question=question.replace("<|", "< |")) + earlier

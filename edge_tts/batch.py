@@ -1,0 +1,173 @@
+"""Solving a file of questions: shared batches, append-only results, resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from edge_tts.answers import is_correct
+from edge_tts.core import Budget
+from edge_tts.errors import InputError
+from edge_tts.solver import Result, Solver, checked
+
+
+@dataclass(frozen=True)
+class Question:
+    """One line of an input file; ``answer`` is the truth where it is known."""
+
+    id: str
+    question: str
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What must be equal for results to belong to one output file."""
+
+    strategy: str
+    budget: Budget
+    seed: int
+    pack: str
+    calculator: bool
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Read JSON lines with ``question`` and optionally ``id`` and ``answer``.
+
+    Raises InputError naming file and line for anything that cannot be used.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; check the path") from error
+    questions = []
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        question = _question(line, number, path)
+        if question.id in seen:
+            raise InputError(f"{path}, line {number}: id {question.id!r} is that of line {seen[question.id]} too")
+        seen[question.id] = number
+        questions.append(question)
+    if not questions:
+        raise InputError(f"{path} holds no questions; give JSON lines with a \"question\" each")
+    return questions
+
+
+def _question(line: bytes, number: int, path: Path) -> Question:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}, line {number}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from error
+    if not isinstance(row, dict) or not isinstance(row.get("question"), str):
+        raise InputError(f"{path}, line {number}: a JSON object with a text \"question\" is needed")
+    try:
+        text = checked(row["question"])
+    except InputError as error:
+        raise InputError(f"{path}, line {number}: {error}") from error
+    answer = row.get("answer")
+    return Question(str(row.get("id", number)), text, None if answer is None else str(answer))
+
+
+def finished_ids(out: Path, settings: Settings) -> set[str]:
+    """Ids already in ``out``; a last line cut short by a crash is removed from the file.
+
+    Raises InputError where ``out`` was made with other settings or is not a results file.
+    """
+    if not out.exists():
+        return set()
+    data = out.read_bytes()
+    complete = data[: data.rfind(b"\n") + 1]
+    done: set[str] = set()
+    wanted = asdict(settings)
+    for number, line in enumerate(complete.splitlines(), 1):
+        try:
+            row = json.loads(line)
+            found, row_id = row["settings"], row["id"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{out}, line {number}: not a result of this command; choose another --out") from error
+        if found != wanted:
+            different = [f"{k}: {found.get(k)!r}, now {v!r}" for k, v in wanted.items() if found.get(k) != v]
+            raise InputError(f"{out} was made with other settings ({'; '.join(different)}); choose another --out")
+        done.add(row_id)
+    if len(complete) < len(data):
+        with out.open("r+b") as sink:
+            sink.truncate(len(complete))
+    return done
+
+
+def row(question: Question, result: Result, settings: Settings) -> dict[str, Any]:
+    """One result as a JSON object; ``correct`` is there where the truth is known."""
+    known = {} if question.answer is None else {"correct": is_correct(result.answer, question.answer)}
+    return {"id": question.id, **known, **result.to_dict(), "settings": asdict(settings)}
+
+
+def solve_all(
+    solver: Solver, questions: Sequence[Question], settings: Settings, parallel: int
+) -> Iterator[tuple[Question, Result]]:
+    """Solve ``questions``, ``parallel`` at a time in one shared batch; yields them as they finish.
+
+    Every question starts from the same seed, so that a resumed run draws what an uninterrupted one
+    would. Closing the iterator cancels the questions under way.
+    """
+    todo: queue.SimpleQueue[Question] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[Question, Result] | Exception] = queue.SimpleQueue()
+    stop = threading.Event()
+    for question in questions:
+        todo.put(question)
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                question = todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                result = _solve_until(solver, question, settings, stop.is_set)
+                if result is not None:
+                    done.put((question, result))
+            except Exception as error:
+                done.put(error)
+                return
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(max(1, min(parallel, len(questions))))]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in questions:
+            item = done.get()
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _solve_until(solver: Solver, question: Question, settings: Settings, stopped: Callable[[], bool]) -> Result | None:
+    events = solver.stream(question.question, settings.strategy, settings.budget, settings.seed)
+    while not stopped():
+        try:
+            next(events)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+    events.close()
+    return None
+
+
+def append(sink: IO[str], content: dict[str, Any]) -> None:
+    """Write one JSON line and hand it to the operating system, so that a crash keeps it."""
+    sink.write(json.dumps(content, ensure_ascii=False) + "\n")
+    sink.flush()
+    os.fsync(sink.fileno())

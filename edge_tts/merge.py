@@ -1,0 +1,130 @@
+"""Make a policy on this machine: base GGUF + LoRA adapter -> merged, requantised GGUF.
+
+The result is the same to the bit on every machine, so its sha256 is pinned in the manifest: a
+product of two Q8_0 values and a sum of them fit the 53 bits of a float64 exactly, whatever order a
+BLAS adds them in, and the quantiser of the ``gguf`` package is element-wise numpy.
+(``llama_model_quantize`` is compiled with or without fused multiply-add and promises no such thing.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+
+from edge_tts.atomic import Progress, silent
+from edge_tts.errors import PackError
+from edge_tts.integrity import FileRecord
+
+_KEPT = ("token_embd.weight", "output.weight")
+"""The vocabulary matrices stay as they are in the base: they are the most sensitive to rounding."""
+
+_FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7}
+"""general.file_type by tensor type (llama.cpp, enum llama_ftype)."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter: weight += scale * up @ down."""
+
+    alpha: float
+    down: Mapping[str, npt.NDArray[np.float64]]
+    """Base tensor name to lora_a, shape (rank, inputs)."""
+    up: Mapping[str, npt.NDArray[np.float64]]
+    """Base tensor name to lora_b, shape (outputs, rank)."""
+
+    def delta(self, name: str) -> npt.NDArray[np.float64] | None:
+        """What is added to the base tensor ``name``, shape (outputs, inputs); None where nothing is."""
+        if name not in self.up:
+            return None
+        return (self.up[name] @ self.down[name]) * (self.alpha / self.down[name].shape[0])
+
+
+def merge(base: Path, adapter: Path | None, out: Path, quantisation: str, progress: Progress = silent) -> FileRecord:
+    """Write ``base`` with ``adapter`` merged in, its matrices stored as ``quantisation``.
+
+    ``quantisation`` is one of F32, F16, Q4_0, Q8_0; one-dimensional tensors and the vocabulary
+    matrices are copied as they are, and so is all metadata. One tensor at a time is in memory.
+    Raises PackError when a file is damaged or the adapter does not fit the base.
+    """
+    progress(0.0, "reading the base model")
+    reader = open_gguf(base)
+    lora = read_adapter(adapter) if adapter else Adapter(1.0, {}, {})
+    if strangers := set(lora.up) - {tensor.name for tensor in reader.tensors}:
+        raise PackError(f"{adapter} adapts {min(strangers)}, which {base.name} does not have; use the adapter's own base")
+    kind = gguf.GGMLQuantizationType[quantisation]
+    writer = gguf.GGUFWriter(out, arch=_text(reader, "general.architecture"))
+    _copy_metadata(reader, writer, _FILE_TYPES[quantisation])
+    for tensor in reader.tensors:
+        shape = [int(n) for n in reversed(tensor.shape)]
+        stored = kind if _requantised(tensor) else tensor.tensor_type
+        block, size = gguf.GGML_QUANT_SIZES[stored]
+        # For a dtype other than uint8 the writer takes the shape as counted in elements.
+        writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), tensor.n_elements // block * size, stored)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for index, tensor in enumerate(reader.tensors):
+            progress(index / len(reader.tensors), "merging and quantising the policy")
+            writer.write_tensor_data(_merged(tensor, lora.delta(tensor.name), kind))
+    finally:
+        writer.close()
+    return FileRecord.of(out)
+
+
+def read_adapter(path: Path) -> Adapter:
+    """Read a llama.cpp LoRA adapter. Raises PackError where it is damaged or not an adapter."""
+    reader = open_gguf(path)
+    alpha = reader.get_field("adapter.lora.alpha")
+    if alpha is None:
+        raise PackError(f"{path} is not a LoRA adapter: it has no adapter.lora.alpha; use one made by export.adapter")
+    parts: dict[str, dict[str, npt.NDArray[np.float64]]] = {"lora_a": {}, "lora_b": {}}
+    for tensor in reader.tensors:
+        name, _, part = tensor.name.rpartition(".")
+        parts[part][name] = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float64)
+    return Adapter(float(alpha.contents()), parts["lora_a"], parts["lora_b"])
+
+
+def open_gguf(path: Path) -> Any:
+    """A gguf.GGUFReader of ``path``. Raises PackError where the file is missing or damaged."""
+    try:
+        return gguf.GGUFReader(path)
+    except FileNotFoundError:
+        raise PackError(f"{path} is missing; restore the file") from None
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise PackError(f"{path} is damaged and cannot be read as GGUF ({error}); restore the file") from error
+
+
+def _merged(
+    tensor: Any, delta: npt.NDArray[np.float64] | None, kind: Any
+) -> npt.NDArray[Any]:
+    if not _requantised(tensor):
+        return np.asarray(tensor.data)
+    weight = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+    if delta is not None:
+        weight = (weight + delta).astype(np.float32)
+    return np.asarray(gguf.quants.quantize(weight, kind))
+
+
+def _requantised(tensor: Any) -> bool:
+    return len(tensor.shape) == 2 and tensor.name not in _KEPT
+
+
+def _copy_metadata(reader: Any, writer: Any, file_type: int) -> None:
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name == "general.architecture":  # written by the writer itself
+            continue
+        value = file_type if name == "general.file_type" else field.contents()
+        element = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(name, value, field.types[0], element)
+
+
+def _text(reader: Any, key: str) -> str:
+    field = reader.get_field(key)
+    return str(field.contents()) if field else ""

@@ -1,0 +1,146 @@
+"""Naming a strategy, and running it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self, get_args
+
+from edge_tts.core import Event, Outcome, Trace
+from edge_tts.errors import InputError
+from edge_tts.search.context import SearchContext
+from edge_tts.search.revise import revise
+from edge_tts.search.sampling import adaptive_consistency, best_of_n, greedy, majority_vote, weighted_best_of_n
+from edge_tts.search.tree import beam, dvts, lookahead
+
+Kind = Literal["greedy", "majority", "adaptive", "best-of-n", "weighted", "beam", "lookahead", "dvts", "revise"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+MAX_N = 1024
+
+_SETTINGS: dict[Kind, dict[str, str]] = {
+    "greedy": {},
+    "majority": {"n": "n"},
+    "adaptive": {"n": "n"},
+    "best-of-n": {"n": "n"},
+    "weighted": {"n": "n"},
+    "beam": {"n": "n", "m": "beam_width"},
+    "lookahead": {"n": "n", "m": "beam_width", "k": "lookahead"},
+    "dvts": {"n": "n", "m": "beam_width"},
+    "revise": {"n": "n", "s": "sequential"},
+}
+"""Each kind's settings as they are written, and the fields they set."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A kind of search and its size; fields that a kind does not use keep their defaults.
+
+    Raises InputError for an unknown kind or a size out of range.
+    """
+
+    kind: Kind
+    n: int = 1
+    """Full traces, or candidates of a step; 1 to 1024. Always 1 for greedy."""
+    beam_width: int = 1
+    """Expansions of each kept trace, M in the paper; 1 to ``n``. For beam, lookahead and dvts."""
+    lookahead: int = 0
+    """Greedy steps beyond each candidate, at least 1. For lookahead."""
+    sequential: int = 1
+    """Attempts in a chain of revisions, a divisor of ``n``; n / sequential chains run in parallel."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"unknown strategy {self.kind!r}; choose one of {', '.join(KINDS)}")
+        used = _SETTINGS[self.kind].values()
+        most_n = 1 if self.kind == "greedy" else MAX_N
+        _check(self.kind, "n", self.n, 1, most_n)
+        if "beam_width" in used:
+            _check(self.kind, "m", self.beam_width, 1, self.n)
+        if "lookahead" in used:
+            _check(self.kind, "k", self.lookahead, 1, MAX_N)
+        if "sequential" in used:
+            _check(self.kind, "s", self.sequential, 1, self.n)
+            if self.n % self.sequential:
+                raise InputError(
+                    f"revise with n={self.n} cannot have chains of s={self.sequential}; choose an s that divides n"
+                )
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read "kind" or "kind:setting=number,...", such as "beam:n=16,m=4".
+
+        Defaults: n=16, m=4, k=1, s=4, or what fits a smaller n. Raises InputError.
+        """
+        name, _, rest = text.strip().lower().partition(":")
+        kind = next((kind for kind in KINDS if kind == name.strip()), None)
+        if kind is None:
+            raise InputError(f"unknown strategy {name.strip()[:40]!r}; choose one of {', '.join(KINDS)}")
+        numbers = _numbers(kind, rest)
+        n = numbers.get("n", 1 if kind == "greedy" else 16)
+        defaults = {"n": n, "m": min(4, n), "k": 1, "s": math.gcd(4, n)}
+        sizes = {field: numbers.get(key, defaults[key]) for key, field in _SETTINGS[kind].items()}
+        return cls(kind, **sizes)
+
+    def __str__(self) -> str:
+        settings = ",".join(f"{key}={getattr(self, field)}" for key, field in _SETTINGS[self.kind].items())
+        return f"{self.kind}:{settings}" if settings else self.kind
+
+    @property
+    def generations(self) -> int:
+        """What it takes from a budget in generations: n, or n (k + 1) with lookahead."""
+        return self.n * (self.lookahead + 1)
+
+    @property
+    def needs_verifier(self) -> bool:
+        """Whether it cannot run without a verifier."""
+        return self.kind in ("best-of-n", "weighted", "beam", "lookahead", "dvts")
+
+
+def run(
+    question: str, strategy: Strategy, context: SearchContext, initial: Sequence[Trace] = ()
+) -> Generator[Event, None, Outcome]:
+    """Search for the answer to ``question`` as ``strategy`` says; events as they come, then the outcome.
+
+    ``initial`` traces were sampled earlier in the same context: they count towards n where samples
+    are independent, and take part in the final choice elsewhere. Closing the generator cancels.
+    Raises InputError where the strategy needs a verifier and the context has none.
+    """
+    n, m = strategy.n, strategy.beam_width
+    if strategy.kind == "greedy":
+        return (yield from greedy(question, context, initial))
+    if strategy.kind == "majority":
+        return (yield from majority_vote(question, context, n, initial))
+    if strategy.kind == "adaptive":
+        return (yield from adaptive_consistency(question, context, n, initial))
+    if strategy.kind == "best-of-n":
+        return (yield from best_of_n(question, context, n, initial))
+    if strategy.kind == "weighted":
+        return (yield from weighted_best_of_n(question, context, n, initial))
+    if strategy.kind == "beam":
+        return (yield from beam(question, context, n, m, initial))
+    if strategy.kind == "lookahead":
+        return (yield from lookahead(question, context, n, m, strategy.lookahead, initial))
+    if strategy.kind == "dvts":
+        return (yield from dvts(question, context, n, m, initial))
+    return (yield from revise(question, context, strategy.sequential, n // strategy.sequential, initial))
+
+
+def _numbers(kind: Kind, rest: str) -> dict[str, int]:
+    """The settings written after the colon."""
+    allowed = _SETTINGS[kind]
+    numbers: dict[str, int] = {}
+    for part in filter(None, (part.strip() for part in rest.split(","))):
+        key, _, value = (piece.strip() for piece in part.partition("="))
+        if key not in allowed or key in numbers:
+            wanted = f"takes {', '.join(allowed)}, each once" if allowed else "takes no settings"
+            raise InputError(f"strategy {kind} cannot have {part[:40]!r}; it {wanted}")
+        if not (value.isascii() and value.isdigit() and len(value) < 10):
+            raise InputError(f"strategy {kind} has {key}={value[:40]!r}; give a whole number, such as {key}=4")
+        numbers[key] = int(value)
+    return numbers
+
+
+def _check(kind: Kind, key: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise InputError(f"strategy {kind} has {key}={value}; choose {key} from {least} to {most}")

@@ -1,0 +1,282 @@
+"""The verifier: step scores from a block-causal process reward model, by ONNX Runtime.
+
+Keys and values of scored steps stay in a cache, so a search round evaluates its new steps only, all
+of them in one packed pass without padding (see :mod:`edge_tts.runtimes.chunks`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import psutil
+
+from edge_tts.core import ModelInfo, Scored
+from edge_tts.errors import BackendError, PackError
+from edge_tts.runtimes.chunks import MASKED, MAX_QUESTION_TOKENS, MAX_STEP_TOKENS, question_chunk, step_chunk, tree_mask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FORMAT = "block-causal-1"
+"""Graph inputs, mask and chunk layout this module speaks; an exported model declares the same."""
+PASS_TOKENS = 256
+"""New tokens of one pass, about: bounds the attention buffers, which grow with its square."""
+GPU_BUCKET = 64
+"""On CUDA, shapes are padded to multiples of this, so that the arena is not grown by every new length."""
+
+Key = tuple[str, tuple[str, ...]]
+"""A question and the steps up to and including the chunk's own; no steps for the question's chunk."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A scored chunk."""
+
+    score: float
+    """In [0, 1]; of no meaning for a question."""
+    end: int
+    """Position after its last token."""
+    kv: NDArray[np.float32]
+    """Keys and values, (layers, 2, 1, tokens, hidden)."""
+
+
+@dataclass
+class _Pass:
+    """Chunks that one run of the graph will evaluate, and the cached ones they attend to."""
+
+    known: dict[Key, Chunk] = field(default_factory=dict)
+    new: dict[Key, tuple[list[int], int]] = field(default_factory=dict)
+    """Token ids and first position."""
+    tokens: int = 0
+
+
+def providers(device: Literal["auto", "cpu", "cuda"], available: Sequence[str]) -> tuple[list[Any], str]:
+    """ONNX Runtime providers to ask for, in order, and why, as one clause."""
+    cpu = "CPUExecutionProvider"
+    if device == "cpu":
+        return [cpu], "the CPU was asked for"
+    if "CUDAExecutionProvider" not in available:
+        return [cpu], "this onnxruntime build has no CUDA provider"
+    # The default strategy doubles the arena at each growth; the policy needs that memory.
+    cuda = ("CUDAExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})
+    return [cuda, cpu], "onnxruntime offers its CUDA provider"
+
+
+class OnnxVerifier:
+    """A :class:`~edge_tts.core.Verifier` over an exported PRM. Thread-safe: calls take turns.
+
+    The step scores of a trace do not depend on the other traces of a call, nor on what is cached
+    (up to float rounding). A question beyond 384 tokens keeps its last ones, a step beyond 96 its
+    first; steps past the model's last position repeat the last score before them.
+
+    Raises PackError for a damaged model or tokenizer, or a tokenizer the model was not made with;
+    BackendError when ONNX Runtime fails.
+    """
+
+    def __init__(
+        self,
+        model_path: Path,
+        tokenizer_path: Path,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        threads: int | None = None,
+        cache_mb: int = 32,
+    ) -> None:
+        """``threads``: None means one per physical core. ``cache_mb`` bounds the cached keys and values, in MiB."""
+        self._lock = threading.Lock()
+        self._tokenizer = _load_tokenizer(tokenizer_path)
+        self._session, chosen, reason = _open_session(model_path, device, threads)
+        self._layers, self._hidden, self._positions, parameters = _metadata(self._session, model_path, tokenizer_path)
+        self._bucket = GPU_BUCKET if chosen == "cuda" else 1
+        self._cache: OrderedDict[Key, Chunk] = OrderedDict()
+        self._cache_limit = cache_mb * 2**20
+        self._cache_bytes = 0
+        # Recent cost, as a token-weighted moving average; the first figure is a slow two-core machine's.
+        self._spent_seconds, self._spent_tokens = 0.1, 200.0
+        self._info = ModelInfo(model_path.stem, parameters, self._positions, chosen, reason)
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._info
+
+    def score(self, question: str, traces: Sequence[Sequence[str]]) -> list[Scored]:
+        """Scores of every step of every trace; ``tokens`` of shared work go to the first trace that needs it."""
+        with self._lock:
+            if self._session is None:
+                raise BackendError("the verifier is closed; open a new one to score traces")
+            results: list[Scored] = []
+            while len(results) < len(traces):
+                work, paths, costs = self._plan(question, traces[len(results) :])
+                scored = self._run(work)
+                for path, cost, steps in zip(paths, costs, traces[len(results) :], strict=False):
+                    scores = [scored[key].score for key in path[1:]]
+                    scores += scores[-1:] * (len(steps) - len(scores))
+                    results.append(Scored(tuple(scores), cost))
+                self._remember(scored, paths)
+            return results
+
+    def seconds(self, tokens: int) -> float:
+        """Predicted wall time of evaluating ``tokens`` more tokens, from what was seen so far."""
+        return tokens * self._spent_seconds / self._spent_tokens
+
+    def close(self) -> None:
+        with self._lock:
+            self._session = None
+            self._cache.clear()
+            self._cache_bytes = 0
+
+    def _plan(self, question: str, traces: Sequence[Sequence[str]]) -> tuple[_Pass, list[list[Key]], list[int]]:
+        """Take traces until the pass is full; also the chunk keys of each, and the new tokens each brings."""
+        work, paths, costs = _Pass(), [], []
+        for steps in traces:
+            if work.tokens >= PASS_TOKENS:
+                break
+            before, path, end = work.tokens, [], 0
+            for count in range(len(steps) + 1 if steps else 0):
+                key = (question, tuple(steps[:count]))
+                after = self._add(work, key, end)
+                if after is None:
+                    break
+                path.append(key)
+                end = after
+            paths.append(path)
+            costs.append(work.tokens - before)
+        return work, paths, costs
+
+    def _add(self, work: _Pass, key: Key, start: int) -> int | None:
+        """Put one chunk into the pass, from the cache where it is known; its end, or None where it does not fit."""
+        if key in work.new:
+            ids, start = work.new[key]
+            return start + len(ids)
+        known = work.known.get(key) or self._cache.get(key)
+        if known is not None:
+            work.known[key] = known
+            return known.end
+        question, steps = key
+        ids = step_chunk(self._tokenizer, steps[-1]) if steps else question_chunk(self._tokenizer, question)
+        if start + len(ids) > self._positions:
+            return None
+        work.new[key] = (ids, start)
+        work.tokens += len(ids)
+        return start + len(ids)
+
+    def _run(self, work: _Pass) -> dict[Key, Chunk]:
+        """Evaluate the new chunks of a pass; all of its chunks, now scored."""
+        if not work.new:
+            return work.known
+        began = time.perf_counter()
+        feed = self._feed(work)
+        try:
+            scores, present = self._session.run(None, feed)
+        except Exception as error:
+            raise BackendError(f"ONNX Runtime failed while scoring {work.tokens} tokens: {error}") from error
+        if not np.isfinite(scores).all():
+            raise BackendError("the verifier produced scores that are not numbers; verify or reinstall the pack")
+        scored, at = dict(work.known), 0
+        for key, (ids, start) in work.new.items():
+            stop = at + len(ids)
+            scored[key] = Chunk(float(scores[0, stop - 1]), start + len(ids), present[:, :, :, at:stop].copy())
+            at = stop
+        self._spent_seconds = 0.8 * self._spent_seconds + time.perf_counter() - began
+        self._spent_tokens = 0.8 * self._spent_tokens + work.tokens
+        return scored
+
+    def _feed(self, work: _Pass) -> dict[str, NDArray[Any]]:
+        """The graph's inputs: known chunks as its past, new chunks as its tokens."""
+        index = {key: i for i, key in enumerate([*work.known, *work.new])}
+        lengths = [c.kv.shape[3] for c in work.known.values()] + [len(ids) for ids, _ in work.new.values()]
+        mask = tree_mask(lengths, [index[q, steps[:-1]] if steps else -1 for q, steps in index])
+        past_tokens, tokens = len(mask) - work.tokens, work.tokens
+        past_width, width = (-(-n // self._bucket) * self._bucket for n in (past_tokens, tokens))
+        ids, positions = np.zeros((1, width), np.int64), np.zeros((1, width), np.int64)
+        ids[0, :tokens] = np.concatenate([chunk for chunk, _ in work.new.values()])
+        positions[0, :tokens] = np.concatenate([np.arange(s, s + len(c)) for c, s in work.new.values()])
+        padded = np.full((1, width, past_width + width), MASKED, np.float32)
+        padded[0, :tokens, :past_tokens] = mask[past_tokens:, :past_tokens]
+        padded[0, :tokens, past_width : past_width + tokens] = mask[past_tokens:, past_tokens:]
+        past = np.zeros((self._layers, 2, 1, past_width, self._hidden), np.float32)
+        if work.known:
+            np.concatenate([c.kv for c in work.known.values()], axis=3, out=past[:, :, :, :past_tokens])
+        return {"ids": ids, "positions": positions, "mask": padded, "past": past}
+
+    def _remember(self, scored: dict[Key, Chunk], paths: Sequence[Sequence[Key]]) -> None:
+        """Cache what a pass scored; the chunks used longest ago leave first.
+
+        Ancestors are always touched after their descendants, hence leave after them: a cached chunk
+        has all its ancestors in the cache.
+        """
+        for path in paths:
+            for key in reversed(path):
+                if key not in self._cache:
+                    self._cache[key] = scored[key]
+                    self._cache_bytes += scored[key].kv.nbytes
+                self._cache.move_to_end(key)
+        while self._cache_bytes > self._cache_limit:
+            _, chunk = self._cache.popitem(last=False)
+            self._cache_bytes -= chunk.kv.nbytes
+
+
+def _load_tokenizer(path: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise PackError(f"cannot read the verifier's tokenizer {path}: {error}; verify or reinstall the pack") from error
+
+
+def _open_session(
+    path: Path, device: Literal["auto", "cpu", "cuda"], threads: int | None
+) -> tuple[Any, Literal["cpu", "cuda"], str]:
+    """A session, the device it really runs on, and why that one."""
+    import onnxruntime
+
+    wanted, reason = providers(device, onnxruntime.get_available_providers())
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or psutil.cpu_count(logical=False) or 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # a CUDA provider without a GPU is reported below, in one clause
+    # Shapes differ from call to call: planning memory per shape and keeping it would only raise the peak.
+    options.enable_mem_pattern = False
+    options.enable_cpu_mem_arena = False
+    # Threads that spin between rounds would take the cores from the policy.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
+    except Exception as error:  # onnxruntime's errors share no public base
+        raise PackError(f"cannot load the verifier {path}: {error}; verify or reinstall the pack") from error
+    on_cuda = session.get_providers()[0] == "CUDAExecutionProvider"
+    if len(wanted) > 1 and not on_cuda:
+        reason = "onnxruntime could not start its CUDA provider here (no usable GPU, CUDA or cuDNN)"
+    return session, "cuda" if on_cuda else "cpu", reason
+
+
+def _metadata(session: Any, model_path: Path, tokenizer_path: Path) -> tuple[int, int, int, int]:
+    """Layers, hidden size, positions and parameters, once it is known that the tokenizer belongs to the model."""
+    meta: dict[str, str] = session.get_modelmeta().custom_metadata_map
+    try:
+        if meta["format"] != FORMAT:
+            raise ValueError(f"its format is {meta['format']!r}, not {FORMAT!r}")
+        layers, hidden, positions, parameters = (int(meta[k]) for k in ("layers", "hidden", "positions", "parameters"))
+        if positions < MAX_QUESTION_TOKENS + MAX_STEP_TOKENS:
+            raise ValueError(f"it has room for {positions} tokens only")
+        expected = meta["tokenizer_sha256"]
+    except (KeyError, ValueError) as error:
+        raise PackError(
+            f"{model_path} is not a process reward model this runtime can use ({error}); "
+            "verify or reinstall the pack, or export the model with edge_tts.export.prm"
+        ) from error
+    digest = hashlib.sha256(tokenizer_path.read_bytes()).hexdigest()
+    if digest != expected:
+        raise PackError(
+            f"the tokenizer {tokenizer_path} (sha256 {digest[:12]}...) does not fit the verifier {model_path}, "
+            f"which was made with {expected[:12]}...; verify or reinstall the pack"
+        )
+    return layers, hidden, positions, parameters

@@ -1,0 +1,35 @@
+"""Fixtures shared by the tests: the built-in pack, assembled once a session from its real base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_tts.pack import Pack, ensure, find
+from edge_tts.runtimes.onnx import OnnxVerifier
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data folder of the session's own, so that nothing of the user's is touched."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGE_REASON_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def pack(home: Path) -> Pack:
+    """The built-in pack, assembled for real (downloads its base where it is not installed)."""
+    return ensure(find(None))
+
+
+@pytest.fixture(scope="session")
+def verifier(pack: Pack) -> Iterator[OnnxVerifier]:
+    assert pack.verifier_path is not None
+    assert pack.tokenizer_path is not None
+    verifier = OnnxVerifier(pack.verifier_path, pack.tokenizer_path)
+    yield verifier
+    verifier.close()

@@ -1,0 +1,225 @@
+"""The policy engine on the real assembled policy."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_tts.calculator import evaluate, format_number
+from edge_tts.core import EngineConfig, Request, Sampling, StepEvent
+from edge_tts.errors import BackendError, InputError, PackError
+from edge_tts.pack import Pack
+from edge_tts.prompts import PromptFormat
+from edge_tts.runtimes import choose
+from edge_tts.runtimes.llama import LlamaPolicy
+from edge_tts.runtimes.llama_native import NativeModel
+
+QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
+OTHER = "A baker sells 30 loaves a day for 5 days at 2 dollars each. How much does she earn?"
+WIDTH = 8
+GREEDY = Sampling(temperature=0, max_tokens=60)
+LONG = Sampling(max_tokens=150, ignore_end=True)
+
+
+@pytest.fixture(scope="module")
+def policy(pack: Pack) -> Iterator[LlamaPolicy]:
+    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=WIDTH, context=320), pack.prompts, pack.calculator)
+    yield policy
+    policy.close()
+
+
+@pytest.fixture
+def prompt(policy: LlamaPolicy) -> tuple[int, ...]:
+    return policy.tokenize(PromptFormat().render(QUESTION))
+
+
+def texts(events: list[StepEvent], count: int) -> list[list[str]]:
+    return [[e.text for e in events if e.request == i] for i in range(count)]
+
+
+def test_greedy_agrees_with_the_high_level_binding(pack: Pack) -> None:
+    from llama_cpp import Llama
+
+    reference = Llama(str(pack.policy_path), n_ctx=320, verbose=False, n_gpu_layers=0)
+    rendered = PromptFormat().render(QUESTION)
+    expected = reference.create_completion(rendered, max_tokens=40, temperature=0)["choices"][0]["text"]
+    reference.close()
+    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=1, context=320))
+    try:
+        events = list(policy.generate([Request(policy.tokenize(rendered), 0, replace(GREEDY, max_tokens=40))]))
+    finally:
+        policy.close()
+    assert "\n".join(e.text for e in events).strip() == expected.strip()
+
+
+def test_same_seed_same_samples_and_other_seeds_differ(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
+    requests = [Request(prompt, seed, Sampling()) for seed in range(WIDTH)]
+    first = texts(list(policy.generate(requests)), WIDTH)
+    assert first == texts(list(policy.generate(requests)), WIDTH)
+    assert len({tuple(t) for t in first}) > 1
+
+
+def test_a_prompt_is_evaluated_once_and_forked(policy: LlamaPolicy) -> None:
+    fresh = policy.tokenize(PromptFormat().render(OTHER))
+    events = list(policy.generate([Request(fresh, seed, Sampling()) for seed in range(3 * WIDTH)]))
+    # Nothing but the chat opening may be shared with prompts seen before.
+    assert len(fresh) - 1 - 16 <= sum(e.prefill_tokens for e in events) <= len(fresh) - 1
+    assert sum(e.stop is not None for e in events) == 3 * WIDTH
+
+
+def test_a_continued_step_does_not_evaluate_its_prefix_again(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
+    (first,) = policy.generate([Request(prompt, 1, Sampling(), max_steps=1)])
+    assert first.stop == "step"
+    grown = prompt + first.tokens
+    events = list(policy.generate([Request(grown, seed, Sampling(), max_steps=1) for seed in range(4)]))
+    # The delimiter and what the calculator wrote are all that is not in the cache yet.
+    assert all(e.prefill_tokens <= first.forced_tokens + 1 for e in events)
+
+
+def test_forked_continuation_equals_one_from_scratch(pack: Pack, policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
+    (first,) = policy.generate([Request(prompt, 3, Sampling(), max_steps=1)])
+    request = Request(prompt + first.tokens, 5, GREEDY)
+    forked = [e.text for e in policy.generate([request])]
+    scratch = LlamaPolicy(pack.policy_path, EngineConfig(width=WIDTH, context=320), pack.prompts, pack.calculator)
+    try:
+        assert [e.text for e in scratch.generate([request])] == forked
+    finally:
+        scratch.close()
+
+
+def test_logprobs_are_those_of_the_model(pack: Pack) -> None:
+    config = EngineConfig(width=1, context=320)
+    policy = LlamaPolicy(pack.policy_path, config)
+    prompt = policy.tokenize(PromptFormat().render(QUESTION))
+    (event,) = policy.generate([Request(prompt, 0, GREEDY, max_steps=1)])
+    policy.close()
+    native = NativeModel(pack.policy_path, config)
+    tokens = prompt + event.tokens
+    expected = 0.0
+    for i, token in enumerate(tokens[:-1]):
+        row = native.decode([(token, i, 0, True)])[0]
+        if i >= len(prompt) - 1:
+            expected += float(row[tokens[i + 1]] - row.max() - np.log(np.exp(row - row.max()).sum()))
+    native.close()
+    assert event.logprob == pytest.approx(expected, abs=0.05)
+
+
+def test_calculator_writes_results_and_counts_them(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
+    events = list(policy.generate([Request(prompt, seed, Sampling()) for seed in range(WIDTH)]))
+    forced = [e for e in events if e.forced_tokens]
+    assert forced
+    for event in forced:
+        expression, _, result = event.text.rpartition("=")
+        value = evaluate(expression)
+        assert value is not None
+        assert format_number(value) == result
+
+
+def test_calculator_can_be_switched_off(pack: Pack, prompt: tuple[int, ...]) -> None:
+    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=2, context=320))
+    try:
+        events = list(policy.generate([Request(prompt, s, Sampling()) for s in range(2)]))
+    finally:
+        policy.close()
+    assert sum(e.forced_tokens for e in events) == 0
+
+
+def test_several_callers_share_one_batch(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
+    other = policy.tokenize(PromptFormat().render(OTHER))
+    results: dict[str, list[StepEvent]] = {}
+
+    def work(name: str, tokens: tuple[int, ...]) -> None:
+        results[name] = list(policy.generate([Request(tokens, seed, Sampling()) for seed in range(WIDTH)]))
+
+    threads = [threading.Thread(target=work, args=args) for args in (("a", prompt), ("b", other), ("c", prompt))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert set(results) == {"a", "b", "c"}
+    for events in results.values():
+        assert sorted(e.request for e in events if e.stop) == list(range(WIDTH))
+
+
+def test_deadline_ends_every_request(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
+    begun = time.monotonic()
+    requests = [Request(prompt, s, LONG) for s in range(4 * WIDTH)]
+    events = list(policy.generate(requests, deadline=begun + 0.6))
+    assert time.monotonic() - begun < 0.9
+    assert [e.stop for e in events if e.stop].count("cancelled") > 0
+    assert sum(e.stop is not None for e in events) == 4 * WIDTH
+
+
+def test_closing_the_iterator_frees_the_slots(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
+    stream = policy.generate([Request(prompt, s, LONG) for s in range(2 * WIDTH)])
+    next(stream)
+    stream.close()
+    begun = time.monotonic()
+    (event,) = policy.generate([Request(prompt, 0, GREEDY, max_steps=1)])
+    assert event.stop in ("step", "end")
+    assert time.monotonic() - begun < 3
+
+
+def test_length_limit_and_context_limit(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
+    events = list(policy.generate([Request(prompt, 0, replace(LONG, max_tokens=10))]))
+    assert events[-1].stop == "length"
+    assert 10 <= sum(len(e.tokens) for e in events) <= 10 + 16
+    events = list(policy.generate([Request(prompt, 0, replace(LONG, max_tokens=10_000))]))
+    assert events[-1].stop == "length"
+    assert len(prompt) + sum(len(e.tokens) for e in events) <= policy.info.context_length + 16
+
+
+def test_a_prompt_longer_than_the_context_is_refused(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="does not fit the context of 320"):
+        next(policy.generate([Request(prompt * 10, 0)]))
+
+
+def test_quantised_kv_and_unusual_widths(pack: Pack) -> None:
+    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=3, context=256, kv_type="q8_0"), pack.prompts)
+    try:
+        tokens = policy.tokenize(PromptFormat().render(QUESTION))
+        events = list(policy.generate([Request(tokens, s, Sampling()) for s in range(5)]))
+        assert sum(e.stop is not None for e in events) == 5
+    finally:
+        policy.close()
+
+
+def test_closed_policy_refuses_work_and_closes_twice(pack: Pack) -> None:
+    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=1, context=256))
+    tokens = policy.tokenize("1+1=")
+    policy.close()
+    policy.close()
+    with pytest.raises(BackendError, match="closed"):
+        next(policy.generate([Request(tokens, 0)]))
+
+
+def test_close_ends_a_call_under_way(pack: Pack) -> None:
+    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=2, context=256))
+    stream = policy.generate([Request(policy.tokenize("Count: 1 2 3"), s, LONG) for s in range(4)])
+    threading.Timer(0.3, policy.close).start()
+    with pytest.raises(BackendError, match="closed"):
+        list(stream)
+
+
+def test_damaged_and_missing_files_are_named(pack: Pack, tmp_path: Path) -> None:
+    with pytest.raises(PackError, match="does not exist"):
+        LlamaPolicy(tmp_path / "none.gguf", EngineConfig())
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(pack.policy_path.read_bytes()[:1_000_000])
+    with pytest.raises(PackError, match=r"cut\.gguf"):
+        LlamaPolicy(cut, EngineConfig())
+
+
+def test_gpu_choice_gives_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose.gpu_layers(None, True) == (-1, "the llama.cpp build sees a GPU")
+    assert choose.gpu_layers(0, True)[0] == 0
+    monkeypatch.setattr(choose, "nvidia_gpu_present", lambda: True)
+    layers, reason = choose.gpu_layers(None, False)
+    assert layers == 0
+    assert "GGML_CUDA" in reason
