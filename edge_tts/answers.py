@@ -35,7 +35,7 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?:\D|$))")
 _NUMBER_AND_UNIT = re.compile(r"([^A-Za-z%°]*[\d.)])(\s*)(%|°|[A-Za-z][A-Za-z ./²³]{0,30})?")
 _NOT_UNITS = {"e", "i", "pi", "sqrt"}
 _COMMAND = re.compile(r"\\[A-Za-z]+")
-_WORD = re.compile(r"[A-Za-z]{3,}")
+_WORD = re.compile(r"[A-Za-z]{3,}|^[A-Za-z]{2}$")
 _FORMULA_MARK = re.compile(r"[\\^_{}()\[\]A-Za-z+*/]")
 _EXPONENT = re.compile(r"(?:\^|\*\*)\s*(?:\{([^{}]*)\}|\(([^()]*)\)|(-?\d+))")
 
@@ -196,6 +196,8 @@ def _verify(a: str, b: str, timeout: float) -> bool | None:
             verdict.append(verify(left, right, timeout_seconds=None) or verify(right, left, timeout_seconds=None))
         except Exception:  # whatever sympy and its parser raise on garbage means "not shown to be equal"
             verdict.append(False)
+        except SystemExit:
+            pass  # abandoned
 
     thread = threading.Thread(target=work, name="math-verify", daemon=True)
     thread.start()
@@ -203,6 +205,6 @@ def _verify(a: str, b: str, timeout: float) -> bool | None:
     if thread.is_alive():
         abandoned.set()
         if loaded.is_set():
-            # SystemExit passes "except Exception" and ends a thread without a report.
+            # SystemExit passes every "except Exception" on its way out of sympy.
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
     return verdict[0] if verdict else None

@@ -101,7 +101,7 @@ def decided(first: int, second: int) -> float:
     """
     draws = first + second + 1
     ways: int = sum(math.comb(draws, k) for k in range(first + 1))
-    return float(ways / 2**draws)
+    return ways / (1 << draws)
 
 
 def _heaviest(candidates: Sequence[Trace], weights: Sequence[float], timeout: float) -> Choice:

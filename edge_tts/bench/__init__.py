@@ -1,0 +1,1 @@
+"""Measurements whose records are committed: strategies side by side, and the runtime's own speed."""

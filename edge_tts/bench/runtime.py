@@ -1,0 +1,247 @@
+"""The runtime's own speed, deadlines and memory, as ratios measured side by side in one run.
+
+    python -m edge_tts.bench.runtime --out records/runtime.json
+
+Questions come from a small licensed sample beside the tests or from ``--data``.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from edge_tts.batch import read_questions
+from edge_tts.bench import machine
+from edge_tts.core import Budget, EngineConfig, Request, Sampling
+from edge_tts.pack import Pack, ensure, find
+from edge_tts.runtimes.llama import LlamaPolicy
+from edge_tts.runtimes.llama_native import NativeModel
+from edge_tts.solver import Solver
+
+QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
+GENERATED = 64
+STARTUP = (
+    "import sys; from edge_tts.cli import main; "
+    "sys.argv = ['edge-reason', 'solve', '-v', '--seed', '1', {question!r}]; main()"
+)
+
+
+def engine(pack: Pack, width: int, repeats: int) -> dict[str, Any]:
+    """Engine with sampling and step logic against a bare ``llama_decode`` loop of the same shape."""
+    config = EngineConfig(width=width, context=256)
+    ratios, bare, ours = [], [], []
+    for _ in range(repeats):
+        bare.append(_bare_loop(pack, config))
+        ours.append(_engine_loop(pack, config))
+        ratios.append(ours[-1] / bare[-1])
+    return {
+        "width": width,
+        "engine_tokens_per_second": round(statistics.median(ours), 1),
+        "bare_tokens_per_second": round(statistics.median(bare), 1),
+        "ratios": [round(r, 3) for r in ratios],
+        "median_ratio": round(statistics.median(ratios), 3),
+    }
+
+
+def _bare_loop(pack: Pack, config: EngineConfig) -> float:
+    """Tokens/s of decoding ``GENERATED`` fixed tokens in every sequence, nothing else done."""
+    native = NativeModel(pack.policy_path, config)
+    prompt = native.tokenize(pack.prompts.render(QUESTION))
+    token = prompt[-1]
+
+    def once() -> None:
+        native.trim(0, 0)
+        native.decode([(t, i, 0, False) for i, t in enumerate(prompt[:-1])])
+        for sequence in range(1, config.width):
+            native.fork(0, sequence, len(prompt) - 1)
+        for step in range(GENERATED):
+            position = len(prompt) - 1 + step
+            native.decode([(token, position, s, True) for s in range(config.width)])
+
+    once()
+    begun = time.monotonic()
+    once()
+    seconds = time.monotonic() - begun
+    native.close()
+    return config.width * GENERATED / seconds
+
+
+def _engine_loop(pack: Pack, config: EngineConfig) -> float:
+    policy = LlamaPolicy(pack.policy_path, config, pack.prompts)
+    prompt = policy.tokenize(pack.prompts.render(QUESTION))
+    sampling = Sampling(max_tokens=GENERATED, ignore_end=True)
+    warm_up = policy.tokenize(pack.prompts.render("What is 3 plus 4 plus 5 plus 6 plus 7 plus 8 plus 9?"))
+
+    def once(tokens: tuple[int, ...]) -> int:
+        requests = [Request(tokens, seed, sampling) for seed in range(config.width)]
+        return sum(len(event.tokens) for event in policy.generate(requests))
+
+    once(warm_up)
+    begun = time.monotonic()
+    count = once(prompt)
+    seconds = time.monotonic() - begun
+    policy.close()
+    return count / seconds
+
+
+def against_high_level(pack: Pack, repeats: int) -> dict[str, Any]:
+    """Sixteen samples of one question: one batch against sixteen calls of ``llama_cpp.Llama``."""
+    from llama_cpp import Llama
+
+    rendered = pack.prompts.render(QUESTION)
+    ratios = []
+    for repeat in range(repeats):
+        policy = LlamaPolicy(pack.policy_path, EngineConfig(width=16, context=256), pack.prompts)
+        tokens = policy.tokenize(rendered)
+        begun = time.monotonic()
+        list(policy.generate([Request(tokens, 100 * repeat + s, pack.sampling) for s in range(16)]))
+        ours = time.monotonic() - begun
+        policy.close()
+        reference = Llama(str(pack.policy_path), n_ctx=256, verbose=False, n_gpu_layers=0)
+        begun = time.monotonic()
+        for s in range(16):
+            reference.create_completion(
+                rendered,
+                max_tokens=pack.sampling.max_tokens,
+                temperature=pack.sampling.temperature,
+                top_k=pack.sampling.top_k,
+                top_p=1.0,
+                min_p=0.0,
+                repeat_penalty=1.0,
+                seed=100 * repeat + s,
+            )
+        theirs = time.monotonic() - begun
+        reference.close()
+        ratios.append(ours / theirs)
+    return {"ratios": [round(r, 3) for r in ratios], "median_ratio": round(statistics.median(ratios), 3)}
+
+
+def beam_overhead(solver: Solver, questions: Sequence[str]) -> dict[str, Any]:
+    """Share of a 16-wide beam's wall time that is not spent decoding and sampling."""
+    policy = solver.policy
+    assert isinstance(policy, LlamaPolicy)
+    shares, verifier = [], []
+    for question in questions:
+        busy, begun = policy.busy_seconds, time.monotonic()
+        result = solver.solve(question, "beam", Budget(generations=16))
+        wall = time.monotonic() - begun
+        shares.append(1 - (policy.busy_seconds - busy) / wall)
+        verifier.append(result.usage.verifier_seconds / wall)
+    return {
+        "questions": len(questions),
+        "mean_share": round(statistics.mean(shares), 4),
+        "median_share": round(statistics.median(shares), 4),
+        "mean_verifier_share": round(statistics.mean(verifier), 4),
+    }
+
+
+def deadlines(solver: Solver, questions: Sequence[str], solves: int) -> dict[str, Any]:
+    """Overshoot of deadlines spread evenly on a log scale from 0.5 to 10 s."""
+    kinds = ("weighted", "beam", "revise", "majority")
+    rows = []
+    for i in range(solves):
+        deadline = 0.5 * 20 ** (i / max(1, solves - 1))
+        begun = time.monotonic()
+        result = solver.solve(
+            questions[i % len(questions)],
+            kinds[i % len(kinds)],
+            Budget(generations=512, seconds=deadline),
+            seed=i,
+        )
+        over = time.monotonic() - begun - deadline
+        allowed = 0.05 * deadline + 0.05
+        rows.append({"deadline": deadline, "over": over, "excess": over - allowed, "answered": result.finished,
+                     "stop_reason": result.stop_reason})
+    ordered = sorted(r["over"] / (0.05 * r["deadline"] + 0.05) for r in rows)
+    return {
+        "solves": solves,
+        "hit_the_deadline": sum(r["stop_reason"] == "deadline" for r in rows),
+        "answered": sum(r["answered"] for r in rows),
+        "largest_overshoot_ms": round(1000 * max(r["over"] for r in rows), 1),
+        "p99_share_of_allowance": round(ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))], 3),
+        "allowance": "5% of the deadline + 50 ms",
+    }
+
+
+def memory(caps: Sequence[int]) -> list[dict[str, Any]]:
+    """Planned and measured peak of a fresh process at each cap, with a 16-wide beam."""
+    rows = []
+    for cap in caps:
+        arguments = ["--memory", str(cap), "--budget", "64", "--json"]
+        plan = _command(["plan", *arguments])
+        if plan.returncode:
+            rows.append({"cap_mb": cap, "refused": plan.stderr.strip()})
+            continue
+        planned = json.loads(plan.stdout)["memory"]["total_mb"]
+        run = _command(["solve", *arguments, "--strategy", "weighted", QUESTION])
+        peak = json.loads(run.stdout)["usage"]["peak_memory_mb"]
+        rows.append(
+            {"cap_mb": cap, "planned_mb": planned, "peak_mb": round(peak, 1), "peak_over_plan": round(peak / planned, 3)}
+        )
+    return rows
+
+
+def startup(repeats: int) -> dict[str, Any]:
+    """Seconds from process start to the first step on the error stream, pack warm."""
+    seconds = []
+    for _ in range(repeats + 1):
+        begun = time.monotonic()
+        with subprocess.Popen(
+            [sys.executable, "-c", STARTUP.format(question=QUESTION)], stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "[0]" in line or "] " in line:
+                    break
+            seconds.append(time.monotonic() - begun)
+            process.kill()
+    return {"runs": repeats, "median_seconds": round(statistics.median(seconds[1:]), 3), "worst": round(max(seconds[1:]), 3)}
+
+
+def _command(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    code = "from edge_tts.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, path_type=Path), required=True, help="JSON lines with questions.")
+@click.option("--repeats", type=int, default=5, show_default=True)
+@click.option("--solves", type=int, default=100, show_default=True, help="Solves of the deadline test.")
+@click.option("--only", default="engine,high-level,beam,deadline,memory,startup", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+def main(data: Path, repeats: int, solves: int, only: str, out: Path) -> None:
+    """Measure the runtime and write a record."""
+    console = Console(stderr=True)
+    pack = ensure(find(None))
+    questions = [q.question for q in read_questions(data)]
+    record: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    record["machine"] = machine.describe()
+
+    def measure(name: str, work: Callable[[], Any]) -> None:
+        if name in only.split(","):
+            record[name] = work()
+            console.print(name, record[name])
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+    measure("startup", lambda: startup(repeats))
+    measure("engine", lambda: [engine(pack, width, repeats) for width in (16, 32)])
+    measure("high-level", lambda: against_high_level(pack, repeats))
+    measure("memory", lambda: memory((300, 400, 512, 768, 1024, 2048)))
+    if {"beam", "deadline"} & set(only.split(",")):
+        with Solver(pack, generations=16) as solver:
+            measure("beam", lambda: beam_overhead(solver, questions[:20]))
+            measure("deadline", lambda: deadlines(solver, questions, solves))
+
+
+if __name__ == "__main__":
+    main()

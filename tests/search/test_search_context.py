@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import pytest
+from searching import PROMPT, QUESTION, context, drain, finished, in_turn, last_step, scored, steps_taken
+
+from edge_tts.core import Budget, Event, Sampling, StepTaken, Trace
+from edge_tts.errors import InputError
+from edge_tts.runtimes.scripted import ScriptedClock, ScriptedPolicy, ScriptedVerifier
+from edge_tts.search.context import SearchContext
+from edge_tts.search.sampling import majority_vote, weighted_best_of_n
+from edge_tts.search.select import Choice
+
+
+def advance(search: SearchContext, pool: list[Trace], **settings: int) -> list[Event]:
+    return list(search.advance(pool, [search.root(QUESTION)] * len(pool), **settings))
+
+
+def test_usage_is_what_the_models_evaluated() -> None:
+    clock = ScriptedClock()
+    policy = ScriptedPolicy(in_turn("1+1=2\n#### 2", "#### 3"), parameters=7, clock=clock, batch_seconds=0.5)
+    verifier = ScriptedVerifier(last_step({}), parameters=3, clock=clock, token_seconds=0.1)
+    search = context(policy, verifier, clock=clock)
+    drain(weighted_best_of_n(QUESTION, search, 2))
+    usage = search.usage
+    verified = 2 * len(QUESTION) + len("1+1=2#### 2") + len("#### 3")
+    assert usage.policy_tokens == policy.evaluated_tokens
+    assert usage.generated_tokens == policy.evaluated_tokens - len(PROMPT)
+    assert usage.policy_flops == 2 * 7 * policy.evaluated_tokens
+    assert usage.verifier_tokens == verified
+    assert usage.verifier_flops == 2 * 3 * verified
+    assert usage.verifier_seconds == pytest.approx(0.1 * verified)
+    assert usage.seconds == pytest.approx(clock())
+
+
+def test_a_step_cut_by_the_deadline_is_charged_and_dropped() -> None:
+    clock = ScriptedClock()
+    policy = ScriptedPolicy(lambda text, seed: "1+1=2\n#### 27", clock=clock, batch_seconds=1.0)
+    search = context(policy, clock=clock, deadline=12.0)  # two tokens before the end: "#### 2" is not an answer
+    events, outcome = drain(majority_vote(QUESTION, search, 1))
+    assert [event.text for event in steps_taken(events)] == ["1+1=2"]
+    assert outcome.best is None
+    assert outcome.stop_reason == "deadline"
+    assert outcome.traces[0].steps == ("1+1=2",)
+    assert search.usage.policy_tokens == policy.evaluated_tokens == len(PROMPT) + 12
+
+
+def test_an_answer_cut_by_the_token_limit_is_no_answer() -> None:
+    policy = ScriptedPolicy(lambda text, seed: "#### 27")
+    search = context(policy, sampling=Sampling(max_tokens=6))
+    _, outcome = drain(majority_vote(QUESTION, search, 1))
+    assert outcome.best is None
+    assert outcome.traces[0].steps == ("#### 2",)
+    assert not outcome.traces[0].finished
+    assert outcome.stop_reason == "complete"
+
+
+def test_traces_are_continued_from_their_tokens_within_what_is_left_to_them() -> None:
+    policy = ScriptedPolicy(lambda text, seed: "abc\n" * 10)
+    search = context(policy, sampling=Sampling(max_tokens=10))
+    pool = [search.root(QUESTION)]
+    advance(search, pool, max_steps=1)
+    advance(search, pool, max_steps=1)
+    advance(search, pool, max_steps=1)
+    assert pool[0].steps == ("abc", "abc", "ab")
+    assert [call[0].sampling.max_tokens for call in policy.calls] == [10, 6, 2]
+    assert search.room(pool[0], search.root(QUESTION)) == 0
+    assert advance(search, pool) == []
+    assert len(policy.calls) == 3
+
+
+def test_nothing_is_generated_after_an_answer() -> None:
+    policy = ScriptedPolicy(lambda text, seed: "#### 5\nand\nso\non")
+    search = context(policy)
+    pool = [search.root(QUESTION)] * 2
+    events = advance(search, pool)
+    assert [(e.text, e.finished) for e in steps_taken(events)] == [("#### 5", True)] * 2
+    assert [trace.steps for trace in pool] == [("#### 5",)] * 2
+    assert policy.running == 0
+
+
+def test_token_budget_stops_between_steps_and_charges_what_it_abandons() -> None:
+    policy = ScriptedPolicy(lambda text, seed: "abcd\n" * 20, width=4)
+    search = context(policy, budget=Budget(tokens=len(PROMPT) + 12))
+    _, outcome = drain(majority_vote(QUESTION, search, 4))
+    assert outcome.stop_reason == "budget: tokens"
+    assert policy.running == 0
+    # Steps of all four were under way; three events of five tokens were seen.
+    assert search.meter.usage.generated_tokens == 15 + round(4 * 5 / 2)
+    assert abs(search.usage.policy_tokens - policy.evaluated_tokens) <= 10
+
+
+def test_a_request_never_asks_for_more_than_the_token_budget() -> None:
+    policy = ScriptedPolicy(lambda text, seed: "x" * 100)
+    search = context(policy, budget=Budget(tokens=30))
+    _, outcome = drain(majority_vote(QUESTION, search, 1))
+    assert policy.calls[0][0].sampling.max_tokens == 30
+    assert outcome.stop_reason == "budget: tokens"
+
+
+def test_flops_budget_keeps_room_for_scoring() -> None:
+    policy = ScriptedPolicy(lambda text, seed: "abcd\n#### 5", parameters=1, width=1)
+    verifier = ScriptedVerifier(last_step({}), parameters=100)
+    generous = context(policy, verifier, budget=Budget(flops=1e6))
+    assert drain(weighted_best_of_n(QUESTION, generous, 4))[1].stop_reason == "complete"
+    spent = generous.usage.policy_flops + generous.usage.verifier_flops
+    tight = context(policy, verifier, budget=Budget(flops=spent / 2))
+    _, outcome = drain(weighted_best_of_n(QUESTION, tight, 4))
+    assert outcome.stop_reason == "budget: flops"
+    assert tight.usage.policy_flops < generous.usage.policy_flops
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"deadline": 5.0}, "deadline"),
+        ({"budget": Budget(seconds=5.0)}, "deadline"),
+        ({"budget": Budget(joules=10.0), "watts": 2.0}, "budget: joules"),
+        ({"budget": Budget(joules=10.0, seconds=9.0), "watts": 2.0, "deadline": 8.0}, "budget: joules"),
+    ],
+)
+def test_time_ends_in_several_ways(settings: dict[str, object], reason: str) -> None:
+    clock = ScriptedClock()
+    policy = ScriptedPolicy(lambda text, seed: "abc\n" * 50, clock=clock, batch_seconds=1.0)
+    search = context(policy, clock=clock, **settings)
+    assert search.exhausted() is None
+    _, outcome = drain(majority_vote(QUESTION, search, 2))
+    assert outcome.stop_reason == reason
+    assert clock() == 5.0
+    assert search.exhausted() == reason
+
+
+def test_joules_need_watts() -> None:
+    with pytest.raises(InputError, match="10 joules"):
+        context(ScriptedPolicy(lambda text, seed: ""), budget=Budget(joules=10.0))
+
+
+def test_a_deadline_that_has_passed_runs_nothing() -> None:
+    policy = ScriptedPolicy(lambda text, seed: "#### 1")
+    search = context(policy, clock=ScriptedClock(3.0), deadline=3.0)
+    events, outcome = drain(majority_vote(QUESTION, search, 4))
+    assert (events, outcome.best, outcome.stop_reason) == ([], None, "deadline")
+    assert policy.calls == []
+
+
+def test_generations_are_claimed_once() -> None:
+    search = context(ScriptedPolicy(lambda text, seed: "#### 1"), budget=Budget(generations=5))
+    assert [search.claim(n) for n in (3, 0, -1, 3, 3)] == [3, 0, 0, 2, 0]
+    assert search.meter.generations == 5
+    assert search.outcome(Choice(), []).stop_reason == "budget: generations"
+
+
+def test_the_policy_leaves_time_for_scoring() -> None:
+    clock = ScriptedClock()
+    policy = ScriptedPolicy(lambda text, seed: "abc\n" * 50, clock=clock, batch_seconds=0.1)
+    verifier = ScriptedVerifier(last_step({}), clock=clock, token_seconds=0.01)
+    search = context(policy, verifier, clock=clock, deadline=10.0, sampling=Sampling(max_tokens=100))
+    pool = [search.root(QUESTION)]
+    advance(search, pool, to_score=1)
+    assert clock() == pytest.approx(10.0 - 0.01 * (len(PROMPT) + 50), abs=0.11)
+    assert search.exhausted() == "deadline"
+    assert len(scored(list(search.score(QUESTION, pool)))) == 1
+    assert clock() <= 10.0
+
+
+def test_scoring_that_would_overrun_is_skipped() -> None:
+    clock = ScriptedClock()
+    verifier = ScriptedVerifier(last_step({}), clock=clock, token_seconds=1.0)
+    search = context(ScriptedPolicy(lambda text, seed: ""), verifier, clock=clock, deadline=2.0)
+    pool = [Trace((1, 2, 3), ("abc",))]
+    scoring = search.score(QUESTION, pool)
+    with pytest.raises(StopIteration) as stop:
+        next(scoring)
+    assert stop.value.value is False
+    assert verifier.scored == []
+    assert pool[0].scores == ()
+
+
+def test_equal_traces_are_scored_once_and_scored_ones_never_again() -> None:
+    verifier = ScriptedVerifier(last_step({"#### 1": 0.25}))
+    search = context(ScriptedPolicy(lambda text, seed: ""), verifier)
+    pool = [finished("1"), finished("2", 0.9), finished("1")]
+    events = list(search.score(QUESTION, pool))
+    assert verifier.scored == [("#### 1",)]
+    assert [(event.candidate, event.score) for event in scored(events)] == [(0, 0.25), (2, 0.25)]
+    assert [trace.scores for trace in pool] == [(0.25,), (0.9,), (0.25,)]
+
+
+def test_seeds_depend_on_seed_and_index_only() -> None:
+    def seeds(seed: int) -> list[int]:
+        policy = ScriptedPolicy(lambda text, seed: "#### 1")
+        search = context(policy, seed=seed)
+        for count in (3, 2):
+            advance(search, [search.root(QUESTION)] * count)
+        return [request.seed for call in policy.calls for request in call]
+
+    assert seeds(1) == seeds(1)
+    assert len(set(seeds(1) + seeds(2))) == 10
+    assert all(0 <= seed < 2**31 for seed in seeds(3))
+
+
+def test_a_question_that_fills_the_context_is_refused() -> None:
+    search = context(ScriptedPolicy(lambda text, seed: "", context_length=20))
+    with pytest.raises(InputError, match="context is 20"):
+        search.root("x" * 100)
+
+
+def test_attempts_that_do_not_fit_are_dropped_oldest_first() -> None:
+    search = context(ScriptedPolicy(lambda text, seed: "", context_length=60), sampling=Sampling(max_tokens=20))
+    text = "".join(map(chr, search.root(QUESTION, ["a" * 15, "b" * 15, "c" * 5]).tokens))
+    assert "a" not in text
+    assert "c" * 5 in text
+    assert len(text) + 20 <= 60
+
+
+def test_best_so_far_is_announced_when_it_changes() -> None:
+    search = context(ScriptedPolicy(lambda text, seed: ""))
+    first, second = finished("1"), finished("2")
+    choices = [Choice(None), Choice(first, 1, 1), Choice(first, 1, 1), Choice(second, 0.5, 0.5)]
+    assert [len(list(search.announce(choice))) for choice in choices] == [0, 1, 0, 1]
+
+
+def test_closing_a_search_cancels_the_policy_and_charges_it() -> None:
+    policy = ScriptedPolicy(lambda text, seed: "abcd\n" * 20)
+    search = context(policy)
+    running = majority_vote(QUESTION, search, 4)
+    assert isinstance(next(running), StepTaken)
+    assert policy.running == 1
+    running.close()
+    assert policy.running == 0
+    assert search.usage.generated_tokens == 5 + round(4 * 5 / 2)
