@@ -1,26 +1,22 @@
 """Whether two answers mean the same: exact arithmetic for numbers, math-verify for the rest.
 
 Plain numbers, with currency signs, thousands commas, percent signs or a trailing unit, are compared
-as fractions without loading anything. Only texts that look like formulas load math-verify (and with
-it sympy, more than a second and some 50 MiB), and only for a bounded time.
+as fractions. Only texts that look like formulas start the process that runs math-verify, and it is
+waited for no longer than the caller has time.
 """
 
 from __future__ import annotations
 
-import ctypes
-import logging
 import re
-import threading
 import time
 from collections.abc import Sequence
 from fractions import Fraction
 
 from edge_tts.calculator import evaluate
+from edge_tts.formulas import CHECKER
 
-FORMULA_SECONDS = 2.0
-"""Longest wait for the comparison of one pair of formulas; a pair not decided by then is unequal."""
-GROUP_SECONDS = 5.0
-"""Longest time one ``group`` spends on formulas unless told otherwise."""
+GROUP_SECONDS = 20.0
+"""Longest time spent on formulas unless told otherwise; the first pair waits for a process to start."""
 MAX_FORMULA_CHARS = 200
 
 _TOLERANCE = Fraction(1, 10**6)
@@ -37,13 +33,9 @@ _NOT_UNITS = {"e", "i", "pi", "sqrt"}
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _WORD = re.compile(r"[A-Za-z]{3,}|^[A-Za-z]{2}$")
 _FORMULA_MARK = re.compile(r"[\\^_{}()\[\]A-Za-z+*/]")
-_EXPONENT = re.compile(r"(?:\^|\*\*)\s*(?:\{([^{}]*)\}|\(([^()]*)\)|(-?\d+))")
-
-_decided: dict[tuple[str, str], bool] = {}
-_MAX_DECIDED = 4096
 
 
-def equivalent(a: str, b: str, timeout: float = FORMULA_SECONDS) -> bool:
+def equivalent(a: str, b: str, timeout: float = GROUP_SECONDS) -> bool:
     """Whether ``a`` and ``b`` state the same answer. Never raises, on any text and in any thread.
 
     A unit or percent sign that only one side has is ignored ("18 eggs" is "18", "50%" is "50" and
@@ -58,7 +50,7 @@ def equivalent(a: str, b: str, timeout: float = FORMULA_SECONDS) -> bool:
         return _same_number(number_a, number_b)
     if a.casefold() == b.casefold():
         return _is_wordy(a)
-    return _is_formula(a) and _is_formula(b) and _same_formula(a, b, min(timeout, FORMULA_SECONDS))
+    return _is_formula(a) and _is_formula(b) and CHECKER.equal(a, b, timeout)
 
 
 def group(answers: Sequence[str], timeout: float = GROUP_SECONDS) -> list[int]:
@@ -135,76 +127,10 @@ def _is_wordy(text: str) -> bool:
 
 
 def _is_formula(text: str) -> bool:
-    """Whether math-verify may be asked: a short formula without words or huge powers.
+    """Whether math-verify may be asked: a short formula without words.
 
     Words are kept away because they would be read as products of symbols ("east" as "seat").
     """
     if not text or len(text) > MAX_FORMULA_CHARS or _is_wordy(text):
         return False
-    return (_number(text) is not None or _FORMULA_MARK.search(text) is not None) and not _is_huge(text)
-
-
-def _is_huge(text: str) -> bool:
-    """Whether powers or factorials may give integers too long to compute.
-
-    One such product is a single uninterruptible operation of the interpreter, so it is refused up front.
-    """
-    if text.count("!") > 1 or ("!" in text and re.search(r"\d{4,}", text)):
-        return True
-    product = 1
-    powers = list(_EXPONENT.finditer(text))
-    for match in powers:
-        exponent = match[1] or match[2] or match[3] or ""
-        numbers = [int(digits) for digits in re.findall(r"\d+", exponent)]
-        product *= max(1, *numbers, 1)
-    return product > 10_000 or text.count("^") + text.count("**") > len(powers)
-
-
-def _same_formula(a: str, b: str, timeout: float) -> bool:
-    pair = (a, b) if a <= b else (b, a)
-    if pair in _decided:
-        return _decided[pair]
-    if timeout <= 0:
-        return False
-    verdict = _verify(*pair, timeout)
-    if verdict is None and timeout < FORMULA_SECONDS:
-        return False  # not a verdict: there may be more time when it is asked again
-    if len(_decided) >= _MAX_DECIDED:
-        _decided.clear()
-    _decided[pair] = bool(verdict)
-    return bool(verdict)
-
-
-def _verify(a: str, b: str, timeout: float) -> bool | None:
-    """math-verify's verdict, or None where it gives none within ``timeout`` seconds.
-
-    Its own timeout is a signal, which only a main thread can receive, so it runs in a daemon thread
-    that is interrupted instead; not while it imports, which would leave half-initialised modules.
-    """
-    verdict: list[bool] = []
-    loaded, abandoned = threading.Event(), threading.Event()
-
-    def work() -> None:
-        try:
-            from math_verify import LatexExtractionConfig, parse, verify
-
-            logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its timeout is off
-            loaded.set()
-            if abandoned.is_set():
-                return
-            left, right = (parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None) for text in (a, b))
-            verdict.append(verify(left, right, timeout_seconds=None) or verify(right, left, timeout_seconds=None))
-        except Exception:  # whatever sympy and its parser raise on garbage means "not shown to be equal"
-            verdict.append(False)
-        except SystemExit:
-            pass  # abandoned
-
-    thread = threading.Thread(target=work, name="math-verify", daemon=True)
-    thread.start()
-    thread.join(timeout)
-    if thread.is_alive():
-        abandoned.set()
-        if loaded.is_set():
-            # SystemExit passes every "except Exception" on its way out of sympy.
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
-    return verdict[0] if verdict else None
+    return _number(text) is not None or _FORMULA_MARK.search(text) is not None

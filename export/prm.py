@@ -73,8 +73,8 @@ class Block(nn.Module):
             key, value = torch.cat([past[0], key], dim=1), torch.cat([past[1], value], dim=1)
         query, key, value = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (query, key, value))
         # Queries carry the factor 1/sqrt(head size) in their weights.
-        attention = torch.softmax(query @ key.transpose(2, 3) + mask.unsqueeze(1), dim=-1)
-        x = self.attention_norm(x + self.dropout(self.out((attention @ value).transpose(1, 2).flatten(2))))
+        attended = nn.functional.scaled_dot_product_attention(query, key, value, mask.unsqueeze(1), scale=1.0)
+        x = self.attention_norm(x + self.dropout(self.out(attended.transpose(1, 2).flatten(2))))
         inner = nn.functional.gelu(self.up(x))
         return self.norm(x + self.dropout(self.down(inner))), present
 

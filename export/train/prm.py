@@ -261,6 +261,7 @@ def train(data: Path, out: Path, config: PrmConfig, validation: Path | None = No
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
+    torch.set_flush_denormal(True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rows = read_rows(data)
     held_out = read_rows(validation) if validation else []

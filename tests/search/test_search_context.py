@@ -153,7 +153,7 @@ def test_the_policy_leaves_time_for_scoring() -> None:
     clock = ScriptedClock()
     policy = ScriptedPolicy(lambda text, seed: "abc\n" * 50, clock=clock, batch_seconds=0.1)
     verifier = ScriptedVerifier(last_step({}), clock=clock, token_seconds=0.01)
-    search = context(policy, verifier, clock=clock, deadline=10.0, sampling=Sampling(max_tokens=100))
+    search = context(policy, verifier, clock=clock, deadline=10.0, sampling=Sampling(max_tokens=120))
     pool = [search.root(QUESTION)]
     advance(search, pool, to_score=1)
     assert clock() == pytest.approx(10.0 - 0.01 * (len(PROMPT) + 50), abs=0.11)

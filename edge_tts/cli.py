@@ -1,0 +1,77 @@
+"""The command line ``edge-reason``: one verb, one module in ``edge_tts/commands``, imported when used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from edge_tts.errors import EdgeError
+
+VERBS = {
+    "solve": "Answer a question, or a file of them.",
+    "plan": "Show what a run would need, before loading anything.",
+    "profile": "Device profiles: list, show, detect, calibrate.",
+    "pack": "Packs: list, info, verify, assemble.",
+    "doctor": "Check what works on this machine, what does not, and why.",
+}
+"""Verb to the line ``--help`` shows; kept here so that help imports no verb."""
+
+INTERRUPTED = 130
+INTERNAL_ERROR = 70
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"edge_tts.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="edge-reasoning-runtime", prog_name="edge-reason")
+def group() -> None:
+    """On-device reasoning: a small language model with well-spent test-time compute."""
+
+
+def main() -> None:
+    """Run the command line and leave the process with the fitting exit code."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        code = group.main(prog_name="edge-reason", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return _say("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; the flush at exit must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except EdgeError as error:
+        return _say(f"error: {error}", error.exit_code)
+    except Exception as error:
+        if os.environ.get("EDGE_REASON_DEBUG"):
+            raise
+        summary = f"{type(error).__name__}: {error}".partition("\n")[0]
+        return _say(f"internal error: {summary} (EDGE_REASON_DEBUG=1 shows the traceback)", INTERNAL_ERROR)
+
+
+def _say(message: str, code: int) -> int:
+    print(" ".join(message.splitlines()), file=sys.stderr)
+    return code

@@ -1,0 +1,119 @@
+"""``edge-reason pack``: list, describe, verify and assemble packs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_tts.errors import PackError
+
+if TYPE_CHECKING:
+    from edge_tts.pack import Pack
+
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def command() -> None:
+    """A pack is a policy, a PRM with its tokenizer, a strategy table and a manifest."""
+
+
+@command.command("list")
+@_AS_JSON
+def list_packs(as_json: bool) -> None:
+    """Show the built-in and installed packs."""
+    from edge_tts.pack import find, installed
+
+    rows = []
+    for name in installed():
+        try:
+            pack = find(name)
+            rows.append({"name": name, "version": pack.version, "licence": pack.licence, "state": _state(pack)})
+        except PackError as error:
+            rows.append({"name": name, "version": None, "licence": None, "state": f"damaged: {error}"})
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        click.echo(f"{row['name']:16} {row['version'] or '-':8} {row['licence'] or '-':12} {row['state']}")
+    if not rows:
+        click.echo("no packs")
+
+
+@command.command()
+@click.argument("name", required=False)
+@_AS_JSON
+def info(name: str | None, as_json: bool) -> None:
+    """Describe the pack NAME (a name or a folder; the default pack if left out)."""
+    from edge_tts.pack import find
+
+    described = _description(find(name))
+    if as_json:
+        _print_json(described)
+        return
+    for key, value in described.items():
+        parts = value.items() if isinstance(value, dict) else [("", value)]
+        for part, content in parts:
+            click.echo(f"{f'{key}.{part}'.rstrip('.'):28} {content if isinstance(content, str) else json.dumps(content)}")
+
+
+@command.command()
+@click.argument("name", required=False)
+@_AS_JSON
+def verify(name: str | None, as_json: bool) -> None:
+    """Check every file of the pack NAME in full; exit code 3 when something is wrong."""
+    from edge_tts.pack import find
+    from edge_tts.pack import verify as verify_pack
+
+    pack = find(name)
+    problems = verify_pack(pack)
+    if as_json:
+        _print_json({"name": pack.name, "folder": str(pack.folder), "ok": not problems, "problems": problems})
+    else:
+        for problem in problems:
+            click.echo(problem)
+        click.echo(f"{pack.name} {pack.version}: {f'{len(problems)} problem(s)' if problems else 'sound'} ({_state(pack)})")
+    if problems:
+        click.get_current_context().exit(PackError.exit_code)
+
+
+@command.command()
+@click.argument("name", required=False)
+@click.option("--base", type=click.Path(path_type=Path), help="The base model's file; searched for by default.")
+def assemble(name: str | None, base: Path | None) -> None:
+    """Make the pack NAME ready now instead of on first use."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from edge_tts.pack import ensure, find
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("preparing", total=1.0)
+        pack = ensure(find(name), lambda done, label: bar.update(task, completed=done, description=label), base)
+    click.echo(f"{pack.name} {pack.version} is ready in {pack.folder}")
+
+
+def _state(pack: Pack) -> str:
+    from edge_tts.pack import is_assembled
+
+    return f"ready in {pack.folder}" if is_assembled(pack) else "built in, assembled on first use"
+
+
+def _description(pack: Pack) -> dict[str, Any]:
+    described: dict[str, Any] = {"name": pack.name, "version": pack.version, "licence": pack.licence}
+    described |= {"state": _state(pack), "folder": str(pack.folder)}
+    for part in ("policy", "verifier", "sampling", "prompts", "calculator"):
+        value = getattr(pack, part)
+        described[part] = dataclasses.asdict(value) if value else None
+    described["table"] = pack.table is not None
+    described["base"] = dataclasses.asdict(pack.recipe.base) if pack.recipe else None
+    described["files"] = {file: record.bytes for file, record in pack.files.items()}
+    return described
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=1))

@@ -1,0 +1,150 @@
+"""Whether two formulas are equal, asked of math-verify in a process of its own.
+
+sympy may compute for hours on a short input, inside single operations that no thread can interrupt,
+and math-verify's own timeout is a signal that only a main thread can receive. A child process can
+be killed. It starts with the first pair of formulas, takes one JSON line for each pair, and ends
+with its parent.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import queue
+import subprocess
+import sys
+import threading
+import time
+
+FORMULA_SECONDS = 2.0
+"""Longest computation for one pair; a pair not decided by then counts as unequal."""
+
+_MAX_DECIDED = 4096
+
+
+class FormulaChecker:
+    """A child process that compares formulas; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._child: _Child | None = None
+        self._decided: dict[tuple[str, str], bool] = {}
+
+    def equal(self, a: str, b: str, timeout: float) -> bool:
+        """Whether two LaTeX formulas, without delimiters, are equal.
+
+        False also where ``timeout`` seconds were not enough, the start of the child (a second or
+        more) included, and in a frozen application, which has no interpreter to start.
+        """
+        pair = (a, b) if a <= b else (b, a)
+        ends = time.monotonic() + timeout
+        if pair in self._decided:
+            return self._decided[pair]
+        if timeout <= 0 or getattr(sys, "frozen", False) or not sys.executable:
+            return False
+        if not self._lock.acquire(timeout=timeout):
+            return False
+        try:
+            return self._ask(pair, ends)
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """End the child; the next question starts another."""
+        with self._lock:
+            if self._child is not None:
+                self._child.kill()
+            self._child = None
+
+    def _ask(self, pair: tuple[str, str], ends: float) -> bool:
+        if self._child is None:
+            self._child = _Child()
+        if not self._child.is_ready(ends - time.monotonic()):
+            return False  # it goes on starting, for the next question
+        seconds = min(FORMULA_SECONDS, max(0.0, ends - time.monotonic()))
+        verdict = self._child.ask(pair, seconds)
+        if verdict is None:
+            self._child.kill()
+            self._child = None
+            if seconds < FORMULA_SECONDS:
+                return False  # there may be more time when it is asked again
+        if len(self._decided) >= _MAX_DECIDED:
+            self._decided.clear()
+        self._decided[pair] = bool(verdict)
+        return bool(verdict)
+
+
+class _Child:
+    """One run of this module as a program, and the thread that reads its lines."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "edge_tts.formulas"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="ascii",
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._ready = False
+        threading.Thread(target=self._read, name="formulas", daemon=True).start()
+
+    def is_ready(self, timeout: float) -> bool:
+        """Whether the child has loaded math-verify, after waiting at most ``timeout`` seconds."""
+        self._ready = self._ready or self._line(timeout) is not None
+        return self._ready
+
+    def ask(self, pair: tuple[str, str], timeout: float) -> bool | None:
+        """The verdict, or None where none came in time or the child has died."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(pair) + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            return None
+        line = self._line(timeout)
+        return None if not line else line.strip() == "equal"
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _line(self, timeout: float) -> str | None:
+        try:
+            return self._lines.get(timeout=max(0.0, timeout))
+        except queue.Empty:
+            return None
+
+    def _read(self) -> None:
+        with self._process:  # closes the pipes at the end
+            assert self._process.stdout is not None
+            for line in self._process.stdout:
+                self._lines.put(line)
+            self._lines.put("")
+
+
+CHECKER = FormulaChecker()
+atexit.register(CHECKER.close)
+
+
+def _serve() -> None:
+    """Answer pairs from standard input until it ends."""
+    from math_verify import LatexExtractionConfig, parse, verify
+
+    logging.disable()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        try:
+            left, right = (
+                parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None) for text in json.loads(line)
+            )
+            equal = verify(left, right, timeout_seconds=None) or verify(right, left, timeout_seconds=None)
+        except Exception:  # whatever sympy and its parser raise on garbage means "not shown to be equal"
+            equal = False
+        print("equal" if equal else "different", flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

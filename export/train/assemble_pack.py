@@ -1,0 +1,176 @@
+"""Put trained parts together as a built-in pack: adapter, PRM, tokenizer, strategy table, card, manifest.
+
+    python -m edge_tts.export.train.assemble_pack --base BASE.gguf --peft RUN/adapter --prm prm.onnx \\
+        --tokenizer tokenizer.json --table table.json --figures figures.json --out edge_tts/packs/smol-math
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edge_tts import manifest
+from edge_tts.atomic import publish
+from edge_tts.base_model import SMOLLM2_135M, BaseModel
+from edge_tts.core import PolicyShape, Sampling, VerifierShape
+from edge_tts.errors import InputError
+from edge_tts.export.adapter import convert
+from edge_tts.integrity import FileRecord
+from edge_tts.manifest import Pack, Recipe
+from edge_tts.merge import merge, open_gguf
+from edge_tts.pack import POLICY_QUANTISATION, verify
+from edge_tts.prompts import CalculatorFormat, PromptFormat
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where the trained parts are."""
+
+    base: Path
+    peft: Path
+    """Folder written by PEFT's ``save_pretrained``."""
+    prm: Path
+    tokenizer: Path
+    """The PRM's."""
+    table: Path
+    figures: Mapping[str, Any]
+    """What was measured, for the card: label to figure."""
+
+
+def build(
+    parts: Parts, out: Path, version: str, sampling: Sampling = Sampling(), base: BaseModel = SMOLLM2_135M
+) -> Pack:
+    """Write the built-in pack ``out`` (replaced where it exists), named after its folder.
+
+    The policy is assembled once on the way, for its size and sha256. Raises InputError where a part
+    does not fit, PackError where one is damaged.
+    """
+    if problem := base.record.problem(parts.base):
+        raise InputError(f"the base model {parts.base} {problem}; train and assemble on the pinned {base.file}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as temporary:
+        source, whole = Path(temporary) / out.name, Path(temporary) / "whole"
+        source.mkdir()
+        whole.mkdir()
+        adapter, policy = source / manifest.ADAPTER, whole / manifest.POLICY
+        convert(parts.peft, parts.base, adapter)
+        files = {manifest.POLICY: merge(parts.base, adapter, policy, POLICY_QUANTISATION)}
+        pack = Pack(
+            name=out.name,
+            version=version,
+            licence="Apache-2.0",
+            folder=whole,
+            files=files,
+            prompts=PromptFormat(),
+            calculator=CalculatorFormat(),
+            sampling=sampling,
+            policy=policy_shape(policy),
+            verifier=verifier_shape(parts.prm),
+            table=json.loads(parts.table.read_text(encoding="utf-8")),
+            recipe=Recipe(base, FileRecord.of(adapter)),
+        )
+        (source / manifest.CARD).write_text(card(pack, parts.figures), encoding="utf-8")
+        for name, part in (
+            (manifest.VERIFIER, parts.prm),
+            (manifest.TOKENIZER, parts.tokenizer),
+            (manifest.TABLE, parts.table),
+        ):
+            shutil.copyfile(part, source / name)
+        for path in source.iterdir():
+            if path.name != manifest.ADAPTER:
+                files[path.name] = FileRecord.of(path)
+                shutil.copyfile(path, whole / path.name)
+        if problems := verify(pack):
+            raise InputError(f"the parts do not make a pack: {'; '.join(problems)}")
+        manifest.write(pack, source)
+        publish(source, out)
+    return replace(pack, folder=out)
+
+
+def policy_shape(path: Path) -> PolicyShape:
+    """Sizes of the Llama-family GGUF at ``path``."""
+    reader = open_gguf(path)
+
+    def number(key: str) -> int:
+        field = reader.get_field(f"llama.{key}")
+        if field is None:
+            raise InputError(f"{path} has no llama.{key}; only models of the llama architecture can be packed")
+        return int(field.contents())
+
+    sizes = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
+    # A separate embedding is only looked up; a tied one is the output projection as well.
+    looked_up = sizes["token_embd.weight"] if "output.weight" in sizes else 0
+    return PolicyShape(
+        file_bytes=path.stat().st_size,
+        parameters=sum(sizes.values()) - looked_up,
+        layers=number("block_count"),
+        kv_heads=number("attention.head_count_kv"),
+        head_dim=number("embedding_length") // number("attention.head_count"),
+        hidden=number("embedding_length"),
+        vocabulary=sizes["token_embd.weight"] // number("embedding_length"),
+        trained_context=number("context_length"),
+    )
+
+
+def verifier_shape(path: Path) -> VerifierShape:
+    """Sizes of the PRM at ``path``, from the metadata its export wrote."""
+    import onnxruntime
+
+    metadata = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).get_modelmeta()
+    sizes = metadata.custom_metadata_map
+    try:
+        return VerifierShape(
+            file_bytes=path.stat().st_size,
+            parameters=int(sizes["parameters"]),
+            layers=int(sizes["layers"]),
+            hidden=int(sizes["hidden"]),
+            max_tokens=int(sizes["positions"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} does not state its {error}; export it with edge_tts.export.prm") from error
+
+
+def card(pack: Pack, figures: Mapping[str, Any]) -> str:
+    """The model card as Markdown: what the pack is made of, what was measured, what it is not for."""
+    base = pack.recipe.base.file if pack.recipe else "none"
+    rows = "\n".join(f"| {label} | {figure} |" for label, figure in figures.items())
+    return f"""# {pack.name} {pack.version}
+
+A pack for grade-school mathematics in English, one equation a line, then `{pack.prompts.answer_marker}` and the answer.
+
+- Policy: {pack.policy.parameters / 1e6:.0f}M parameters. LoRA adapter on {base}, merged and stored as \
+{POLICY_QUANTISATION} on first use.
+- Verifier: {pack.verifier.parameters / 1e6 if pack.verifier else 0:.0f}M parameters, a process reward model in int8 ONNX.
+- Arithmetic: the runtime's calculator writes results where the policy opens an equation.
+- Sampling it was validated with: temperature {pack.sampling.temperature}, top-k {pack.sampling.top_k}.
+- Licence: {pack.licence}, as the base model's.
+
+| measured | |
+|---|---|
+{rows}
+
+Not for anything where a wrong answer costs something: answers are often wrong, and the verifier's score is no proof.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("base", "peft", "prm", "tokenizer", "table", "figures", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--version", default="0.1.0")
+    parser.add_argument("--temperature", type=float, default=Sampling().temperature)
+    options = parser.parse_args()
+    figures = json.loads(options.figures.read_text(encoding="utf-8"))
+    parts = Parts(options.base, options.peft, options.prm, options.tokenizer, options.table, figures)
+    pack = build(parts, options.out, options.version, Sampling(temperature=options.temperature))
+    print(f"{pack.folder}: {sum(path.stat().st_size for path in pack.folder.iterdir()) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

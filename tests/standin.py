@@ -1,0 +1,106 @@
+"""A stand-in pack, small enough to be made anew by every test: one Llama block, one-layer ONNX, ten words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import gguf
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models
+
+from edge_tts.base_model import BaseModel
+from edge_tts.export.train.assemble_pack import Parts, build
+from edge_tts.integrity import FileRecord
+from edge_tts.manifest import Pack
+
+HIDDEN, INNER, VOCABULARY = 64, 96, 32
+NAME = "tiny"
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A built-in pack and the base file it is assembled from."""
+
+    pack: Pack
+    """As written; its folder is the built-in one."""
+    base: Path
+
+
+def write_base(path: Path) -> BaseModel:
+    """A one-block Llama of random Q4_1 matrices, which no engine has to load."""
+    rng = np.random.default_rng(0)
+    writer = gguf.GGUFWriter(path, arch="llama")
+    writer.add_block_count(1)
+    writer.add_context_length(128)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_file_type(3)
+    writer.add_token_list([f"t{i}" for i in range(VOCABULARY)])
+    shapes = {"attn_q": (64, 64), "attn_k": (32, 64), "ffn_up": (INNER, 64), "ffn_down": (64, INNER)}
+    writer.add_tensor("token_embd.weight", rng.normal(size=(VOCABULARY, HIDDEN)).astype(np.float32))
+    for name, shape in shapes.items():
+        packed = gguf.quants.quantize(rng.normal(size=shape).astype(np.float32), gguf.GGMLQuantizationType.Q4_1)
+        writer.add_tensor(f"blk.0.{name}.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q4_1)
+    writer.add_tensor("output_norm.weight", np.ones(HIDDEN, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    record = FileRecord.of(path)
+    return BaseModel(path.name, record.bytes, record.sha256, "tiny-base==1.0", "http://127.0.0.1:9/tiny.gguf")
+
+
+def write_peft(folder: Path, rank: int = 2) -> dict[str, np.ndarray]:
+    """A PEFT adapter of two modules with random weights; returns its tensors."""
+    rng = np.random.default_rng(1)
+    weights = {}
+    for module, outputs, inputs in (("self_attn.q_proj", 64, 64), ("mlp.down_proj", 64, INNER)):
+        key = f"base_model.model.model.layers.0.{module}"
+        weights[f"{key}.lora_A.weight"] = rng.normal(size=(rank, inputs)).astype(np.float32)
+        weights[f"{key}.lora_B.weight"] = rng.normal(size=(outputs, rank)).astype(np.float32)
+    folder.mkdir(parents=True)
+    save_file(weights, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "lora_alpha": 2 * rank, "r": rank}))
+    return weights
+
+
+def write_tokenizer(path: Path, words: int = 10) -> None:
+    vocabulary = {"[UNK]": 0} | {f"w{i}": i for i in range(1, words)}
+    Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]")).save(str(path))
+
+
+def write_prm(path: Path, tokenizer: Path) -> None:
+    """An ONNX graph that only carries the metadata a PRM has."""
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, [1, "tokens"])
+    out = helper.make_tensor_value_info("scores", TensorProto.INT64, [1, "tokens"])
+    graph = helper.make_graph([helper.make_node("Identity", ["ids"], ["scores"])], "prm", [ids], [out])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    digest = hashlib.sha256(tokenizer.read_bytes()).hexdigest()
+    sizes = {"layers": "1", "hidden": "8", "positions": "64", "parameters": "640", "tokenizer_sha256": digest}
+    helper.set_model_props(model, sizes)
+    onnx.save(model, str(path))
+
+
+def write_pack(root: Path) -> StandIn:
+    """The stand-in as a built-in pack in ``root/built-in/tiny``."""
+    base = write_base(root / "tiny.gguf")
+    write_peft(root / "peft")
+    write_tokenizer(root / "tokenizer.json")
+    write_prm(root / "prm.onnx", root / "tokenizer.json")
+    (root / "table.json").write_text('{"rows": []}')
+    parts = Parts(
+        root / "tiny.gguf",
+        root / "peft",
+        root / "prm.onnx",
+        root / "tokenizer.json",
+        root / "table.json",
+        {"pass@1": "7.0 %"},
+    )
+    return StandIn(build(parts, root / "built-in" / NAME, "1.0", base=base), root / "tiny.gguf")

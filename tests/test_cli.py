@@ -1,0 +1,155 @@
+"""The command line: light to start, one line for every error, the fitting exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import standin
+from click.testing import CliRunner
+
+from edge_tts import cli, pack
+from edge_tts.errors import BackendError, InputError, PackError, ResourceError
+
+HEAVY = {
+    "accelerate", "gguf", "llama_cpp", "math_verify", "numpy", "onnx", "onnxruntime", "optimum", "peft", "psutil",
+    "rich", "sympy", "tokenizers", "torch", "transformers",
+}  # fmt: skip
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> standin.StandIn:
+    made = standin.write_pack(tmp_path)
+    monkeypatch.setattr(pack, "BUILT_IN", made.pack.folder.parent)
+    monkeypatch.setattr(pack, "DEFAULT", standin.NAME)
+    monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path / "home"))
+    return made
+
+
+def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from edge_tts.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+
+
+@pytest.mark.parametrize("statement", ["import edge_tts", "from edge_tts.cli import main; main()"])
+def test_start_imports_nothing_heavy(statement: str) -> None:
+    code = f"""
+import sys
+sys.argv = ["edge-reason", "--help"]
+try:
+    {statement}
+except SystemExit:
+    pass
+print(json := sorted(m for m in sys.modules if "." not in m), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    modules = set(done.stderr.replace("'", "").strip("[]\n ").split(", "))
+    assert "edge_tts" in modules
+    assert modules & HEAVY == set()
+
+
+def test_help_is_quick_and_lists_every_verb() -> None:
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = run("--help")
+        times.append(time.perf_counter() - start)
+    assert done.returncode == 0
+    assert all(f"  {verb} " in done.stdout for verb in cli.VERBS)
+    assert min(times) < 1.0  # 0.1 to 0.2 s on an idle machine
+
+
+def test_version() -> None:
+    assert run("--version").stdout.startswith("edge-reason, version ")
+
+
+def test_unknown_verb_and_option() -> None:
+    for arguments in (["slove"], ["--fast"]):
+        done = run(*arguments)
+        assert done.returncode == 2
+        assert arguments[0] in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (InputError("no question"), 2, "error: no question\n"),
+        (PackError("damaged\nin two lines"), 3, "error: damaged in two lines\n"),
+        (ResourceError("too small"), 4, "error: too small\n"),
+        (BackendError("failed"), 5, "error: failed\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (ZeroDivisionError("oh"), 70, "internal error: ZeroDivisionError: oh (EDGE_REASON_DEBUG=1 shows the traceback)\n"),
+    ],
+)
+def test_errors_become_one_line_and_an_exit_code(
+    error: BaseException, code: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.group, "main", fail)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == code
+    assert capsys.readouterr().err == message
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_REASON_DEBUG", "1")
+    monkeypatch.setattr(cli.group, "main", lambda **_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    shell = f"{sys.executable} -c 'from edge_tts.cli import main; main()' --help | true"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+
+
+def test_pack_list_info_verify_assemble(tiny: standin.StandIn) -> None:
+    runner = CliRunner()
+
+    def told(*arguments: str) -> str:
+        result = runner.invoke(cli.group, ["pack", *arguments], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    assert json.loads(told("list", "--json"))[0]["state"] == "built in, assembled on first use"
+    assert json.loads(told("info", "--json"))["policy"]["layers"] == 1
+    assert "policy.layers" in told("info", "tiny")
+    assert json.loads(told("verify", "--json"))["ok"] is True
+    assert "is ready in" in told("assemble", "--base", str(tiny.base))
+    assert "ready in" in told("list")
+    assert json.loads(told("verify", "tiny", "--json")) == {
+        "name": "tiny",
+        "folder": str(pack.find("tiny").folder),
+        "ok": True,
+        "problems": [],
+    }
+
+
+def test_pack_verify_fails_on_a_damaged_file(tiny: standin.StandIn) -> None:
+    ready = pack.ensure(pack.find("tiny"), base=tiny.base)
+    ready.policy_path.write_bytes(ready.policy_path.read_bytes()[:100])
+    result = CliRunner().invoke(cli.group, ["pack", "verify", "--json"])
+    assert result.exit_code == 3
+    assert "policy.gguf is truncated: 100 of" in json.loads(result.stdout)["problems"][0]
+
+
+def test_pack_list_survives_a_damaged_pack(tiny: standin.StandIn) -> None:
+    (tiny.pack.folder / "manifest.json").write_text("{")
+    result = CliRunner().invoke(cli.group, ["pack", "list"])
+    assert result.exit_code == 0
+    assert "damaged" in result.stdout
+
+
+def test_launcher_of_the_checkout(tmp_path: Path) -> None:
+    launcher = Path(__file__).parent.parent / "cli.py"
+    done = subprocess.run([sys.executable, launcher, "--help"], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.stdout.startswith("Usage: edge-reason")
