@@ -91,13 +91,13 @@ def read(folder: Path) -> Pack:
     """
     path = folder / MANIFEST
     content = _json(path)
+    if content.get("checksum") != checksum(content):
+        raise PackError(f"{path} is damaged: its checksum does not match its content; restore the file")
     if content.get("format") != FORMAT:
         raise PackError(
             f"{path} has pack format {content.get('format')!r} and this version reads {FORMAT}; "
             "use a pack made for it, or install the version of edge-reasoning-runtime the pack asks for"
         )
-    if content.get("checksum") != checksum(content):
-        raise PackError(f"{path} is damaged: its checksum does not match its content; restore the file")
     files = content.get("files")
     if not isinstance(files, dict) or not set(files) <= FILES:
         raise PackError(f"{path}, files: an object with names from {sorted(FILES)} is needed, found {files!r}")

@@ -113,7 +113,7 @@ def _is_current(pack: Pack) -> bool:
     try:
         return replace(manifest.read(pack.folder), source=pack.source) == pack
     except PackError as error:
-        raise PackError(f"{error}; {_remedy(pack)}") from error
+        raise PackError(f"{error}, or {_remedy(pack)}") from error
 
 
 def _assemble(pack: Pack, source: Path, base: Path | None, progress: Progress) -> None:

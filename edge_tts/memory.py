@@ -1,0 +1,155 @@
+"""Resident memory: what a process has used, and what a configuration will use before it is loaded.
+
+The model of llama.cpp's buffers is derived from shapes; its constants were fitted to the peak
+resident memory (VmHWM) of real processes that decode at full width with full contexts, at widths 1
+to 64, contexts 256 to 1024, both KV types and micro-batches 32 to 512. It assumes that weights are
+read into memory (``LLAMA_LOAD_MODE_NONE``): with a mapped file, tensors that llama.cpp repacks for
+the CPU (most of a Q4_0 file) are resident twice.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edge_tts.core import EngineConfig, PolicyShape, VerifierShape
+
+MIB = 2**20
+
+STREAM_CELLS = 256
+"""llama.cpp rounds the length of a KV stream up to a multiple of this (llama_context, n_ctx_seq)."""
+KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
+"""Bytes of one cached number; q8_0 stores 32 of them and a scale in 34 bytes."""
+
+_PROCESS_MB = 58.0
+"""Python with this package, numpy and llama.cpp's libraries, before a model is loaded."""
+_ONNXRUNTIME_MB = 24.0
+"""ONNX Runtime and the tokenizers library, loaded."""
+_VOCABULARY_BYTES = 400
+"""A token's text, score and hash entries, and its share of the merges, in llama.cpp."""
+_CELL_BYTES = 176
+"""Bookkeeping of one KV cell: its position, its set of sequences, the attention mask."""
+_COMPUTE_MB = 4.5
+"""Compute graph, its allocator and scratch that do not grow with the batch."""
+_ACTIVATIONS = 44
+"""Bytes of activations of one token of a micro-batch, per unit of hidden size."""
+_LOGIT_COPIES = 4
+"""float32 copies of a drawn row's logits: compute buffer, output buffer, two in log-probabilities."""
+_CANDIDATE_BYTES = 12
+"""llama_token_data: a sampler holds one for every token of the vocabulary."""
+
+_VERIFIER_WEIGHT_COPIES = 2
+"""ONNX Runtime holds the graph's initialisers and packs the matrices again for the CPU."""
+_VERIFIER_TOKENIZER_MB = 10.5
+_VERIFIER_STEP_TOKENS = 32
+"""How far a pass runs over its limit, since steps are scored whole."""
+_VERIFIER_TOKEN_NUMBERS = 70
+_VERIFIER_PAST_NUMBERS = 17
+"""float32 numbers alive at once for a new and for a cached token, per unit of hidden size."""
+_VERIFIER_SCORE_COPIES = 1.5
+_VERIFIER_HEAD_SIZE = 32
+
+
+@dataclass(frozen=True)
+class VerifierConfig:
+    """How a verifier is run: the knobs a memory plan turns."""
+
+    pass_tokens: int = 128
+    """New tokens of one pass of the graph, about."""
+    cache_mb: int = 16
+    """Most keys and values kept for prefixes that were scored, in MiB."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Predicted peak resident memory by part, in MiB; an upper bound meant to be met within a tenth.
+
+    Where the policy is offloaded to a GPU the same parts exist, partly in the GPU's memory.
+    """
+
+    process: float
+    """Interpreter and native libraries."""
+    weights: float
+    """The policy's weights and vocabulary."""
+    kv: float
+    """Keys and values of all streams, and the cells' bookkeeping."""
+    compute: float
+    """Activations of one micro-batch."""
+    sampling: float
+    """Logits and sampler candidates of all sequences."""
+    verifier_weights: float
+    """0 without a verifier, like the next."""
+    verifier_arena: float
+    """Activations of one pass, and the cache of scored prefixes."""
+
+    @property
+    def total(self) -> float:
+        """Sum of all parts."""
+        return float(sum(asdict(self).values()))
+
+    def to_dict(self) -> dict[str, float]:
+        """Parts and total in MiB, each key with the suffix ``_mb``."""
+        parts = {f"{name}_mb": round(value, 1) for name, value in asdict(self).items()}
+        return {**parts, "total_mb": round(self.total, 1)}
+
+
+def memory_plan(
+    policy: PolicyShape,
+    verifier: VerifierShape | None,
+    config: EngineConfig,
+    verifier_config: VerifierConfig | None = None,
+) -> MemoryPlan:
+    """Predict the peak resident memory of a process that loads and uses these parts together."""
+    context = min(config.context, policy.trained_context)
+    cells = config.width * -(-context // STREAM_CELLS) * STREAM_CELLS
+    numbers = 2 * policy.layers * policy.kv_heads * policy.head_dim
+    micro_batch = max(config.micro_batch, config.width)
+    row = policy.vocabulary * (4 * _LOGIT_COPIES + _CANDIDATE_BYTES)
+    return MemoryPlan(
+        process=_PROCESS_MB + (_ONNXRUNTIME_MB if verifier else 0.0),
+        weights=(policy.file_bytes + policy.vocabulary * _VOCABULARY_BYTES) / MIB,
+        kv=cells * (numbers * KV_BYTES[config.kv_type] + _CELL_BYTES) / MIB,
+        compute=_COMPUTE_MB + micro_batch * policy.hidden * _ACTIVATIONS / MIB,
+        sampling=config.width * row / MIB,
+        verifier_weights=_verifier_weights_mb(verifier) if verifier else 0.0,
+        verifier_arena=verifier_arena_mb(verifier, verifier_config or VerifierConfig()) if verifier else 0.0,
+    )
+
+
+def _verifier_weights_mb(verifier: VerifierShape) -> float:
+    return verifier.file_bytes * _VERIFIER_WEIGHT_COPIES / MIB + _VERIFIER_TOKENIZER_MB
+
+
+def verifier_arena_mb(verifier: VerifierShape, config: VerifierConfig) -> float:
+    """Activations of one pass over a full cache, plus that cache, in MiB.
+
+    Fitted to a MiniLM-L6 encoder in int8 on ONNX Runtime's CPU provider without its memory arena.
+    """
+    tokens = config.pass_tokens + _VERIFIER_STEP_TOKENS
+    past = config.cache_mb * MIB / (verifier.layers * 2 * verifier.hidden * 4)
+    activations = (tokens * _VERIFIER_TOKEN_NUMBERS + past * _VERIFIER_PAST_NUMBERS) * verifier.hidden * 4
+    heads = verifier.hidden / _VERIFIER_HEAD_SIZE
+    scores = tokens * (tokens + past) * heads * 4 * _VERIFIER_SCORE_COPIES
+    return (activations + scores) / MIB + config.cache_mb
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process so far, in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return _peak_elsewhere()
+
+
+def _peak_elsewhere() -> float:
+    if sys.platform == "win32":
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset) / MIB
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (MIB if sys.platform == "darwin" else 1024)
