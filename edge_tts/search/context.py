@@ -306,8 +306,7 @@ class SearchContext:
             return None
         if self.verifier is None or not to_score:
             return self._ends
-        # A trace about to grow is taken to end half way to its limit.
-        growth = self._verifier_tokens(to_score * self.sampling.max_tokens // 2)
+        growth = self._verifier_tokens(to_score * self.sampling.max_tokens)
         expected = self._scoring_tokens(to_score, pool) + growth
         return self._ends - min(self.verifier.seconds(expected), SCORING_SHARE * self.seconds_left())
 

@@ -56,7 +56,10 @@ def test_deadline_cancels_running_and_waiting_requests() -> None:
     clock = ScriptedClock()
     policy = ScriptedPolicy(lambda text, seed: "abcdefgh", width=1, clock=clock, batch_seconds=1.0)
     events = list(policy.generate([request(policy, "p"), request(policy, "p")], deadline=3.0))
-    assert [(event.request, event.text, event.stop) for event in events] == [(0, "abc", "cancelled"), (1, "", "cancelled")]
+    assert [(event.request, event.text, event.stop) for event in events] == [
+        (0, "abc", "cancelled"),
+        (1, "", "cancelled"),
+    ]
     assert sum(len(e.tokens) + e.prefill_tokens for e in events) == policy.evaluated_tokens
     assert clock() == 3.0
 

@@ -156,7 +156,7 @@ def test_the_policy_leaves_time_for_scoring() -> None:
     search = context(policy, verifier, clock=clock, deadline=10.0, sampling=Sampling(max_tokens=120))
     pool = [search.root(QUESTION)]
     advance(search, pool, to_score=1)
-    assert clock() == pytest.approx(10.0 - 0.01 * (len(PROMPT) + 50), abs=0.11)
+    assert clock() == pytest.approx(10.0 - 0.01 * (len(PROMPT) + 120), abs=0.11)
     assert search.exhausted() == "deadline"
     assert len(scored(list(search.score(QUESTION, pool)))) == 1
     assert clock() <= 10.0

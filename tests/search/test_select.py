@@ -9,9 +9,7 @@ from edge_tts.core import Trace
 from edge_tts.search.select import Aggregate, aggregate, best_scored, decided, hierarchical, majority, voters, weighted
 
 
-@pytest.mark.parametrize(
-    ("how", "value"), [("last", 0.5), ("min", 0.2), ("product", 0.08), ("mean", 0.5)]
-)
+@pytest.mark.parametrize(("how", "value"), [("last", 0.5), ("min", 0.2), ("product", 0.08), ("mean", 0.5)])
 def test_aggregate(how: Aggregate, value: float) -> None:
     assert aggregate([0.8, 0.2, 0.5], how) == pytest.approx(value)
     assert aggregate([], how) == 0.0
@@ -88,5 +86,5 @@ def test_decided_is_the_beta_tail() -> None:
     assert decided(7, 7) == 0.5
     assert decided(900, 100) == pytest.approx(1.0)
     rng = random.Random(1)
-    draws = [rng.betavariate(6 + 1, 3 + 1) > 0.5 for _ in range(40_000)]
-    assert decided(6, 3) == pytest.approx(sum(draws) / len(draws), abs=0.01)
+    draws = [rng.betavariate(6 + 1, 3 + 1) > 0.5 for _ in range(10_000)]
+    assert decided(6, 3) == pytest.approx(sum(draws) / len(draws), abs=0.02)
