@@ -23,14 +23,15 @@ class StrategyTable:
     """Best strategy per difficulty bin and budget.
 
     ``edges`` are four falling scores: a question whose probe scores at least ``edges[0]`` is in bin
-    0, the easiest; below ``edges[3]`` it is in bin 4. ``cells[bin][i]`` serves ``budgets[i]``
-    generations, of which the first ``probe`` estimate the difficulty.
+    0, the easiest; below ``edges[3]`` it is in bin 4. ``cells[bin][i]``, in the
+    words of :meth:`Strategy.parse`, serves ``budgets[i]`` generations, of which the first ``probe``
+    estimate the difficulty.
     """
 
     probe: int
     edges: tuple[float, ...]
     budgets: tuple[int, ...]
-    cells: tuple[tuple[Strategy, ...], ...]
+    cells: tuple[tuple[str, ...], ...]
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Self:
@@ -40,9 +41,11 @@ class StrategyTable:
                 int(data["probe"]),
                 tuple(float(e) for e in data["edges"]),
                 tuple(int(b) for b in data["budgets"]),
-                tuple(tuple(Strategy.parse(cell) for cell in row) for row in data["cells"]),
+                tuple(tuple(row) for row in data["cells"]),
             )
-        except (KeyError, TypeError, ValueError, InputError) as error:
+            for cell in (cell for row in table.cells for cell in row):
+                Strategy.parse(cell)
+        except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
             raise PackError(f"the strategy table is damaged ({error}); run `edge-reason pack verify`") from error
         square = len(table.cells) == BINS and all(len(row) == len(table.budgets) for row in table.cells)
         falling = len(table.edges) == BINS - 1 and all(a >= b for a, b in pairwise(table.edges))
@@ -59,13 +62,8 @@ class StrategyTable:
 
     def choose(self, difficulty: int, generations: int) -> tuple[Strategy, str]:
         """The strategy for a bin, sized to ``generations``, and the reason."""
-        nearest = min(
-            range(len(self.budgets)), key=lambda i: abs(math.log(self.budgets[i] / generations))
-        )
+        nearest = min(range(len(self.budgets)), key=lambda i: abs(math.log(self.budgets[i] / generations)))
         cell = self.cells[difficulty][nearest]
-        reason = (
-            f"best on validation for difficulty bin {difficulty + 1} of {BINS} "
-            f"at {self.budgets[nearest]} generations"
-        )
-        return cell.resized(generations), reason
+        reason = f"best on validation for difficulty {difficulty + 1} of {BINS} at {self.budgets[nearest]} generations"
+        return Strategy.parse(cell, generations), reason
 

@@ -171,7 +171,8 @@ class Solver:
         began = time.monotonic()
         question = checked(question)
         budget = budget or Budget()
-        generations = budget.generations or self.plan.generations
+        asked = None if strategy == AUTO else Strategy.parse(strategy, budget.generations or self.plan.generations)
+        generations = budget.generations or (asked.generations if asked else self.plan.generations)
         budget = replace(budget, generations=generations, seconds=budget.seconds or self.plan.deadline_s)
         context = SearchContext(
             self.policy,
@@ -184,10 +185,10 @@ class Solver:
             None if budget.seconds is None else began + budget.seconds,
             self.profile.watts,
         )
-        if strategy == AUTO:
+        if asked is None:
             chosen, difficulty, reason, outcome = yield from self._auto(question, context, generations)
         else:
-            chosen, difficulty, reason = Strategy.parse(strategy).resized(generations), None, "asked for"
+            chosen, difficulty, reason = asked, None, "asked for"
             yield StrategyChosen(str(chosen), reason)
             outcome = yield from run(question, chosen, context)
         usage = replace(context.usage, seconds=time.monotonic() - began, peak_memory_mb=peak_memory_mb())
@@ -212,7 +213,7 @@ class Solver:
         if self.table is None or generations <= self.table.probe:
             kind = "weighted" if self.verifier else "majority"
             why = "the pack has no strategy table" if self.table is None else "too few generations to probe first"
-            chosen = Strategy.parse(kind).resized(generations)
+            chosen = Strategy.parse(kind, generations)
             yield StrategyChosen(str(chosen), why)
             return chosen, None, why, (yield from run(question, chosen, context))
         sampled = yield from probe(question, context, self.table.probe)

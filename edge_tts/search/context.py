@@ -274,18 +274,17 @@ class SearchContext:
         """
         lanes = range(len(pool)) if which is None else which
         unscored = [i for i in lanes if len(pool[i].scores) < len(pool[i].steps)]
-        distinct = list(dict.fromkeys(pool[i].steps for i in unscored))
-        if not distinct:
-            return True
-        lengths = {pool[i].steps: len(pool[i].tokens) for i in unscored}
-        expected = self._verifier_tokens(sum(lengths.values()))
-        if self.verifier is None or self.verifier.seconds(expected) > self.seconds_left():
-            return False
-        began = self.clock()
-        results = self.verifier.score(question, distinct)
-        self.meter.charge_verifier(sum(scored.tokens for scored in results), self.clock() - began)
-        self._scored_trace_tokens += sum(lengths.values())
-        scores = {steps: scored.scores for steps, scored in zip(distinct, results, strict=True)}
+        scores = {trace.steps: trace.scores for trace in pool if trace.scores}
+        lengths = {pool[i].steps: len(pool[i].tokens) for i in unscored if pool[i].steps not in scores}
+        if lengths:
+            expected = self._verifier_tokens(sum(lengths.values()))
+            if self.verifier is None or self.verifier.seconds(expected) > self.seconds_left():
+                return False
+            began = self.clock()
+            results = self.verifier.score(question, list(lengths))
+            self.meter.charge_verifier(sum(scored.tokens for scored in results), self.clock() - began)
+            self._scored_trace_tokens += sum(lengths.values())
+            scores |= {steps: scored.scores for steps, scored in zip(lengths, results, strict=True)}
         for i in unscored:
             pool[i] = replace(pool[i], scores=scores[pool[i].steps])
             yield CandidateScored(i, aggregate(pool[i].scores, self.aggregate))

@@ -67,17 +67,19 @@ class Strategy:
                 )
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str, generations: int = 16) -> Self:
         """Read "kind" or "kind:setting=number,...", such as "beam:n=16,m=4".
 
-        Defaults: n=16, m=4, k=1, s=4, or what fits a smaller n. Raises InputError.
+        Defaults: the n that takes ``generations``, m=4, k=1, s=4, or what fits a smaller n. Raises
+        InputError.
         """
         name, _, rest = text.strip().lower().partition(":")
         kind = next((kind for kind in KINDS if kind == name.strip()), None)
         if kind is None:
             raise InputError(f"unknown strategy {name.strip()[:40]!r}; choose one of {', '.join(KINDS)}")
         numbers = _numbers(kind, rest)
-        n = numbers.get("n", 1 if kind == "greedy" else 16)
+        rollouts = numbers.get("k", 1) if kind == "lookahead" else 0
+        n = numbers.get("n", 1 if kind == "greedy" else min(MAX_N, max(1, generations // (rollouts + 1))))
         defaults = {"n": n, "m": min(4, n), "k": 1, "s": math.gcd(4, n)}
         sizes = {field: numbers.get(key, defaults[key]) for key, field in _SETTINGS[kind].items()}
         return cls(kind, **sizes)

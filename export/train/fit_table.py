@@ -68,7 +68,7 @@ def measure(solver: Solver, problem: Problem, budget: int, seed: int) -> dict[st
     def searched(kind: str) -> tuple[str, tuple[Trace, ...], Trace | None]:
         search = context(solver, budget, seed + 1)
         search.claim(PROBE)
-        outcome = drain(run(problem.question, Strategy.parse(kind).resized(budget), search, probed.traces))
+        outcome = drain(run(problem.question, Strategy.parse(kind, budget), search, probed.traces))
         return kind, outcome.traces, outcome.best
 
     chosen: dict[str, str | None] = {}

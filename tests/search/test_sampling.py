@@ -1,9 +1,11 @@
 from __future__ import annotations
 
-import pytest
-from searching import PROMPT, QUESTION, announced, context, drain, finished, in_turn, last_step, scored
+from collections.abc import Generator
 
-from edge_tts.core import Budget, Trace
+import pytest
+from searching import PROMPT, QUESTION, announced, context, drain, finished, in_turn, last_step, scored, steps_taken
+
+from edge_tts.core import Budget, Event, Trace
 from edge_tts.errors import InputError
 from edge_tts.runtimes.scripted import GREEDY_SEED, ScriptedClock, ScriptedPolicy, ScriptedVerifier
 from edge_tts.search.sampling import (
@@ -76,11 +78,13 @@ def test_generation_budget_cuts_n() -> None:
 
 
 def test_sample_gives_the_traces_for_a_probe() -> None:
-    probe = sample(QUESTION, 2, context(answers("1", "2")))
-    with pytest.raises(StopIteration) as stop:
-        while True:
-            next(probe)
-    assert [trace.answer for trace in stop.value.value] == ["1", "2"]
+    traces: list[Trace] = []
+
+    def probe() -> Generator[Event, None, None]:
+        traces.extend((yield from sample(QUESTION, 2, context(answers("1", "2")))))
+
+    assert len(steps_taken(list(probe()))) == 2
+    assert [trace.answer for trace in traces] == ["1", "2"]
 
 
 def test_adaptive_stops_as_soon_as_the_vote_is_decided() -> None:

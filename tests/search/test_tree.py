@@ -19,7 +19,8 @@ def branching(first: Sequence[str], then: Callable[[list[str], int], str]) -> Ca
 
     def continue_fn(text: str, seed: int) -> str:
         steps = text.removeprefix(PROMPT).split("\n")[:-1]
-        return next(starts) + "\n" if not steps else then(steps, next(calls))
+        step = then(steps, next(calls)) if steps else next(starts)
+        return step if step.startswith("####") else step + "\n"
 
     return continue_fn
 
