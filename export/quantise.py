@@ -69,8 +69,9 @@ def _matmul(graph: Any, node: NodeProto, weight: NDArray[np.float32]) -> list[No
         helper.make_node("QuantizeLinear", [f"{out}_scaled", "q_one", "q_zero_point"], [f"{out}_x"]),
         helper.make_node("MatMulInteger", [f"{out}_x", f"{out}_w", "q_zero_point"], [f"{out}_int"]),
         helper.make_node("Cast", [f"{out}_int"], [f"{out}_float"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", [f"{out}_range", f"{out}_scale"], [f"{out}_scales"]),
-        helper.make_node("Mul", [f"{out}_float", f"{out}_scales"], [out]),
+        # Not float * (range * scale): ONNX Runtime would fuse that as if the range were one per tensor.
+        helper.make_node("Mul", [f"{out}_float", f"{out}_range"], [f"{out}_row"]),
+        helper.make_node("Mul", [f"{out}_row", f"{out}_scale"], [out]),
     ]
 
 

@@ -73,8 +73,8 @@ def providers(device: Literal["auto", "cpu", "cuda"], available: Sequence[str]) 
 class OnnxVerifier:
     """A :class:`~edge_tts.core.Verifier` over an exported PRM. Thread-safe: calls take turns.
 
-    The step scores of a trace do not depend on the other traces of a call, nor on what is cached
-    (up to float rounding). A question beyond 384 tokens keeps its last ones, a step beyond 96 its
+    The step scores of a trace do not depend on the other traces of a call, nor on what is cached,
+    but for float rounding (which an int8 model amplifies to about 0.01). A question beyond 384 tokens keeps its last ones, a step beyond 96 its
     first; steps past the model's last position repeat the last score before them.
 
     Raises PackError for a damaged model or tokenizer, or a tokenizer the model was not made with;
@@ -229,7 +229,9 @@ def _load_tokenizer(path: Path) -> Any:
     try:
         return Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # tokenizers raises bare Exception
-        raise PackError(f"cannot read the verifier's tokenizer {path}: {error}; verify or reinstall the pack") from error
+        raise PackError(
+            f"cannot read the verifier's tokenizer {path}: {error}; verify or reinstall the pack"
+        ) from error
 
 
 def _open_session(

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models
 
 from edge_tts.base_model import BaseModel
+from edge_tts.core import Sampling
 from edge_tts.export.train.assemble_pack import Parts, build
 from edge_tts.integrity import FileRecord
 from edge_tts.manifest import Pack
@@ -103,4 +104,4 @@ def write_pack(root: Path) -> StandIn:
         root / "table.json",
         {"pass@1": "7.0 %"},
     )
-    return StandIn(build(parts, root / "built-in" / NAME, "1.0", base=base), root / "tiny.gguf")
+    return StandIn(build(parts, root / "built-in" / NAME, "1.0", Sampling(), base), root / "tiny.gguf")

@@ -12,7 +12,7 @@ import standin
 import torch
 from native_logits import logits
 from peft import PeftModel
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from edge_tts.base_model import SMOLLM2_135M, locate
 from edge_tts.errors import InputError
@@ -30,11 +30,11 @@ def test_logits_agree_with_transformers_and_peft(home: Path, tmp_path: Path) -> 
     ids = tokenizer.encode(TEXT, add_special_tokens=False)
     with torch.no_grad():
         without = model(torch.tensor([ids])).logits[0].numpy()
-        adapted: PeftModel = with_lora(model, SftConfig(rank=32, alpha=64, first_layer=24)).eval()
+        adapted: PeftModel = with_lora(model, SftConfig(rank=32, alpha=64, first_layer=20)).eval()
         generator = torch.Generator().manual_seed(0)
         for name, weight in adapted.named_parameters():
             if "lora_B" in name:
-                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.02)
+                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.05)
         expected = adapted(torch.tensor([ids])).logits[0].numpy()
     adapted.save_pretrained(str(tmp_path / "peft"))
     convert(tmp_path / "peft", base, tmp_path / "adapter.gguf")
@@ -103,8 +103,6 @@ def test_adapter_of_another_base(tmp_path: Path) -> None:
     standin.write_base(tmp_path / "base.gguf")
     weights = standin.write_peft(tmp_path / "peft")
     assert load_file(tmp_path / "peft" / "adapter_model.safetensors").keys() == weights.keys()
-    from safetensors.numpy import save_file
-
     moved = {key.replace("layers.0", "layers.7"): value for key, value in weights.items()}
     save_file(moved, tmp_path / "peft" / "adapter_model.safetensors")
     with pytest.raises(InputError, match=r"layers\.7.*does not fit base\.gguf"):

@@ -82,7 +82,7 @@ def test_unknown_verb_and_option() -> None:
         (ResourceError("too small"), 4, "error: too small\n"),
         (BackendError("failed"), 5, "error: failed\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
-        (ZeroDivisionError("oh"), 70, "internal error: ZeroDivisionError: oh (EDGE_REASON_DEBUG=1 shows the traceback)\n"),
+        (OSError("oh"), 70, "internal error: OSError: oh (EDGE_REASON_DEBUG=1 shows the traceback)\n"),
     ],
 )
 def test_errors_become_one_line_and_an_exit_code(
@@ -150,5 +150,6 @@ def test_pack_list_survives_a_damaged_pack(tiny: standin.StandIn) -> None:
 
 def test_launcher_of_the_checkout(tmp_path: Path) -> None:
     launcher = Path(__file__).parent.parent / "cli.py"
-    done = subprocess.run([sys.executable, launcher, "--help"], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    command = [sys.executable, launcher, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.stdout.startswith("Usage: edge-reason")

@@ -352,7 +352,7 @@ def test_base_from_the_hub(offline: base_model.BaseModel, made: standin.StandIn,
 
 
 def test_base_from_the_hub_with_another_content(offline: base_model.BaseModel, hub: str) -> None:
-    with pytest.raises(PackError, match=rf"has sha256 \w{{64}} instead of {offline.sha256}|is truncated.*{offline.sha256}"):
+    with pytest.raises(PackError, match=rf"is truncated.*expected {offline.sha256}"):
         base_model.locate(replace(offline, url=f"{hub}/tokenizer.json"))
     home = Path(os.environ["EDGE_REASON_HOME"])
     assert entries(home / "base") == set()

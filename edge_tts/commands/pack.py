@@ -58,7 +58,8 @@ def info(name: str | None, as_json: bool) -> None:
     for key, value in described.items():
         parts = value.items() if isinstance(value, dict) else [("", value)]
         for part, content in parts:
-            click.echo(f"{f'{key}.{part}'.rstrip('.'):28} {content if isinstance(content, str) else json.dumps(content)}")
+            text = content if isinstance(content, str) else json.dumps(content)
+            click.echo(f"{f'{key}.{part}'.rstrip('.'):28} {text}")
 
 
 @command.command()
@@ -76,7 +77,8 @@ def verify(name: str | None, as_json: bool) -> None:
     else:
         for problem in problems:
             click.echo(problem)
-        click.echo(f"{pack.name} {pack.version}: {f'{len(problems)} problem(s)' if problems else 'sound'} ({_state(pack)})")
+        verdict = f"{len(problems)} problem(s)" if problems else "sound"
+        click.echo(f"{pack.name} {pack.version}: {verdict} ({_state(pack)})")
     if problems:
         click.get_current_context().exit(PackError.exit_code)
 

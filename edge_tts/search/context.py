@@ -274,7 +274,7 @@ class SearchContext:
         """
         lanes = range(len(pool)) if which is None else which
         unscored = [i for i in lanes if len(pool[i].scores) < len(pool[i].steps)]
-        scores = {trace.steps: trace.scores for trace in pool if trace.scores}
+        scores = {trace.steps: trace.scores for trace in pool if len(trace.scores) == len(trace.steps)}
         lengths = {pool[i].steps: len(pool[i].tokens) for i in unscored if pool[i].steps not in scores}
         if lengths:
             expected = self._verifier_tokens(sum(lengths.values()))

@@ -43,9 +43,7 @@ class Parts:
     """What was measured, for the card: label to figure."""
 
 
-def build(
-    parts: Parts, out: Path, version: str, sampling: Sampling = Sampling(), base: BaseModel = SMOLLM2_135M
-) -> Pack:
+def build(parts: Parts, out: Path, version: str, sampling: Sampling, base: BaseModel = SMOLLM2_135M) -> Pack:
     """Write the built-in pack ``out`` (replaced where it exists), named after its folder.
 
     The policy is assembled once on the way, for its size and sha256. Raises InputError where a part
@@ -139,6 +137,7 @@ def verifier_shape(path: Path) -> VerifierShape:
 def card(pack: Pack, figures: Mapping[str, Any]) -> str:
     """The model card as Markdown: what the pack is made of, what was measured, what it is not for."""
     base = pack.recipe.base.file if pack.recipe else "none"
+    prm = pack.verifier.parameters / 1e6 if pack.verifier else 0
     rows = "\n".join(f"| {label} | {figure} |" for label, figure in figures.items())
     return f"""# {pack.name} {pack.version}
 
@@ -146,7 +145,7 @@ A pack for grade-school mathematics in English, one equation a line, then `{pack
 
 - Policy: {pack.policy.parameters / 1e6:.0f}M parameters. LoRA adapter on {base}, merged and stored as \
 {POLICY_QUANTISATION} on first use.
-- Verifier: {pack.verifier.parameters / 1e6 if pack.verifier else 0:.0f}M parameters, a process reward model in int8 ONNX.
+- Verifier: {prm:.0f}M parameters, a process reward model in int8 ONNX.
 - Arithmetic: the runtime's calculator writes results where the policy opens an equation.
 - Sampling it was validated with: temperature {pack.sampling.temperature}, top-k {pack.sampling.top_k}.
 - Licence: {pack.licence}, as the base model's.

@@ -259,8 +259,17 @@ def train(data: Path, out: Path, config: PrmConfig, validation: Path | None = No
     Leaves ``model.pt`` (the weights with the least validation cross-entropy; without ``validation``,
     the last), ``tokenizer.json``, ``sample.jsonl``, ``config.json`` and ``log.jsonl``.
     """
+    run, batches = start(data, out, config, validation, base)
+    run.loop(batches)
+
+
+def start(
+    data: Path, out: Path, config: PrmConfig, validation: Path | None = None, base: Path | None = None
+) -> tuple[Run, Iterator[list[Pack]]]:
+    """The run in ``out``, new or as its last checkpoint left it, and the batches it has not seen yet."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
+    # Masked attention weights are tiny numbers; their products must not fall into the slow denormal range.
     torch.set_flush_denormal(True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rows = read_rows(data)
@@ -274,7 +283,10 @@ def train(data: Path, out: Path, config: PrmConfig, validation: Path | None = No
     optimiser = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay)
     run = Run(out, model, optimiser, held_out, packer, config, device)
     run.resume()
-    run.loop(epochs(rows, packer, config))
+    batches = epochs(rows, packer, config)
+    for _ in range(run.step):
+        next(batches)
+    return run, batches
 
 
 @dataclass
@@ -304,8 +316,6 @@ class Run:
 
     def loop(self, batches: Iterator[list[Pack]]) -> None:
         """Train until the time is up, with checkpoints and evaluations on the way."""
-        for _ in range(self.step):
-            next(batches)
         limit = self.config.minutes * 60
         start = time.monotonic() - self.spent
         saved = evaluated = time.monotonic()

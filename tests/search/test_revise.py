@@ -103,13 +103,13 @@ def test_generation_budget_cuts_a_round_short() -> None:
 
 def test_the_best_so_far_is_returned_at_the_deadline() -> None:
     clock = ScriptedClock()
-    policy = ScriptedPolicy(in_turn("#### 1", "#### 2", "#### 3" * 50), clock=clock, batch_seconds=1.0)
+    policy = ScriptedPolicy(in_turn("#### 1", "#### 2", "#### 3" * 50), clock=clock, batch_seconds=0.1)
     verifier = ScriptedVerifier(last_step({"#### 1": 0.9, "#### 2": 0.2}), clock=clock, token_seconds=0.01)
-    timed = context(policy, verifier, clock=clock, deadline=30.0)
+    timed = context(policy, verifier, clock=clock, deadline=3.0)
     _, outcome = drain(revise(QUESTION, timed, sequential=3, parallel=1))
     assert outcome.best is not None
     assert (outcome.best.answer, outcome.stop_reason) == ("1", "deadline")
-    assert clock() <= 30.0
+    assert clock() <= 3.0
     assert timed.usage.policy_tokens == policy.evaluated_tokens
 
 

@@ -1,0 +1,70 @@
+"""``edge-reason plan``: what a run would need, before loading anything."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from edge_tts.limits import Plan
+
+
+@click.command()
+@click.option("--pack", default=None, help="Pack name or folder; the default pack if left out.")
+@click.option("--profile", default=None, help="Profile name or .toml file; detected if left out.")
+@click.option("--memory", type=float, default=None, help="Memory cap in MB; the profile's if left out.")
+@click.option("--deadline", type=float, default=None, help="Seconds for one answer; the profile's if left out.")
+@click.option("--budget", type=click.IntRange(min=1), default=16, show_default=True, help="Generations wanted.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    pack: str | None,
+    profile: str | None,
+    memory: float | None,
+    deadline: float | None,
+    budget: int,
+    as_json: bool,
+) -> None:
+    """Show the memory plan and the predicted time of one answer; exit code 4 when nothing fits."""
+    from edge_tts.limits import make_plan
+    from edge_tts.pack import find
+    from edge_tts.profiles.loader import detect, load
+
+    chosen, reason = (load(profile), "asked for") if profile else detect()
+    found = find(pack)
+    plan = make_plan(found.policy, found.verifier, chosen, memory, deadline, budget)
+    if as_json:
+        click.echo(json.dumps({"pack": found.name, **plan.to_dict(), "profile_reason": reason}, indent=1))
+    else:
+        _print_table(plan, found.name, reason)
+
+
+def _print_table(plan: Plan, pack: str, reason: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    engine = plan.engine
+    console.print(f"pack {pack}, profile {plan.profile} ({reason})", highlight=False)
+    console.print(
+        f"{engine.width} sequences together, {engine.context} tokens each, {engine.kv_type} KV cache, "
+        f"micro-batch {engine.micro_batch}, {'with' if plan.verifier else 'without'} verifier",
+        highlight=False,
+    )
+    table = Table("part", "MB")
+    table.columns[1].justify = "right"
+    for part, size in plan.memory.to_dict().items():
+        if part != "total_mb":
+            table.add_row(part.removesuffix("_mb").replace("_", " "), f"{size:.1f}")
+    table.add_section()
+    table.add_row("total", f"{plan.memory.total:.1f}")
+    table.add_row("cap", f"{plan.memory_cap_mb:.1f}")
+    console.print(table)
+    console.print(
+        f"{plan.generations} generations in about {plan.seconds:.1f} s of {plan.deadline_s:g} s and {plan.joules:.0f} J "
+        f"(speeds {plan.speeds})",
+        highlight=False,
+    )
+    for note in plan.notes:
+        console.print(f"note: {note}", highlight=False)

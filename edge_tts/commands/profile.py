@@ -1,0 +1,172 @@
+"""``edge-reason profile``: list, show, detect and calibrate device profiles."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edge_tts.core import EngineConfig, Policy, PolicyShape, Verifier, VerifierShape
+    from edge_tts.pack import Pack
+    from edge_tts.profiles.loader import Calibration, Profile
+
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_CONTEXTS = (256, 512)
+
+
+@click.group()
+def command() -> None:
+    """A profile says what a device allows, how fast it is, and where each figure is from."""
+
+
+@command.command("list")
+@_AS_JSON
+def list_profiles(as_json: bool) -> None:
+    """List the profiles that come with the package and your own."""
+    from edge_tts.profiles.loader import load, names
+
+    profiles = [load(name) for name in names()]
+    if as_json:
+        _print_json([_summary(profile) for profile in profiles])
+        return
+    for profile in profiles:
+        calibrated = f" [calibrated {profile.calibration.date}]" if profile.calibration else ""
+        click.echo(f"{profile.name:16} {profile.memory_mb:6.0f} MB {profile.deadline_s:4g} s  {profile.description}{calibrated}")
+
+
+@command.command()
+@click.argument("name")
+@_AS_JSON
+def show(name: str, as_json: bool) -> None:
+    """Show the profile NAME (a name or a .toml file) with the source of each figure."""
+    from edge_tts.profiles.loader import load
+
+    _print_profile(load(name), as_json)
+
+
+@command.command()
+@_AS_JSON
+def detect(as_json: bool) -> None:
+    """Propose a profile for this machine."""
+    from edge_tts.profiles.loader import detect as detect_profile
+
+    profile, reason = detect_profile()
+    if as_json:
+        _print_json({**_summary(profile), "reason": reason})
+        return
+    click.echo(f"{profile.name}: {reason}")
+
+
+@command.command()
+@click.argument("name", required=False)
+@click.option("--pack", default=None, help="Pack to measure with; the default pack if left out.")
+@click.option("--seconds", type=click.FloatRange(min=0.1), default=3.0, show_default=True, help="Time for each point.")
+@_AS_JSON
+def calibrate(name: str | None, pack: str | None, seconds: float, as_json: bool) -> None:
+    """Measure this machine and store the speeds in your own copy of the profile NAME (detected if left out)."""
+    from rich.console import Console
+
+    from edge_tts.folders import profiles_folder
+    from edge_tts.pack import ensure, find
+    from edge_tts.profiles.loader import detect as detect_profile
+    from edge_tts.profiles.loader import load, save
+
+    profile = load(name) if name else detect_profile()[0]
+    console = Console(stderr=True)
+    with console.status("preparing the pack") as status:
+        found = ensure(find(pack), lambda _, label: status.update(label))
+        measured = _measure(profile, found, seconds, status.update)
+    profile = replace(profile, calibration=measured)
+    path = profiles_folder() / f"{profile.name}.toml"
+    save(profile, path)
+    console.print(f"stored in {path}", highlight=False, soft_wrap=True)
+    _print_profile(profile, as_json)
+
+
+def _measure(profile: Profile, pack: Pack, seconds: float, progress: Any) -> Calibration:
+    from contextlib import closing, nullcontext
+
+    from edge_tts.calibrate import calibrate as measure
+    from edge_tts.runtimes.llama import LlamaPolicy
+
+    def policy(config: EngineConfig) -> Policy:
+        return LlamaPolicy(pack.policy_path, config, pack.prompts)
+
+    verifier = _open_verifier(pack, profile.threads)
+    configs = _configs(profile, pack.policy, pack.verifier)
+    with closing(verifier) if verifier else nullcontext():
+        return measure(
+            policy, verifier, configs, f"{pack.name} {pack.version}", profile.speeds.verifier, seconds, progress
+        )
+
+
+def _open_verifier(pack: Pack, threads: int | None) -> Verifier | None:
+    from edge_tts.runtimes.onnx import OnnxVerifier
+
+    if pack.verifier_path is None or pack.tokenizer_path is None:
+        return None
+    return OnnxVerifier(pack.verifier_path, pack.tokenizer_path, threads=threads)
+
+
+def _configs(profile: Profile, policy: PolicyShape, verifier: VerifierShape | None) -> list[EngineConfig]:
+    """What to measure: every width and context that the profile's cap allows."""
+    from edge_tts.calibrate import WIDTHS
+    from edge_tts.core import EngineConfig
+    from edge_tts.errors import ResourceError
+    from edge_tts.memory import memory_plan
+
+    layers = None if profile.gpu else 0
+    wanted = [
+        EngineConfig(width, context, threads=profile.threads, gpu_layers=layers)
+        for context in _CONTEXTS
+        for width in WIDTHS
+    ]
+    fitting = [config for config in wanted if memory_plan(policy, verifier, config).total <= profile.memory_mb]
+    if not fitting:
+        needed = memory_plan(policy, verifier, wanted[0]).total
+        raise ResourceError(
+            f"the profile {profile.name} allows {profile.memory_mb:.0f} MB and the smallest measurement needs "
+            f"{needed:.0f} MB; raise memory_mb in a profile of your own, or take a smaller pack"
+        )
+    return fitting
+
+
+def _summary(profile: Profile) -> dict[str, Any]:
+    return {
+        "name": profile.name,
+        "description": profile.description,
+        "memory_mb": profile.memory_mb,
+        "deadline_s": profile.deadline_s,
+        "watts": profile.watts,
+        "calibrated": profile.calibration.date if profile.calibration else None,
+    }
+
+
+def _print_profile(profile: Profile, as_json: bool) -> None:
+    if as_json:
+        _print_json({**asdict(profile), "sources": dict(profile.sources)})
+        return
+    speeds = profile.speeds
+    click.echo(f"{profile.name}: {profile.description}")
+    rows = {
+        "memory_mb": f"{profile.memory_mb:g}",
+        "deadline_s": f"{profile.deadline_s:g}",
+        "watts": f"{profile.watts:g}",
+        "threads": "one per physical core" if profile.threads is None else str(profile.threads),
+        "gpu": "yes" if profile.gpu else "no",
+        "speeds.decode": ", ".join(f"{p.tokens_per_s:.0f} ({p.width} wide, {p.context} tokens)" for p in speeds.decode),
+        "speeds.prefill": f"{speeds.prefill:.0f}",
+        "speeds.verifier": f"{speeds.verifier:.0f}",
+    }
+    known = profile.calibration
+    measured = f"measured on {known.date} with {known.pack} on {known.machine}" if known else None
+    for key, value in rows.items():
+        source = measured if measured and key.startswith("speeds.") else profile.sources.get(key)
+        click.echo(f"  {key:16} {value}" + (f"\n  {'':16} {source}" if source else ""))
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=1))
