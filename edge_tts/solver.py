@@ -106,6 +106,8 @@ class Solver:
         self.plan: Plan = make_plan(
             self.pack.policy, self.pack.verifier, self.profile, memory_mb, deadline_s, generations, prompt_tokens
         )
+        self.deadline_s: float | None = self.plan.deadline_s
+        """Seconds for a question whose budget names none; None for as long as it takes."""
         self.pack = ensure(self.pack, progress)
         table = self.pack.table if self.plan.verifier else None
         self.table = StrategyTable.parse(table) if table is not None else None
@@ -131,8 +133,13 @@ class Solver:
 
         if self.pack.verifier_path is None or self.pack.tokenizer_path is None:
             return None
+        config = self.plan.verifier_config
         verifier = OnnxVerifier(
-            self.pack.verifier_path, self.pack.tokenizer_path, threads=self.plan.engine.threads
+            self.pack.verifier_path,
+            self.pack.tokenizer_path,
+            threads=self.plan.engine.threads,
+            cache_mb=config.cache_mb,
+            pass_tokens=config.pass_tokens,
         )
         self._stack.callback(verifier.close)
         return verifier
@@ -165,7 +172,7 @@ class Solver:
         """Yield events as the search goes on; the generator's value is the result.
 
         ``strategy`` is "auto" or what :meth:`Strategy.parse` reads. The deadline is the budget's
-        ``seconds``, else the plan's, counted from here. Closing the generator cancels the search.
+        ``seconds``, else ``deadline_s``, counted from here. Closing the generator cancels the search.
         Raises InputError for a question or strategy that cannot be used.
         """
         began = time.monotonic()
@@ -173,7 +180,7 @@ class Solver:
         budget = budget or Budget()
         asked = None if strategy == AUTO else Strategy.parse(strategy, budget.generations or self.plan.generations)
         generations = budget.generations or (asked.generations if asked else self.plan.generations)
-        budget = replace(budget, generations=generations, seconds=budget.seconds or self.plan.deadline_s)
+        budget = replace(budget, generations=generations, seconds=budget.seconds or self.deadline_s)
         context = SearchContext(
             self.policy,
             self.verifier,

@@ -70,6 +70,8 @@ class NativeModel:
         self.gpu_layers, self.reason = choose.gpu_layers(config.gpu_layers, bool(lib.llama_supports_gpu_offload()))
         params = lib.llama_model_default_params()
         params.n_gpu_layers = self.gpu_layers
+        # A mapped file would stay resident beside the tensors that llama.cpp repacks for the CPU.
+        params.load_mode = lib.LLAMA_LOAD_MODE_NONE
         model = lib.llama_model_load_from_file(str(path).encode(), params)
         if not model:
             raise PackError(

@@ -111,6 +111,7 @@ def main(
         with Solver(
             pack, profile, memory, generations=budget, prompt_tokens=longest // 3 + 16
         ) as solver:
+            solver.deadline_s = None
             for strategy in strategies.split(","):
                 settings = Settings(
                     strategy, Budget(generations=budget), seed, f"{solver.pack.name} {solver.pack.version}", True

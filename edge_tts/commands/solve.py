@@ -74,6 +74,8 @@ def command(
     solver = _solver(texts, limits, deadline, memory, profile, pack, calculator, errors)
     with solver:
         if file is not None and out is not None:
+            if deadline is None:
+                solver.deadline_s = None  # a file asks for throughput, not for latency
             _solve_file(solver, file, out, strategy, limits, seed, calculator, parallel, errors)
             return
         result = _solve_one(solver, texts[0], strategy, limits, seed, verbose, errors)
@@ -189,7 +191,7 @@ def _solve_file(
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}; choose another --out") from error
     # A deadline is a promise to each question, so by default they do not share the machine then.
-    default = 1 if solver.plan.deadline_s else max(2, 2 * solver.policy.width // solver.plan.generations)
+    default = 1 if solver.deadline_s else max(2, 2 * solver.policy.width // solver.plan.generations)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     right = graded = 0
     with sink, Progress(*columns, console=errors) as bar:

@@ -1,9 +1,12 @@
-"""Supervised LoRA fine-tuning of the policy on equation steps (and revision chains).
+"""Supervised fine-tuning of the policy on equation steps (and revision chains).
 
-Loss on answer tokens only, float32 on a CPU (bfloat16 autocast on a GPU), batches bucketed by
-length, a checkpoint every few minutes; the same command resumes.
+Loss on answer tokens only, and little on the results a calculator writes; float32 on a CPU
+(bfloat16 autocast on a GPU), batches bucketed by length, a checkpoint every few minutes; the same
+command resumes. A LoRA run can be followed by a full one that starts from it:
 
-    python -m edge_tts.export.train.sft --base BASE.gguf --data gsm8k_train.jsonl --out RUN --minutes 60
+    python -m edge_tts.export.train.sft --base BASE.gguf --data gsm8k_train.jsonl --out RUN1 --minutes 46
+    python -m edge_tts.export.train.sft --base BASE.gguf --data gsm8k_train.jsonl --out RUN2 --minutes 20 \\
+        --start RUN1/adapter --rank 0 --learning-rate 2e-4
 """
 
 from __future__ import annotations
@@ -19,22 +22,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from edge_tts.export.train.data import Problem, completion, read_problems, split, wrong_attempts
+from edge_tts.export.train.data import Problem, read_problems, split, wrong_attempts
 from edge_tts.prompts import PromptFormat
 
 CHECKPOINT_SECONDS = 300
-IGNORED = -100
 
 
 @dataclass(frozen=True)
 class SftConfig:
     """Hyper-parameters of one run.
 
-    ``minutes`` bounds training time and the schedule follows it. Blocks below ``first_layer`` get no
-    LoRA: nothing is back-propagated through them, which saves a sixth of the time.
+    ``minutes`` bounds training time and the schedule follows it. ``rank`` 0 trains all weights of
+    the blocks, the embeddings stay frozen. With LoRA, blocks below ``first_layer`` are left alone:
+    nothing is back-propagated through them, which saves a sixth of the time.
     """
 
     minutes: float = 60.0
@@ -44,23 +47,38 @@ class SftConfig:
     first_layer: int = 8
     batch_size: int = 16
     revision_share: float = 0.12
+    result_weight: float = 0.1
+    """Loss weight of the digits after "=": a pack with a calculator does not need them."""
     warmup: float = 0.03
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids of a prompt and of the text that follows it; only the latter carries loss."""
+    """Token ids of a prompt and of the text that follows it, with the loss weight of each of those."""
 
     prompt: list[int]
     target: list[int]
+    weights: list[float]
 
 
-def encode(problem: Problem, attempts: Sequence[str], tokenizer: Any, prompts: PromptFormat) -> Example:
+def encode(
+    problem: Problem, attempts: Sequence[str], tokenizer: Any, prompts: PromptFormat, result_weight: float
+) -> Example:
     """Tokenise one problem, with earlier wrong ``attempts`` in its context."""
     prompt = tokenizer.encode(prompts.render(problem.question, attempts), add_special_tokens=False)
-    text = completion(problem.steps, problem.answer) + prompts.end
-    return Example(prompt, tokenizer.encode(text, add_special_tokens=False))
+    parts: list[tuple[str, float]] = []
+    for step in problem.steps:
+        expression, _, result = step.rpartition("=")
+        parts += [(expression + "=", 1.0), (result, result_weight), (prompts.step_delimiter, 1.0)]
+    parts.append((prompts.answer_marker + problem.answer + prompts.end, 1.0))
+    target: list[int] = []
+    weights: list[float] = []
+    for text, weight in parts:
+        tokens = tokenizer.encode(text, add_special_tokens=False)
+        target += tokens
+        weights += [weight] * len(tokens)
+    return Example(prompt, target, weights)
 
 
 def epochs(
@@ -73,7 +91,7 @@ def epochs(
         for problem in problems:
             revise = rng.random() < config.revision_share
             attempts = wrong_attempts(problem, rng.randint(1, 4), rng) if revise else []
-            examples.append(encode(problem, attempts, tokenizer, prompts))
+            examples.append(encode(problem, attempts, tokenizer, prompts, config.result_weight))
         rng.shuffle(examples)
         bucket = 40 * config.batch_size
         batches = []
@@ -85,25 +103,27 @@ def epochs(
 
 
 def collate(batch: Sequence[Example], pad: int, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Right-pad to (batch, longest): token ids, attention mask, labels (``IGNORED`` off target)."""
+    """Right-pad to (batch, longest): token ids, attention mask, loss weights (0 off target)."""
     longest = max(len(e.prompt) + len(e.target) for e in batch)
     ids = torch.full((len(batch), longest), pad)
     mask = torch.zeros((len(batch), longest), dtype=torch.long)
-    labels = torch.full((len(batch), longest), IGNORED)
+    weights = torch.zeros((len(batch), longest))
     for row, example in enumerate(batch):
         tokens = torch.tensor(example.prompt + example.target)
         ids[row, : len(tokens)] = tokens
         mask[row, : len(tokens)] = 1
-        labels[row, len(example.prompt) : len(tokens)] = tokens[len(example.prompt) :]
-    return ids.to(device), mask.to(device), labels.to(device)
+        weights[row, len(example.prompt) : len(tokens)] = torch.tensor(example.weights)
+    return ids.to(device), mask.to(device), weights.to(device)
 
 
-def answer_loss(model: Any, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy over target tokens; the vocabulary projection runs on those alone."""
-    hidden = model.base_model.model.model(input_ids=ids, attention_mask=mask).last_hidden_state
-    wanted = labels[:, 1:] != IGNORED
-    logits = model.base_model.model.lm_head(hidden[:, :-1][wanted])
-    return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][wanted])
+def answer_loss(model: Any, ids: torch.Tensor, mask: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean cross-entropy over target tokens; the vocabulary projection runs on those alone."""
+    llama = model.base_model.model if isinstance(model, PeftModel) else model
+    hidden = llama.model(input_ids=ids, attention_mask=mask).last_hidden_state
+    wanted = weights[:, 1:] > 0
+    logits = llama.lm_head(hidden[:, :-1][wanted])
+    losses = torch.nn.functional.cross_entropy(logits.float(), ids[:, 1:][wanted], reduction="none")
+    return (losses * weights[:, 1:][wanted]).sum() / weights[:, 1:].sum()
 
 
 def load_base(gguf: Path) -> tuple[Any, Any]:
@@ -114,8 +134,14 @@ def load_base(gguf: Path) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def with_lora(model: Any, config: SftConfig) -> Any:
-    """Freeze the base and add LoRA matrices to the linear layers from ``first_layer`` up."""
+def trainable(model: Any, config: SftConfig, start: Path | None) -> Any:
+    """Merge the adapter in ``start``, then make LoRA matrices or all block weights trainable."""
+    if start is not None:
+        model = PeftModel.from_pretrained(model, str(start)).merge_and_unload()
+    if not config.rank:
+        for name, weight in model.named_parameters():
+            weight.requires_grad = ".layers." in name and "proj" in name
+        return model
     modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     layers = list(range(config.first_layer, model.config.num_hidden_layers))
     lora = LoraConfig(
@@ -124,13 +150,17 @@ def with_lora(model: Any, config: SftConfig) -> Any:
     return get_peft_model(model, lora)
 
 
-def train(base: Path, data: Path, out: Path, config: SftConfig) -> None:
-    """Run or resume one fine-tuning run in ``out``; leaves ``out/adapter`` (PEFT) and ``out/log.jsonl``."""
+def train(base: Path, data: Path, out: Path, config: SftConfig, start: Path | None) -> None:
+    """Run or resume one fine-tuning run in ``out``.
+
+    Leaves ``out/adapter`` (LoRA, as PEFT) or ``out/model`` (full, as transformers), and ``out/log.jsonl``.
+    """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, tokenizer = load_base(base)
-    model = with_lora(model, config).to(device)
+    model = trainable(model, config, start).to(device)
+    result = out / ("adapter" if config.rank else "model")
     problems, _ = split(read_problems(data))
     weights = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=0.0)
@@ -138,21 +168,21 @@ def train(base: Path, data: Path, out: Path, config: SftConfig) -> None:
     step, spent, tokens = 0, 0.0, 0
     if state_file.exists():
         state = torch.load(state_file, map_location=device, weights_only=True)
-        model.load_state_dict(state["lora"], strict=False)
+        model.load_state_dict(state["weights"], strict=False)
         optimiser.load_state_dict(state["optimiser"])
         step, spent, tokens = state["step"], state["spent"], state["tokens"]
     batches = epochs(problems, tokenizer, PromptFormat(), config)
     for _ in range(step):
         next(batches)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
-    start, saved = time.monotonic() - spent, time.monotonic()
-    while (spent := time.monotonic() - start) < config.minutes * 60:
+    begun, saved = time.monotonic() - spent, time.monotonic()
+    while (spent := time.monotonic() - begun) < config.minutes * 60:
         rate = schedule(spent / (config.minutes * 60), config.warmup)
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * rate
-        ids, mask, labels = collate(next(batches), tokenizer.pad_token_id or 0, device)
+        ids, mask, wanted = collate(next(batches), tokenizer.pad_token_id or 0, device)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            loss = answer_loss(model, ids, mask, labels)
+            loss = answer_loss(model, ids, mask, wanted)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
@@ -166,9 +196,9 @@ def train(base: Path, data: Path, out: Path, config: SftConfig) -> None:
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             saved = time.monotonic()
             save_state(state_file, model, optimiser, step, spent, tokens)
-            model.save_pretrained(out / "adapter")
+            model.save_pretrained(result)
     save_state(state_file, model, optimiser, step, spent, tokens)
-    model.save_pretrained(out / "adapter")
+    model.save_pretrained(result)
 
 
 def schedule(progress: float, warmup: float) -> float:
@@ -180,8 +210,8 @@ def schedule(progress: float, warmup: float) -> float:
 
 def save_state(path: Path, model: Any, optimiser: torch.optim.Optimizer, step: int, spent: float, tokens: int) -> None:
     """Write the resumable state of a run, atomically."""
-    lora = {name: value for name, value in model.state_dict().items() if "lora_" in name}
-    state = {"lora": lora, "optimiser": optimiser.state_dict(), "step": step, "spent": spent, "tokens": tokens}
+    weights = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+    state = {"weights": weights, "optimiser": optimiser.state_dict(), "step": step, "spent": spent, "tokens": tokens}
     temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)
     temporary.replace(path)
@@ -192,11 +222,12 @@ def main() -> None:
     parser.add_argument("--base", type=Path, required=True, help="base policy as GGUF")
     parser.add_argument("--data", type=Path, required=True, help="JSON lines: question, solution, answer")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
+    parser.add_argument("--start", type=Path, default=None, help="PEFT adapter to merge first")
     for name, default in asdict(SftConfig()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     options = vars(parser.parse_args())
-    base, data, out = options.pop("base"), options.pop("data"), options.pop("out")
-    train(base, data, out, SftConfig(**options))
+    base, data, out, start = (options.pop(name) for name in ("base", "data", "out", "start"))
+    train(base, data, out, SftConfig(**options), start)
 
 
 if __name__ == "__main__":
