@@ -42,7 +42,8 @@ class Adapter:
         """What is added to the base tensor ``name``, shape (outputs, inputs); None where nothing is."""
         if name not in self.up:
             return None
-        return (self.up[name] @ self.down[name]) * (self.alpha / self.down[name].shape[0])
+        up, down = self.up[name], self.down[name]
+        return np.asarray(up @ down * (self.alpha / down.shape[0]))
 
 
 def merge(base: Path, adapter: Path | None, out: Path, quantisation: str, progress: Progress = silent) -> FileRecord:

@@ -174,8 +174,13 @@ def load_run(run: Path) -> StepScorer:
 
 @torch.no_grad()
 def score_trace(model: StepScorer, tokenizer: Any, question: str, steps: Sequence[str]) -> list[float]:
-    """Step scores of one trace by the torch model; the reference for every other path."""
-    chunks = [question_chunk(tokenizer, question), *(step_chunk(tokenizer, step) for step in steps)]
+    """Scores, by the torch model, of the steps of one trace that fit its positions: the reference for every path."""
+    chunks = [question_chunk(tokenizer, question)]
+    for step in steps:
+        chunk = step_chunk(tokenizer, step)
+        if sum(map(len, chunks)) + len(chunk) > model.shape.positions:
+            break
+        chunks.append(chunk)
     lengths = [len(chunk) for chunk in chunks]
     mask = torch.from_numpy(tree_mask(lengths, range(-1, len(chunks) - 1)))
     ids = torch.tensor([token for chunk in chunks for token in chunk])
@@ -248,13 +253,13 @@ def parity(
         for i, both in enumerate(zip(score_trace(model, tokenizer, question, steps), exported, strict=False)):
             pairs[question, *steps[: i + 1]] = both
     verifier.close()
-    wanted, got = np.array(list(pairs.values())).T
-    ranks = np.argsort(np.argsort([wanted, got], axis=1), axis=1)
+    wanted, got = (np.array(scores) for scores in zip(*pairs.values(), strict=True))
+    ranks = [np.argsort(np.argsort(scores)) for scores in (wanted, got)]
     return {
         "steps": len(wanted),
         "max_error": float(np.abs(wanted - got).max()),
         "mean_error": float(np.abs(wanted - got).mean()),
-        "spearman": float(np.corrcoef(ranks)[0, 1]),
+        "spearman": float(np.corrcoef(*ranks)[0, 1]),
         "same_side_of_half": float(((wanted >= 0.5) == (got >= 0.5)).mean()),
     }
 
@@ -274,7 +279,7 @@ def export(run: Path, out: Path, force: bool = False) -> dict[str, Any]:
         tokenizer.write_text(tokenizer_json, encoding="utf-8")
         export_onnx(model, tokenizer_json, floats)
         counts = quantise_file(floats, integers)
-        account = {
+        account: dict[str, Any] = {
             "float32": {"bytes": floats.stat().st_size, **parity(model, floats, tokenizer, samples)},
             "int8": {"bytes": integers.stat().st_size, **parity(model, integers, tokenizer, samples)},
             "operators": dict(counts.most_common()),

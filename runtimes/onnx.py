@@ -74,8 +74,9 @@ class OnnxVerifier:
     """A :class:`~edge_tts.core.Verifier` over an exported PRM. Thread-safe: calls take turns.
 
     The step scores of a trace do not depend on the other traces of a call, nor on what is cached,
-    but for float rounding (which an int8 model amplifies to about 0.01). A question beyond 384 tokens keeps its last ones, a step beyond 96 its
-    first; steps past the model's last position repeat the last score before them.
+    but for float rounding (which an int8 model amplifies to about 0.01). A question beyond 384
+    tokens keeps its last ones, a step beyond 96 its first; steps past the model's last position
+    repeat the last score before them.
 
     Raises PackError for a damaged model or tokenizer, or a tokenizer the model was not made with;
     BackendError when ONNX Runtime fails.

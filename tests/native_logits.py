@@ -29,7 +29,7 @@ def logits(model_path: Path, tokens: Sequence[int], adapter: Path | None = None)
         stack.callback(native.llama_model_free, model)
         options = native.llama_context_default_params()
         options.n_ctx = options.n_batch = options.n_ubatch = 256
-        options.n_threads = options.n_threads_batch = 2
+        options.n_threads = options.n_threads_batch = 1
         context = native.llama_init_from_model(model, options)
         assert context
         stack.callback(native.llama_free, context)

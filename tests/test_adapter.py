@@ -34,7 +34,7 @@ def test_logits_agree_with_transformers_and_peft(home: Path, tmp_path: Path) -> 
         generator = torch.Generator().manual_seed(0)
         for name, weight in adapted.named_parameters():
             if "lora_B" in name:
-                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.05)
+                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
         expected = adapted(torch.tensor([ids])).logits[0].numpy()
     adapted.save_pretrained(str(tmp_path / "peft"))
     convert(tmp_path / "peft", base, tmp_path / "adapter.gguf")
@@ -42,7 +42,7 @@ def test_logits_agree_with_transformers_and_peft(home: Path, tmp_path: Path) -> 
     found = logits(tmp_path / "base-f16.gguf", ids, tmp_path / "adapter.gguf")
     effect = np.sqrt(np.mean((expected - without) ** 2))
     error = np.sqrt(np.mean((expected - found) ** 2))
-    assert effect > 0.5  # the adapter does something that could be got wrong
+    assert effect > 1.5  # the adapter does something that could be got wrong
     assert error < 0.05 * effect
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.95
 

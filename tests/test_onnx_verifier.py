@@ -62,7 +62,7 @@ def exact(model: Model) -> list[list[float]]:
 
 
 def close_to(expected: object, tolerance: float) -> object:
-    return close_to(expected, tolerance)
+    return pytest.approx(expected, abs=tolerance)
 
 
 def test_int8_model_stays_near_torch(alone: list[tuple[float, ...]], exact: list[list[float]]) -> None:
@@ -140,6 +140,9 @@ def test_text_beyond_the_positions(model: Model) -> None:
     [scored] = verifier.score(QUESTION + " pens" * 1000, [steps])
     assert len(scored.scores) == 100
     assert scored.scores[50:] == (scored.scores[50],) * 50
+    fitting = model.reference(QUESTION + " pens" * 1000, steps)
+    assert list(scored.scores[: len(fitting)]) == close_to(fitting, 0.05)
+    assert scored.scores[len(fitting) - 1 :] == (scored.scores[-1],) * (101 - len(fitting))
     assert len(set(scored.scores[:8])) == 8
     [long_step] = verifier.score(QUESTION, [("1+" * 3000 + "1", "#### 1")])
     assert len(long_step.scores) == 2

@@ -28,7 +28,7 @@ def list_packs(as_json: bool) -> None:
     """Show the built-in and installed packs."""
     from edge_tts.pack import find, installed
 
-    rows = []
+    rows: list[dict[str, str | None]] = []
     for name in installed():
         try:
             pack = find(name)

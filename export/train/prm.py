@@ -335,7 +335,7 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate * schedule(progress, self.config.warmup)
         loss = pack_loss(self.model, batch, self.device)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
