@@ -11,13 +11,13 @@ import pytest
 import standin
 import torch
 from native_logits import logits
-from peft import PeftModel
+from peft import LoraConfig, get_peft_model
 from safetensors.numpy import load_file, save_file
 
 from edge_tts.base_model import SMOLLM2_135M, locate
 from edge_tts.errors import InputError
 from edge_tts.export.adapter import convert, permute
-from edge_tts.export.train.sft import SftConfig, load_base, with_lora
+from edge_tts.export.train.sft import load_base
 from edge_tts.merge import merge
 from edge_tts.prompts import PromptFormat
 
@@ -30,7 +30,10 @@ def test_logits_agree_with_transformers_and_peft(home: Path, tmp_path: Path) -> 
     ids = tokenizer.encode(TEXT, add_special_tokens=False)
     with torch.no_grad():
         without = model(torch.tensor([ids])).logits[0].numpy()
-        adapted: PeftModel = with_lora(model, SftConfig(rank=32, alpha=64, first_layer=20)).eval()
+        modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+        layers = list(range(20, 30))
+        lora = LoraConfig(r=32, lora_alpha=64, target_modules=modules, layers_to_transform=layers)
+        adapted = get_peft_model(model, lora).eval()
         generator = torch.Generator().manual_seed(0)
         for name, weight in adapted.named_parameters():
             if "lora_B" in name:
