@@ -90,9 +90,11 @@ def _decode_speed(policy: Policy, prompt: tuple[int, ...], config: EngineConfig,
         requests = [Request(prompt, seed + i, sampling) for i in range(4 * config.width)]
         seed += len(requests)
         done, took = _run(policy, requests, seconds - spent)
-        if not done:
-            raise BackendError(f"the policy produced no token in {took:.1f} s at width {config.width}; see `doctor`")
         tokens, spent = tokens + done, spent + took
+        if not done:
+            break  # what is left of the time is too short for one more batch
+    if not tokens:
+        raise BackendError(f"the policy produced no token in {spent:.1f} s at width {config.width}; see `doctor`")
     return tokens / spent
 
 

@@ -22,6 +22,7 @@ LEAST_PYTHON = (3, 11)
 LEAST_FREE_MB = 300
 """Disk that assembling a pack takes: the base model, the pack, and the pack while it is written."""
 _CLASH = "edge-tts"
+_REINSTALL = "pip install --force-reinstall --no-cache-dir llama-cpp-python==0.3.36"
 _FLAGS = {
     "avx2": "AVX2",
     "fma": "FMA",
@@ -71,7 +72,8 @@ def _guarded(check: Callable[[], list[Check]]) -> list[Check]:
 
 
 def _python() -> list[Check]:
-    detail = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}"
+    here = f"{platform.system()} {platform.machine()}"
+    detail = f"{platform.python_implementation()} {platform.python_version()} on {here}"
     if sys.version_info >= LEAST_PYTHON:
         return [Check("python", "ok", detail)]
     return [Check("python", "failed", detail, f"install Python {'.'.join(map(str, LEAST_PYTHON))} or newer")]
@@ -81,9 +83,12 @@ def _clash() -> list[Check]:
     version = _installed(_CLASH)
     if version is None:
         return [Check("import name", "ok", f"the distribution {_CLASH} (text to speech) is not installed")]
-    detail = f"the distribution {_CLASH} {version} (text to speech) is installed and owns the same import name, edge_tts"
-    fix = "pip uninstall edge-tts edge-reasoning-runtime, then install edge-reasoning-runtime in an environment of its own"
-    return [Check("import name", "failed", detail, fix)]
+    detail = (
+        f"the distribution {_CLASH} {version} (text to speech) has the same import name, edge_tts; "
+        "installed together the two overwrite each other's files"
+    )
+    fix = f"pip uninstall {_CLASH} edge-reasoning-runtime, then install each in an environment of its own"
+    return [Check("import name", "warning", detail, fix)]
 
 
 def _cpu() -> list[Check]:
@@ -109,7 +114,7 @@ def _cpu_features() -> list[str]:
 
 
 def _llama() -> list[Check]:
-    fix = "pip install --force-reinstall --no-cache-dir llama-cpp-python==0.3.36 (it needs a C++ compiler)"
+    fix = f"{_REINSTALL} (it needs a C++ compiler)"
     try:
         import llama_cpp
 
@@ -129,8 +134,8 @@ def _llama_check(info: str, features: list[str], version: str) -> Check:
     detail = f"llama-cpp-python {version}, built for {', '.join(sorted(used)) or 'a CPU without vector features'}"
     if not unused:
         return Check("llama.cpp", "ok", detail)
-    rebuild = 'CMAKE_ARGS="-DGGML_NATIVE=on" pip install --force-reinstall --no-cache-dir llama-cpp-python==0.3.36'
-    return Check("llama.cpp", "warning", f"{detail}; this CPU also has {', '.join(unused)}", f"for more speed: {rebuild}")
+    rebuild = f'for more speed: CMAKE_ARGS="-DGGML_NATIVE=on" {_REINSTALL}'
+    return Check("llama.cpp", "warning", f"{detail}; this CPU also has {', '.join(unused)}", rebuild)
 
 
 def _gpu() -> list[Check]:
@@ -164,7 +169,8 @@ def _onnxruntime() -> list[Check]:
         providers = onnxruntime.get_available_providers()
     except Exception as error:
         return [Check("onnx runtime", "failed", f"onnxruntime cannot be used: {error}", fix)]
-    return [_onnxruntime_check(providers, onnxruntime.__version__, _installed("onnxruntime"), _installed("onnxruntime-gpu"))]
+    installed = (_installed("onnxruntime"), _installed("onnxruntime-gpu"))
+    return [_onnxruntime_check(providers, onnxruntime.__version__, *installed)]
 
 
 def _onnxruntime_check(providers: list[str], running: str, cpu: str | None, cuda: str | None) -> Check:
@@ -209,7 +215,8 @@ def _packs() -> list[Check]:
     found = [_pack(name) for name in installed]
     if pack.DEFAULT not in installed:
         detail = f"the default pack {pack.DEFAULT} is not there; installed are {', '.join(installed) or 'none'}"
-        found.append(Check(f"pack {pack.DEFAULT}", "failed", detail, "pip install --force-reinstall edge-reasoning-runtime"))
+        fix = "pip install --force-reinstall edge-reasoning-runtime"
+        found.append(Check(f"pack {pack.DEFAULT}", "failed", detail, fix))
     return found
 
 

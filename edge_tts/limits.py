@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edge_tts.profiles.loader import Profile
 
 PROMPT_TOKENS = 120
-"""A grade-school question with its template."""
+"""A grade-school question with its template; a plan never makes room for less."""
 ROOM_WANTED = 200
 """New tokens a stream should have room for: the default of ``Sampling.max_tokens``."""
 ROOM_NEEDED = 100
@@ -57,6 +57,14 @@ class Plan:
     notes: tuple[str, ...]
     """One clause for each concession."""
 
+    def summary(self) -> str:
+        """One line: the configuration, its memory and its predicted time."""
+        return (
+            f"plan: {self.engine.width} sequences of {self.engine.context} tokens, {self.engine.kv_type} KV cache, "
+            f"{self.memory.total:.0f} of {self.memory_cap_mb:g} MB; {self.generations} generations in about "
+            f"{self.seconds:.1f} s of {self.deadline_s:g} s"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types; memory in MiB."""
         data = asdict(self)
@@ -86,16 +94,16 @@ def make_plan(
     """Choose the best configuration for a pack on a device.
 
     ``memory_mb`` (MiB of peak resident memory) and ``deadline_s`` (seconds for one answer) override
-    the profile's; ``prompt_tokens`` sizes the context. Where the cap is tight, width is given up
-    first (down to 4), then the KV cache's precision, then spare context, then the rest of the width,
-    and the verifier last. Where the deadline is tight, generations are given up.
+    the profile's; ``prompt_tokens`` makes room for longer questions than usual. Where the cap is
+    tight, width is given up first (down to 4), then the KV cache's precision, then spare context,
+    then the rest of the width, and the verifier last. Where the deadline is tight, generations are.
 
     Raises InputError for a limit that is not above 0 or a prompt beyond the policy's context,
     ResourceError where nothing fits.
     """
     cap = _positive("memory cap", profile.memory_mb if memory_mb is None else memory_mb, "MB")
     deadline = _positive("deadline", profile.deadline_s if deadline_s is None else deadline_s, "seconds")
-    prompt = PROMPT_TOKENS if prompt_tokens is None else int(_positive("prompt", prompt_tokens, "tokens"))
+    prompt = max(PROMPT_TOKENS, int(_positive("prompt", prompt_tokens or PROMPT_TOKENS, "tokens")))
     asked = int(_positive("number of generations", generations, "generations"))
     candidates = list(_candidates(policy, verifier, profile, asked, _contexts(policy, prompt)))
     fitting = next((c for c in candidates if c.memory.total <= cap), None)
@@ -111,7 +119,7 @@ def make_plan(
     if possible < asked:
         notes.append(f"{possible} of {asked} generations: more would pass the deadline of {deadline:g} s")
     if seconds(possible) > deadline:
-        notes.append(f"one generation is expected to take {seconds(1):.2f} s, longer than the deadline of {deadline:g} s")
+        notes.append(f"one generation takes about {seconds(1):.2f} s, longer than the deadline of {deadline:g} s")
     known = profile.calibration
     return Plan(
         profile=profile.name,
@@ -124,7 +132,7 @@ def make_plan(
         deadline_s=deadline,
         seconds=seconds(possible),
         joules=seconds(possible) * profile.watts,
-        speeds=f"measured here on {known.date} with {known.pack}" if known else "stated by the profile, not measured here",
+        speeds=f"measured here on {known.date} with {known.pack}" if known else "stated by the profile, not measured",
         notes=tuple(notes),
     )
 

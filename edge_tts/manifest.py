@@ -34,6 +34,15 @@ CARD = "MODEL_CARD.md"
 FILES = frozenset({POLICY, VERIFIER, TOKENIZER, TABLE, CARD})
 """What a complete pack may hold beside its manifest."""
 
+QUANTISATIONS = {
+    "F32": ("F32", "F32", 0),
+    "F16": ("F16", "F16", 1),
+    "Q8_0": ("Q8_0", "Q8_0", 7),
+    "Q4_0": ("Q4_0", "Q4_0", 2),
+    "Q4_0+Q8_0": ("Q4_0", "Q8_0", 2),
+}
+"""Name to the tensor type of most matrices, that of sensitive ones, and general.file_type (enum llama_ftype)."""
+
 _T = TypeVar("_T")
 
 
@@ -43,6 +52,8 @@ class Recipe:
 
     base: BaseModel
     adapter: FileRecord
+    quantisation: str = "Q4_0"
+    """How the merged policy is stored, a key of ``QUANTISATIONS``."""
 
 
 @dataclass(frozen=True)
@@ -165,9 +176,13 @@ def _text(content: Mapping[str, Any], key: str, path: Path) -> str:
 def _recipe(content: Any, path: Path) -> Recipe:
     if not isinstance(content, dict):
         raise PackError(f"{path}, recipe: an object is needed, found {content!r}")
+    quantisation = content.get("quantisation", Recipe.quantisation)
+    if quantisation not in QUANTISATIONS:
+        raise PackError(f"{path}, recipe.quantisation: {quantisation!r} is none of {', '.join(QUANTISATIONS)}")
     return Recipe(
         base=_build(BaseModel, content.get("base"), f"{path}, recipe.base"),
         adapter=_build(FileRecord, content.get("adapter"), f"{path}, recipe.adapter"),
+        quantisation=quantisation,
     )
 
 

@@ -39,25 +39,31 @@ _LOGIT_COPIES = 4
 _CANDIDATE_BYTES = 12
 """llama_token_data: a sampler holds one for every token of the vocabulary."""
 
-_VERIFIER_WEIGHT_COPIES = 2
+_VERIFIER_WEIGHT_COPIES = 2.15
 """ONNX Runtime holds the graph's initialisers and packs the matrices again for the CPU."""
-_VERIFIER_TOKENIZER_MB = 10.5
+_VERIFIER_VOCABULARY_BYTES = 400
+"""One entry of the tokenizer's vocabulary."""
 _VERIFIER_STEP_TOKENS = 32
 """How far a pass runs over its limit, since steps are scored whole."""
 _VERIFIER_TOKEN_NUMBERS = 70
 _VERIFIER_PAST_NUMBERS = 17
 """float32 numbers alive at once for a new and for a cached token, per unit of hidden size."""
-_VERIFIER_SCORE_COPIES = 1.5
+_VERIFIER_SCORE_COPIES = 2.5
 _VERIFIER_HEAD_SIZE = 32
+_VERIFIER_QUESTION_TOKENS = 128
+_VERIFIER_TRACE_TOKENS = 48
+"""What a pass attends to at most, where the cache would hold more: a question and its traces."""
+_VERIFIER_NEW_TOKENS = 8
+"""New tokens that one trace brings to a pass, besides half a question."""
 
 
 @dataclass(frozen=True)
 class VerifierConfig:
     """How a verifier is run: the knobs a memory plan turns."""
 
-    pass_tokens: int = 128
+    pass_tokens: int = 64
     """New tokens of one pass of the graph, about."""
-    cache_mb: int = 16
+    cache_mb: int = 8
     """Most keys and values kept for prefixes that were scored, in MiB."""
 
 
@@ -113,21 +119,28 @@ def memory_plan(
         compute=_COMPUTE_MB + micro_batch * policy.hidden * _ACTIVATIONS / MIB,
         sampling=config.width * row / MIB,
         verifier_weights=_verifier_weights_mb(verifier) if verifier else 0.0,
-        verifier_arena=verifier_arena_mb(verifier, verifier_config or VerifierConfig()) if verifier else 0.0,
+        verifier_arena=(
+            verifier_arena_mb(verifier, verifier_config or VerifierConfig(), config.width) if verifier else 0.0
+        ),
     )
 
 
 def _verifier_weights_mb(verifier: VerifierShape) -> float:
-    return verifier.file_bytes * _VERIFIER_WEIGHT_COPIES / MIB + _VERIFIER_TOKENIZER_MB
+    # In int8 a file holds a byte for each weight; what is not in a forward pass is the embedding table.
+    vocabulary = max(0, verifier.file_bytes - verifier.parameters) / verifier.hidden
+    return (verifier.file_bytes * _VERIFIER_WEIGHT_COPIES + vocabulary * _VERIFIER_VOCABULARY_BYTES) / MIB
 
 
-def verifier_arena_mb(verifier: VerifierShape, config: VerifierConfig) -> float:
-    """Activations of one pass over a full cache, plus that cache, in MiB.
+def verifier_arena_mb(verifier: VerifierShape, config: VerifierConfig, width: int) -> float:
+    """Activations of one pass over the traces of ``width`` sequences, plus a full cache, in MiB.
 
-    Fitted to a MiniLM-L6 encoder in int8 on ONNX Runtime's CPU provider without its memory arena.
+    Fitted to MiniLM-L6 encoders in int8 on ONNX Runtime's CPU provider without its memory arena.
     """
-    tokens = config.pass_tokens + _VERIFIER_STEP_TOKENS
-    past = config.cache_mb * MIB / (verifier.layers * 2 * verifier.hidden * 4)
+    tokens = min(
+        config.pass_tokens + _VERIFIER_STEP_TOKENS, _VERIFIER_QUESTION_TOKENS // 2 + width * _VERIFIER_NEW_TOKENS
+    )
+    cached = config.cache_mb * MIB / (verifier.layers * 2 * verifier.hidden * 4)
+    past = min(cached, _VERIFIER_QUESTION_TOKENS + width * _VERIFIER_TRACE_TOKENS)
     activations = (tokens * _VERIFIER_TOKEN_NUMBERS + past * _VERIFIER_PAST_NUMBERS) * verifier.hidden * 4
     heads = verifier.hidden / _VERIFIER_HEAD_SIZE
     scores = tokens * (tokens + past) * heads * 4 * _VERIFIER_SCORE_COPIES

@@ -20,12 +20,13 @@ import numpy.typing as npt
 from edge_tts.atomic import Progress, silent
 from edge_tts.errors import PackError
 from edge_tts.integrity import FileRecord
+from edge_tts.manifest import QUANTISATIONS
 
 _KEPT = ("token_embd.weight", "output.weight")
 """The vocabulary matrices stay as they are in the base: they are the most sensitive to rounding."""
 
-_FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7}
-"""general.file_type by tensor type (llama.cpp, enum llama_ftype)."""
+_SENSITIVE = ("attn_v", "ffn_down")
+"""Matrices whose rounding costs most; llama.cpp's own mixtures spend their extra bits on them, too."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Adapter:
 def merge(base: Path, adapter: Path | None, out: Path, quantisation: str, progress: Progress = silent) -> FileRecord:
     """Write ``base`` with ``adapter`` merged in, its matrices stored as ``quantisation``.
 
-    ``quantisation`` is one of F32, F16, Q4_0, Q8_0; one-dimensional tensors and the vocabulary
+    ``quantisation`` is a key of ``manifest.QUANTISATIONS``; one-dimensional tensors and the vocabulary
     matrices are copied as they are, and so is all metadata. One tensor at a time is in memory.
     Raises PackError when a file is damaged or the adapter does not fit the base.
     """
@@ -58,22 +59,23 @@ def merge(base: Path, adapter: Path | None, out: Path, quantisation: str, progre
     lora = read_adapter(adapter) if adapter else Adapter(1.0, {}, {})
     if strangers := set(lora.up) - {tensor.name for tensor in reader.tensors}:
         raise PackError(f"{adapter} adapts {min(strangers)}, which {base.name} lacks; use the adapter's own base")
-    kind = gguf.GGMLQuantizationType[quantisation]
+    *kinds, file_type = QUANTISATIONS[quantisation]
+    stored = {tensor.name: _storage(tensor, *kinds) for tensor in reader.tensors}
     writer = gguf.GGUFWriter(out, arch=_text(reader, "general.architecture"))
-    _copy_metadata(reader, writer, _FILE_TYPES[quantisation])
+    _copy_metadata(reader, writer, file_type)
     for tensor in reader.tensors:
         shape = [int(n) for n in reversed(tensor.shape)]
-        stored = kind if _requantised(tensor) else tensor.tensor_type
-        block, size = gguf.GGML_QUANT_SIZES[stored]
+        kind = stored[tensor.name]
+        block, size = gguf.GGML_QUANT_SIZES[kind]
         # For a dtype other than uint8 the writer takes the shape as counted in elements.
-        writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), tensor.n_elements // block * size, stored)
+        writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), tensor.n_elements // block * size, kind)
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for index, tensor in enumerate(reader.tensors):
             progress(index / len(reader.tensors), "merging and quantising the policy")
-            writer.write_tensor_data(_merged(tensor, lora.delta(tensor.name), kind))
+            writer.write_tensor_data(_merged(tensor, lora.delta(tensor.name), stored[tensor.name]))
     finally:
         writer.close()
     return FileRecord.of(out)
@@ -113,6 +115,13 @@ def _merged(tensor: Any, delta: npt.NDArray[np.float64] | None, kind: Any) -> np
 
 def _requantised(tensor: Any) -> bool:
     return len(tensor.shape) == 2 and tensor.name not in _KEPT
+
+
+def _storage(tensor: Any, usual: str, sensitive: str) -> Any:
+    if not _requantised(tensor):
+        return tensor.tensor_type
+    name = tensor.name.split(".")[-2]
+    return gguf.GGMLQuantizationType[sensitive if name in _SENSITIVE else usual]
 
 
 def _copy_metadata(reader: Any, writer: Any, file_type: int) -> None:

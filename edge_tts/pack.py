@@ -26,9 +26,6 @@ __all__ = ["DEFAULT", "Pack", "ensure", "find", "installed", "is_assembled", "ve
 DEFAULT = "smol-math"
 BUILT_IN = Path(__file__).parent / "packs"
 
-POLICY_QUANTISATION = "Q4_0"
-"""The fastest to decode on a CPU: llama.cpp repacks it for the instruction set it finds."""
-
 _VERIFIED = ".verified.json"
 
 
@@ -140,7 +137,7 @@ def _assemble(pack: Pack, source: Path, base: Path | None, progress: Progress) -
             built.folder.mkdir()
             for name in {manifest.MANIFEST, *pack.files} - {manifest.POLICY}:
                 shutil.copyfile(source / name, built.folder / name)
-            merge(base_file, adapter, built.policy_path, POLICY_QUANTISATION, progress)
+            merge(base_file, adapter, built.policy_path, pack.recipe.quantisation, progress)
             progress(1.0, "verifying")
             if problems := verify(built):
                 raise PackError(

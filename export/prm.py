@@ -176,8 +176,8 @@ def load_run(run: Path) -> StepScorer:
 def score_trace(model: StepScorer, tokenizer: Any, question: str, steps: Sequence[str]) -> list[float]:
     """Scores, by the torch model, of the steps of one trace that fit its positions: the reference for every path."""
     chunks = [question_chunk(tokenizer, question)]
-    for step in steps:
-        chunk = step_chunk(tokenizer, step)
+    for count in range(1, len(steps) + 1):
+        chunk = step_chunk(tokenizer, question, steps[:count])
         if sum(map(len, chunks)) + len(chunk) > model.shape.positions:
             break
         chunks.append(chunk)
@@ -228,7 +228,6 @@ def quantise_file(source: Path, target: Path) -> Counter[str]:
     """
     graph = onnx.load(source)
     counts = quantise(graph)
-    onnx.checker.check_model(graph)
     onnx.save(graph, target)
     layers = next(int(p.value) for p in graph.metadata_props if p.key == "layers")
     shrunk = target.stat().st_size / source.stat().st_size
@@ -237,6 +236,7 @@ def quantise_file(source: Path, target: Path) -> Counter[str]:
             f"int8 quantisation did not take: {counts['MatMulInteger']} integer products where {4 * layers} were "
             f"expected, {shrunk:.0%} of the float size; check the exporter's graph"
         )
+    onnx.checker.check_model(graph)
     return counts
 
 
@@ -254,12 +254,12 @@ def parity(
             pairs[question, *steps[: i + 1]] = both
     verifier.close()
     wanted, got = (np.array(scores) for scores in zip(*pairs.values(), strict=True))
-    ranks = [np.argsort(np.argsort(scores)) for scores in (wanted, got)]
+    ranks = [np.argsort(np.argsort(scores)).astype(np.float64) for scores in (wanted, got)]
     return {
         "steps": len(wanted),
         "max_error": float(np.abs(wanted - got).max()),
         "mean_error": float(np.abs(wanted - got).mean()),
-        "spearman": float(np.corrcoef(*ranks)[0, 1]),
+        "spearman": float(np.corrcoef(ranks[0], ranks[1])[0, 1]),
         "same_side_of_half": float(((wanted >= 0.5) == (got >= 0.5)).mean()),
     }
 

@@ -11,11 +11,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from edge_tts.errors import InputError
+from edge_tts.runtimes.chunks import RESULT_MARKS, SOURCE_MARKS
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 LAST_CHARACTER = "\u2300"
@@ -34,10 +36,11 @@ NORMALISATION: list[tuple[str, str]] = [
 def trim_tokenizer(source: Path, texts: Iterable[str], size: int) -> tuple[str, list[int]]:
     """Cut the tokenizer at ``source`` (a tokenizer.json) to ``size`` tokens.
 
-    Kept, in this order: special tokens, single characters, number pieces, tokens of ``texts`` by
-    frequency, the rest by id (BERT's ids of words follow their frequency). Returns the new
-    tokenizer.json as text and, for each new id, the old id. Raises InputError for a tokenizer that
-    is not WordPiece.
+    Kept, in this order of preference: special tokens, single characters, number pieces, tokens of
+    ``texts`` by frequency, the rest by id (BERT's ids of words follow their frequency). The marks that
+    end a step are added. Returns the new tokenizer.json as text and, for each new id, the old id whose
+    embedding it starts from: a mark's is a letter's, for marks that start alike hardly learn to differ.
+    Raises InputError for a tokenizer that is not WordPiece.
     """
     spec: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
     if spec["model"]["type"] != "WordPiece":
@@ -56,11 +59,14 @@ def trim_tokenizer(source: Path, texts: Iterable[str], size: int) -> tuple[str, 
         *(token for token, _ in seen.most_common()),
         *(token for token in vocabulary if re.fullmatch(r"(##)?[a-z]+", token)),
     ]
-    kept = sorted(list(dict.fromkeys(order))[:size], key=vocabulary.__getitem__)
-    spec["model"]["vocab"] = {token: i for i, token in enumerate(kept)}
-    for token in spec["added_tokens"]:
-        token["id"] = kept.index(token["content"])
-    return json.dumps(spec, ensure_ascii=False, separators=(",", ":")), [vocabulary[token] for token in kept]
+    marks = [*SOURCE_MARKS, *RESULT_MARKS]
+    kept = sorted(list(dict.fromkeys(order))[: size - len(marks)], key=vocabulary.__getitem__)
+    ids = {token: i for i, token in enumerate([*kept, *marks])}
+    spec["model"]["vocab"] = ids
+    template = spec["added_tokens"][0]
+    spec["added_tokens"] = [{**template, "id": ids[token], "content": token} for token in [*SPECIAL, *marks]]
+    old_ids = [vocabulary[token] for token in [*kept, *ascii_lowercase[: len(marks)]]]
+    return json.dumps(spec, ensure_ascii=False, separators=(",", ":")), old_ids
 
 
 def _is_character(token: str) -> bool:

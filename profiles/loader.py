@@ -15,6 +15,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def load(name_or_path: str | Path) -> Profile:
     path = Path(name_or_path)
     if path.suffix != ".toml":
         if path.name != str(name_or_path):
-            raise InputError(f"the profile {str(name_or_path)!r} is neither a name nor a .toml file; see `profile list`")
+            raise InputError(f"{str(name_or_path)!r} is neither a profile's name nor a .toml file; see `profile list`")
         candidates = (folder / f"{path.name}.toml" for folder in (profiles_folder(), _BUILT_IN))
         found = next((c for c in candidates if c.is_file()), None)
         if found is None:
@@ -158,9 +159,7 @@ def parse(data: Mapping[str, Any], path: Path) -> Profile:
         sources={str(key): str(value) for key, value in top.table("sources").data.items()},
         calibration=_calibration(top.table("calibrated")) if "calibrated" in data else None,
     )
-    top.only(
-        {"description", "memory_mb", "deadline_s", "watts", "threads", "gpu", "speeds", "sources", "calibrated"}
-    )
+    top.only({"description", "memory_mb", "deadline_s", "watts", "threads", "gpu", "speeds", "sources", "calibrated"})
     for figure in _FIGURES:
         if figure not in profile.sources and (figure != "threads" or profile.threads is not None):
             raise InputError(f"{path}: sources has no entry {figure!r}; say where the figure is from")
@@ -208,9 +207,7 @@ def _speeds(table: _Table) -> Speeds:
 
 def _calibration(table: _Table) -> Calibration:
     table.only({"date", "machine", "pack", "speeds"})
-    return Calibration(
-        _speeds(table.table("speeds")), table.text("date"), table.text("machine"), table.text("pack")
-    )
+    return Calibration(_speeds(table.table("speeds")), table.text("date"), table.text("machine"), table.text("pack"))
 
 
 @dataclass(frozen=True)
@@ -267,7 +264,7 @@ class _Table:
 def _interpolate(points: list[tuple[int, float]], width: int) -> float:
     if width <= points[0][0]:
         return points[0][1]
-    for (left, low), (right, high) in zip(points, points[1:], strict=False):
+    for (left, low), (right, high) in pairwise(points):
         if width <= right:
             share = math.log(width / left) / math.log(right / left)
             return low + share * (high - low)
@@ -277,9 +274,9 @@ def _interpolate(points: list[tuple[int, float]], width: int) -> float:
 def _toml_lines(profile: Profile) -> list[str]:
     lines = [
         f"description = {_quoted(profile.description)}",
-        f"memory_mb = {profile.memory_mb:g}",
-        f"deadline_s = {profile.deadline_s:g}",
-        f"watts = {profile.watts:g}",
+        f"memory_mb = {profile.memory_mb!r}",
+        f"deadline_s = {profile.deadline_s!r}",
+        f"watts = {profile.watts!r}",
     ]
     if profile.threads is not None:
         lines.append(f"threads = {profile.threads}")
@@ -289,13 +286,16 @@ def _toml_lines(profile: Profile) -> list[str]:
     if profile.calibration:
         known = profile.calibration
         lines += ["", "[calibrated]"]
-        lines += [f"date = {_quoted(known.date)}", f"machine = {_quoted(known.machine)}", f"pack = {_quoted(known.pack)}"]
+        lines += [f"{key} = {_quoted(getattr(known, key))}" for key in ("date", "machine", "pack")]
         lines += ["", "[calibrated.speeds]", *_speed_lines(known.speeds)]
     return lines
 
 
 def _speed_lines(speeds: Speeds) -> list[str]:
-    points = (f"    {{ width = {p.width}, context = {p.context}, tokens_per_s = {p.tokens_per_s:.4g} }}," for p in speeds.decode)
+    points = (
+        f"    {{ width = {p.width}, context = {p.context}, tokens_per_s = {p.tokens_per_s:.4g} }},"
+        for p in speeds.decode
+    )
     return [
         f"parameters = {speeds.parameters}",
         "decode = [",

@@ -2,10 +2,14 @@
 
 Chunk 0 is the question, each step is one chunk; traces that share a prefix share its chunks, so a
 set of traces is a tree and one pass scores all of it (training and inference pack it alike).
+
+A step's chunk ends in two marks: tokens that say where its numbers come from. A small encoder would
+need far more training data than a device's owner has to learn that bookkeeping by itself.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +25,16 @@ MAX_STEP_TOKENS = 96
 MASKED = -50.0
 """Additive mask of a token that is not seen: exp(-50) is nothing, yet far from slow denormal numbers."""
 
+SOURCE_MARKS = tuple(f"[new{new}unused{unused}]" for new in range(3) for unused in range(4))
+RESULT_MARKS = tuple(f"[loose{loose}{kind}]" for loose in range(3) for kind in ("whole", "fraction", "negative"))
+
+_NUMBER = re.compile(r"\d+(?:,\d\d\d)*(?:\.\d+)?|\.\d+")
+_WORDS = {
+    **{"one": 1.0, "two": 2.0, "three": 3.0, "four": 4.0, "five": 5.0, "six": 6.0, "seven": 7.0, "eight": 8.0},
+    **{"nine": 9.0, "ten": 10.0, "half": 2.0, "twice": 2.0, "double": 2.0, "thrice": 3.0, "triple": 3.0},
+    **{"quarter": 4.0, "dozen": 12.0},
+}
+
 
 def question_chunk(tokenizer: Any, question: str) -> list[int]:
     """Token ids ``[CLS] question [SEP]``, at most ``MAX_QUESTION_TOKENS``."""
@@ -29,10 +43,40 @@ def question_chunk(tokenizer: Any, question: str) -> list[int]:
     return [tokenizer.token_to_id("[CLS]"), *kept, tokenizer.token_to_id("[SEP]")]
 
 
-def step_chunk(tokenizer: Any, step: str) -> list[int]:
-    """Token ids ``step [SEP]``, at most ``MAX_STEP_TOKENS``; the step's score is read at the last one."""
-    ids: list[int] = tokenizer.encode(step, add_special_tokens=False).ids
-    return [*ids[: MAX_STEP_TOKENS - 1], tokenizer.token_to_id("[SEP]")]
+def step_chunk(tokenizer: Any, question: str, steps: Sequence[str]) -> list[int]:
+    """Token ids of the last of ``steps`` and its marks, at most ``MAX_STEP_TOKENS``; its score is read at the end."""
+    ids: list[int] = tokenizer.encode(steps[-1], add_special_tokens=False).ids
+    return [*ids[: MAX_STEP_TOKENS - 2], *(tokenizer.token_to_id(mark) for mark in marks(question, steps))]
+
+
+def marks(question: str, steps: Sequence[str]) -> tuple[str, str]:
+    """Where the numbers of the last of ``steps`` come from, as one of ``SOURCE_MARKS`` and one of ``RESULT_MARKS``.
+
+    The first counts its operands that are neither in the question nor results of earlier steps, and
+    the question's numbers that no step has used yet; the second counts earlier results that no step
+    has used yet, and says what its own result is. A step is ``expression=result``; in other text
+    (the answer line too) all numbers are operands and the last one is the result.
+    """
+    written = set(_numbers(question))
+    spoken = {_WORDS[word] for word in re.findall(r"[a-z]+", question.lower()) if word in _WORDS}
+    used: set[float] = set()
+    results: set[float] = set()
+    for step in steps:
+        earlier = set(results)
+        expression, equals, result = step.rpartition("=")
+        operands = _numbers(expression if equals else result)
+        used.update(operands)
+        value = (_numbers(result) or [0.0])[-1]
+        if equals:
+            results.add(value)
+    new = sum(n not in written | spoken | earlier for n in operands)
+    kind = "negative" if re.match(r"[#\s$]*-", result) else "whole" if value.is_integer() else "fraction"
+    source = f"[new{min(new, 2)}unused{min(len(written - used), 3)}]"
+    return source, f"[loose{min(len(earlier - used), 2)}{kind}]"
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(n.replace(",", "")) for n in _NUMBER.findall(text)]
 
 
 def tree_mask(lengths: Sequence[int], parents: Sequence[int]) -> NDArray[np.float32]:

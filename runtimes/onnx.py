@@ -25,10 +25,8 @@ from edge_tts.runtimes.chunks import MASKED, MAX_QUESTION_TOKENS, MAX_STEP_TOKEN
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FORMAT = "block-causal-1"
+FORMAT = "block-causal-2"
 """Graph inputs, mask and chunk layout this module speaks; an exported model declares the same."""
-PASS_TOKENS = 256
-"""New tokens of one pass, about: bounds the attention buffers, which grow with its square."""
 GPU_BUCKET = 64
 """On CUDA, shapes are padded to multiples of this, so that the arena is not grown by every new length."""
 
@@ -88,9 +86,12 @@ class OnnxVerifier:
         tokenizer_path: Path,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         threads: int | None = None,
-        cache_mb: int = 32,
+        cache_mb: int = 16,
+        pass_tokens: int = 128,
     ) -> None:
-        """``threads``: None means one per physical core. ``cache_mb`` bounds the cached keys and values, in MiB."""
+        """``threads``: None means one per physical core. ``cache_mb`` bounds the cached keys and values, in MiB;
+        ``pass_tokens``, about, the new tokens of one pass: the attention buffers grow with its square.
+        """
         self._lock = threading.Lock()
         self._tokenizer = _load_tokenizer(tokenizer_path)
         self._session, chosen, reason = _open_session(model_path, device, threads)
@@ -99,6 +100,7 @@ class OnnxVerifier:
         self._cache: OrderedDict[Key, Chunk] = OrderedDict()
         self._cache_limit = cache_mb * 2**20
         self._cache_bytes = 0
+        self._pass_tokens = pass_tokens
         # Recent cost, as a token-weighted moving average; the first figure is a slow two-core machine's.
         self._spent_seconds, self._spent_tokens = 0.1, 200.0
         self._info = ModelInfo(model_path.stem, parameters, self._positions, chosen, reason)
@@ -137,7 +139,7 @@ class OnnxVerifier:
         """Take traces until the pass is full; also the chunk keys of each, and the new tokens each brings."""
         work, paths, costs = _Pass(), [], []
         for steps in traces:
-            if work.tokens >= PASS_TOKENS:
+            if work.tokens >= self._pass_tokens:
                 break
             before, path, end = work.tokens, [], 0
             for count in range(len(steps) + 1 if steps else 0):
@@ -161,7 +163,7 @@ class OnnxVerifier:
             work.known[key] = known
             return known.end
         question, steps = key
-        ids = step_chunk(self._tokenizer, steps[-1]) if steps else question_chunk(self._tokenizer, question)
+        ids = step_chunk(self._tokenizer, question, steps) if steps else question_chunk(self._tokenizer, question)
         if start + len(ids) > self._positions:
             return None
         work.new[key] = (ids, start)

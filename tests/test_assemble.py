@@ -56,6 +56,13 @@ def test_merge_keeps_metadata_and_vocabulary(folder: Path) -> None:
     assert {kind for name, kind in kinds.items() if name.startswith("blk.")} == {"Q4_0"}
 
 
+def test_sensitive_matrices_may_be_stored_wider(folder: Path) -> None:
+    merge(folder / "base.gguf", folder / "adapter.gguf", folder / "out.gguf", "Q4_0+Q8_0")
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(folder / "out.gguf").tensors}
+    assert kinds["blk.0.ffn_down.weight"] == "Q8_0"
+    assert kinds["blk.0.attn_q.weight"] == kinds["blk.0.ffn_up.weight"] == "Q4_0"
+
+
 def test_result_does_not_depend_on_the_order_of_additions(folder: Path) -> None:
     first = merge(folder / "base.gguf", folder / "adapter.gguf", folder / "first.gguf", "F32")
     order = np.random.default_rng(0).permutation(32)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from edge_tts.calibrate import calibrate
-from edge_tts.core import EngineConfig
+from edge_tts.core import EngineConfig, Request, StepEvent
 from edge_tts.errors import BackendError
 from edge_tts.runtimes.scripted import ScriptedPolicy, ScriptedVerifier
 
@@ -76,3 +77,15 @@ def test_a_policy_that_says_nothing_is_an_error() -> None:
 
     with pytest.raises(BackendError, match="no token"):
         calibrate(lambda c: Silent(continuing), None, CONFIGS, "p", 1.0)
+
+
+def test_a_rest_of_time_too_short_for_a_batch_ends_the_measurement() -> None:
+    class Refusing(ScriptedPolicy):
+        timed = 0
+
+        def generate(self, requests: Sequence[Request], deadline: float | None = None) -> Iterator[StepEvent]:
+            self.timed += deadline is not None
+            return super().generate(requests) if self.timed < 2 else iter(())
+
+    found = calibrate(lambda c: Refusing(continuing, width=c.width), None, CONFIGS[:1], "p", 1.0, seconds=60)
+    assert found.speeds.decode[0].tokens_per_s > 0

@@ -19,7 +19,7 @@ from edge_tts.pack import Pack
 from edge_tts.profiles.loader import load
 
 SMOL = PolicyShape(91_726_912, 134_515_008, 30, 3, 64, 576, 49_152, 8192)
-MINI = VerifierShape(22_772_000, 22_000_000, 6, 384, 512)
+MINI = VerifierShape(15_013_322, 10_647_937, 6, 384, 512)
 
 USE = """
 import json, sys
@@ -67,6 +67,7 @@ def measured(pack: Pack, engine: EngineConfig, verifier: VerifierConfig | None) 
         (EngineConfig(width=16, context=256, kv_type="q8_0"), None),
         (EngineConfig(width=64, context=256), None),
         (EngineConfig(width=8, context=512), VerifierConfig()),
+        (EngineConfig(width=16, context=256, kv_type="q8_0"), VerifierConfig()),
         (EngineConfig(width=4, context=256, kv_type="q8_0"), VerifierConfig(48, 4)),
     ],
     ids=str,
@@ -172,8 +173,10 @@ def test_limits_that_are_no_limits_are_refused(value: float) -> None:
 def test_counts_below_one_are_refused() -> None:
     with pytest.raises(InputError, match="number of generations must be above 0"):
         planned(generations=0)
-    with pytest.raises(InputError, match="prompt must be above 0"):
-        planned(prompt_tokens=0)
+
+
+def test_a_short_prompt_leaves_the_plan_as_it_is() -> None:
+    assert planned(300, prompt_tokens=10) == planned(300)
 
 
 def test_a_long_prompt_widens_the_context_up_to_the_policys() -> None:

@@ -134,6 +134,7 @@ def test_manifest_content_is_checked(tiny: pack.Pack) -> None:
         ({"sampling": {"heat": 1}}, "sampling: .*heat"),
         ({"files": {"../evil": {}}}, "evil"),
         ({"name": ""}, "name: a text"),
+        ({"recipe": {**content["recipe"], "quantisation": "Q1"}}, "recipe.quantisation: 'Q1'"),
     ):
         changed = {**content, **change}
         path.write_text(json.dumps({**changed, "checksum": manifest.checksum(changed)}))

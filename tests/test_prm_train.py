@@ -18,7 +18,7 @@ QUESTIONS = {
     "Ann earns $1,200 a week and spends $300.50 of it. How much does she keep?": ("1200-300.5=899.5",),
     "A train goes 60 miles an hour for 3 hours, then 20 miles. How far does it go?": ("60*3=180", "180+20=200"),
 }
-CONFIG = PrmConfig(learning_rate=3e-4, dropout=0.0, vocabulary=3000, warmup=0.0, batch_tokens=400)
+CONFIG = PrmConfig(learning_rate=1e-4, dropout=0.0, vocabulary=3000, warmup=0.0, batch_tokens=400)
 
 
 def rows() -> list[dict[str, object]]:
@@ -105,13 +105,15 @@ def test_shared_prefixes_average_their_labels_and_long_traces_are_cut() -> None:
             return 0
 
     traces = [Row("q", "ab", ("x", "y"), (1.0, 1.0)), Row("q", "ab", ("x", "z"), (0.0, 0.5))]
-    [(_, pack)] = Packer(Letters(), 7, 320).packs(traces)
-    assert pack.labels == [0.0, 0.5, 1.0, 0.5][: len(pack.labels)]
-    assert pack.weights == [0.0, 2.0][: len(pack.weights)]
-    assert pack.starts == [0, 4]
-    assert pack.nodes == [[1], [1]]  # 4 + 2 tokens fit 7 positions, 8 do not
-    packs = [pack for _, pack in Packer(Letters(), 512, 8).packs(traces)]
-    assert [p.tokens for p in packs] == [8, 8]
+    [(_, pack)] = Packer(Letters(), 512, 320).packs(traces)
+    assert pack.labels == [0.0, 0.5, 1.0, 0.5]
+    assert pack.weights == [0.0, 2.0, 1.0, 1.0]
+    assert pack.starts == [0, 4, 7, 7]
+    assert pack.parents == [-1, 0, 1, 1]
+    assert pack.nodes == [[1, 2], [1, 3]]
+    [(_, short)] = Packer(Letters(), 9, 320).packs(traces)
+    assert short.nodes == [[1], [1]]  # 4 + 3 tokens fit 9 positions, 10 do not
+    assert [p.tokens for _, p in Packer(Letters(), 512, 12).packs(traces)] == [10, 10]
 
 
 def test_export_writes_a_small_int8_model_that_ranks_like_the_original(

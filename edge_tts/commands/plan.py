@@ -62,8 +62,8 @@ def _print_table(plan: Plan, pack: str, reason: str) -> None:
     table.add_row("cap", f"{plan.memory_cap_mb:.1f}")
     console.print(table)
     console.print(
-        f"{plan.generations} generations in about {plan.seconds:.1f} s of {plan.deadline_s:g} s and {plan.joules:.0f} J "
-        f"(speeds {plan.speeds})",
+        f"{plan.generations} generations in about {plan.seconds:.1f} s of {plan.deadline_s:g} s "
+        f"and {plan.joules:.0f} J (speeds {plan.speeds})",
         highlight=False,
     )
     for note in plan.notes:

@@ -34,7 +34,8 @@ def list_profiles(as_json: bool) -> None:
         return
     for profile in profiles:
         calibrated = f" [calibrated {profile.calibration.date}]" if profile.calibration else ""
-        click.echo(f"{profile.name:16} {profile.memory_mb:6.0f} MB {profile.deadline_s:4g} s  {profile.description}{calibrated}")
+        limits = f"{profile.memory_mb:6.0f} MB {profile.deadline_s:4g} s"
+        click.echo(f"{profile.name:16} {limits}  {profile.description}{calibrated}")
 
 
 @command.command()
@@ -104,11 +105,19 @@ def _measure(profile: Profile, pack: Pack, seconds: float, progress: Any) -> Cal
 
 
 def _open_verifier(pack: Pack, threads: int | None) -> Verifier | None:
+    from edge_tts.memory import VerifierConfig
     from edge_tts.runtimes.onnx import OnnxVerifier
 
     if pack.verifier_path is None or pack.tokenizer_path is None:
         return None
-    return OnnxVerifier(pack.verifier_path, pack.tokenizer_path, threads=threads)
+    config = VerifierConfig()
+    return OnnxVerifier(
+        pack.verifier_path,
+        pack.tokenizer_path,
+        threads=threads,
+        cache_mb=config.cache_mb,
+        pass_tokens=config.pass_tokens,
+    )
 
 
 def _configs(profile: Profile, policy: PolicyShape, verifier: VerifierShape | None) -> list[EngineConfig]:

@@ -22,9 +22,9 @@ from edge_tts.core import PolicyShape, Sampling, VerifierShape
 from edge_tts.errors import InputError
 from edge_tts.export.adapter import convert
 from edge_tts.integrity import FileRecord
-from edge_tts.manifest import Pack, Recipe
+from edge_tts.manifest import QUANTISATIONS, Pack, Recipe
 from edge_tts.merge import merge, open_gguf
-from edge_tts.pack import POLICY_QUANTISATION, verify
+from edge_tts.pack import verify
 from edge_tts.prompts import CalculatorFormat, PromptFormat
 
 
@@ -41,6 +41,8 @@ class Parts:
     table: Path
     figures: Mapping[str, Any]
     """What was measured, for the card: label to figure."""
+    quantisation: str = Recipe.quantisation
+    """How the merged policy is stored, a key of ``manifest.QUANTISATIONS``."""
 
 
 def build(parts: Parts, out: Path, version: str, sampling: Sampling, base: BaseModel = SMOLLM2_135M) -> Pack:
@@ -58,7 +60,7 @@ def build(parts: Parts, out: Path, version: str, sampling: Sampling, base: BaseM
         whole.mkdir()
         adapter, policy = source / manifest.ADAPTER, whole / manifest.POLICY
         convert(parts.peft, parts.base, adapter)
-        files = {manifest.POLICY: merge(parts.base, adapter, policy, POLICY_QUANTISATION)}
+        files = {manifest.POLICY: merge(parts.base, adapter, policy, parts.quantisation)}
         pack = Pack(
             name=out.name,
             version=version,
@@ -71,7 +73,7 @@ def build(parts: Parts, out: Path, version: str, sampling: Sampling, base: BaseM
             policy=policy_shape(policy),
             verifier=verifier_shape(parts.prm),
             table=json.loads(parts.table.read_text(encoding="utf-8")),
-            recipe=Recipe(base, FileRecord.of(adapter)),
+            recipe=Recipe(base, FileRecord.of(adapter), parts.quantisation),
         )
         (source / manifest.CARD).write_text(card(pack, parts.figures), encoding="utf-8")
         for name, part in (
@@ -136,7 +138,7 @@ def verifier_shape(path: Path) -> VerifierShape:
 
 def card(pack: Pack, figures: Mapping[str, Any]) -> str:
     """The model card as Markdown: what the pack is made of, what was measured, what it is not for."""
-    base = pack.recipe.base.file if pack.recipe else "none"
+    base, stored = (pack.recipe.base.file, pack.recipe.quantisation) if pack.recipe else ("none", "given")
     prm = pack.verifier.parameters / 1e6 if pack.verifier else 0
     rows = "\n".join(f"| {label} | {figure} |" for label, figure in figures.items())
     return f"""# {pack.name} {pack.version}
@@ -144,7 +146,7 @@ def card(pack: Pack, figures: Mapping[str, Any]) -> str:
 A pack for grade-school mathematics in English, one equation a line, then `{pack.prompts.answer_marker}` and the answer.
 
 - Policy: {pack.policy.parameters / 1e6:.0f}M parameters. LoRA adapter on {base}, merged and stored as \
-{POLICY_QUANTISATION} on first use.
+{stored} on first use.
 - Verifier: {prm:.0f}M parameters, a process reward model in int8 ONNX.
 - Arithmetic: the runtime's calculator writes results where the policy opens an equation.
 - Sampling it was validated with: temperature {pack.sampling.temperature}, top-k {pack.sampling.top_k}.
@@ -164,9 +166,12 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--version", default="0.1.0")
     parser.add_argument("--temperature", type=float, default=Sampling().temperature)
+    parser.add_argument("--quantisation", choices=QUANTISATIONS, default=Recipe.quantisation)
     options = parser.parse_args()
     figures = json.loads(options.figures.read_text(encoding="utf-8"))
-    parts = Parts(options.base, options.peft, options.prm, options.tokenizer, options.table, figures)
+    parts = Parts(
+        options.base, options.peft, options.prm, options.tokenizer, options.table, figures, options.quantisation
+    )
     pack = build(parts, options.out, options.version, Sampling(temperature=options.temperature))
     print(f"{pack.folder}: {sum(path.stat().st_size for path in pack.folder.iterdir()) / 1e6:.1f} MB")
 

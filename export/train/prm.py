@@ -27,7 +27,7 @@ from edge_tts.export.prm import StepScorer, load_minilm, minilm_folder
 from edge_tts.export.train.metrics import selection, step_metrics
 from edge_tts.export.train.sft import schedule
 from edge_tts.export.vocabulary import trim_tokenizer
-from edge_tts.runtimes.chunks import MASKED, question_chunk, step_chunk, tree_mask
+from edge_tts.runtimes.chunks import MASKED, RESULT_MARKS, SOURCE_MARKS, question_chunk, step_chunk, tree_mask
 
 CHECKPOINT_SECONDS = 180
 SAMPLE_ROWS = 100
@@ -39,14 +39,16 @@ class PrmConfig:
     """Hyper-parameters of one run; ``minutes`` bounds it, and the schedule follows."""
 
     minutes: float = 10.0
-    learning_rate: float = 1.5e-4
-    weight_decay: float = 0.01
+    learning_rate: float = 5e-5
+    """Of the encoder; at 2e-4 and such small batches it collapses to a constant."""
+    head_learning_rate: float = 1e-3
+    """Of the head and the marks, which start from nothing."""
     dropout: float = 0.1
     vocabulary: int = 10_000
     """Tokens kept of MiniLM's 30522."""
-    pack_tokens: int = 320
+    pack_tokens: int = 400
     """A question and some of its traces are packed into about this many tokens."""
-    batch_tokens: int = 2048
+    batch_tokens: int = 1200
     """Tokens of one update, padding included."""
     warmup: float = 0.05
     evaluate_seconds: float = 120.0
@@ -107,7 +109,7 @@ class Packer:
 
     def __init__(self, tokenizer: Any, positions: int, pack_tokens: int) -> None:
         self._question = lru_cache(maxsize=None)(lambda text: question_chunk(tokenizer, text))
-        self._step = lru_cache(maxsize=None)(lambda text: step_chunk(tokenizer, text))
+        self._step = lru_cache(maxsize=None)(lambda question, steps: step_chunk(tokenizer, question, steps))
         self._positions = positions
         self._pack_tokens = pack_tokens
 
@@ -118,14 +120,15 @@ class Packer:
             groups.setdefault(row.question, []).append(row)
         for question, group in groups.items():
             taken: list[Row] = []
-            tokens = len(self._question(question))
+            steps: dict[tuple[str, ...], int] = {}
             for row in group:
-                new = sum(len(self._step(step)) for step in row.steps)
-                if taken and tokens + new > self._pack_tokens:
+                prefixes = [row.steps[:i] for i in range(1, len(row.steps) + 1)]
+                new = {prefix: len(self._step(question, prefix)) for prefix in prefixes}
+                if taken and len(self._question(question)) + sum((steps | new).values()) > self._pack_tokens:
                     yield taken, self._pack(taken)
-                    taken, tokens = [], len(self._question(question))
+                    taken, steps = [], {}
                 taken.append(row)
-                tokens += new
+                steps |= new
             yield taken, self._pack(taken)
 
     def _pack(self, rows: Sequence[Row]) -> Pack:
@@ -135,7 +138,8 @@ class Packer:
         for row in rows:
             at, nodes = 0, []
             for i, label in enumerate(row.labels, 1):
-                prefix, chunk = row.steps[:i], self._step(row.steps[i - 1])
+                prefix = row.steps[:i]
+                chunk = self._step(row.question, prefix)
                 start = pack.starts[at] + len(pack.chunks[at])
                 if start + len(chunk) > self._positions:
                     break
@@ -248,9 +252,12 @@ def prepare(rows: Sequence[Row], out: Path, config: PrmConfig, base: Path) -> tu
     tokenizer_json, kept = trim_tokenizer(base / "tokenizer.json", texts, config.vocabulary)
     (out / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
     model = load_minilm(base, kept, config.dropout)
-    # Numbers and words that training never shows must keep their place among those it does.
-    model.words.weight.requires_grad_(False)
-    return model, Tokenizer.from_str(tokenizer_json)
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    # Of the words only the marks learn: words that training never shows must keep their place among the others.
+    learns = torch.zeros(len(kept), 1)
+    learns[[tokenizer.token_to_id(mark) for mark in (*SOURCE_MARKS, *RESULT_MARKS)]] = 1
+    model.words.weight.register_hook(lambda gradient: gradient * learns.to(gradient.device))  # type: ignore[no-untyped-call]
+    return model, tokenizer
 
 
 def train(data: Path, out: Path, config: PrmConfig, validation: Path | None = None, base: Path | None = None) -> None:
@@ -279,8 +286,11 @@ def start(
     write_sample(out, held_out or rows, config.seed)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
     packer = Packer(tokenizer, model.shape.positions, config.pack_tokens)
-    weights = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay)
+    fresh = [model.words.weight, *model.head.parameters()]
+    encoder = [p for p in model.parameters() if all(p is not other for other in fresh)]
+    optimiser = torch.optim.Adam(
+        [{"params": encoder, "peak": config.learning_rate}, {"params": fresh, "peak": config.head_learning_rate}]
+    )
     run = Run(out, model, optimiser, held_out, packer, config, device)
     run.resume()
     batches = epochs(rows, packer, config)
@@ -333,7 +343,7 @@ class Run:
 
     def update(self, batch: Sequence[Pack], progress: float) -> None:
         for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * schedule(progress, self.config.warmup)
+            group["lr"] = group["peak"] * schedule(progress, self.config.warmup)
         loss = pack_loss(self.model, batch, self.device)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
