@@ -66,4 +66,3 @@ class StrategyTable:
         cell = self.cells[difficulty][nearest]
         reason = f"best on validation for difficulty {difficulty + 1} of {BINS} at {self.budgets[nearest]} generations"
         return Strategy.parse(cell, generations), reason
-

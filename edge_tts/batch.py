@@ -57,7 +57,7 @@ def read_questions(path: Path) -> list[Question]:
         seen[question.id] = number
         questions.append(question)
     if not questions:
-        raise InputError(f"{path} holds no questions; give JSON lines with a \"question\" each")
+        raise InputError(f'{path} holds no questions; give JSON lines with a "question" each')
     return questions
 
 
@@ -65,11 +65,13 @@ def _question(line: bytes, number: int, path: Path) -> Question:
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}, line {number}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from error
+        raise InputError(
+            f"{path}, line {number}: not UTF-8 text (byte {error.start}); save the file as UTF-8"
+        ) from error
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from error
     if not isinstance(row, dict) or not isinstance(row.get("question"), str):
-        raise InputError(f"{path}, line {number}: a JSON object with a text \"question\" is needed")
+        raise InputError(f'{path}, line {number}: a JSON object with a text "question" is needed')
     try:
         text = checked(row["question"])
     except InputError as error:

@@ -78,6 +78,6 @@ def written_result(step: str, opening: str, closing: str) -> str | None:
     """
     if not step.endswith("="):
         return None
-    before, found, expression = step[:-1].rpartition(opening) if opening else ("", "yes", step[:-1])
+    _, found, expression = step[:-1].rpartition(opening) if opening else ("", "yes", step[:-1])
     value = evaluate(expression) if found else None
     return None if value is None else format_number(value) + closing

@@ -198,7 +198,7 @@ class Trace:
         return replace(
             self,
             tokens=self.tokens + event.tokens,
-            steps=self.steps + (text,) if text else self.steps,
+            steps=(*self.steps, text) if text else self.steps,
             finished=self.finished or answer is not None or event.stop == "end",
             answer=answer or self.answer,
             logprob=self.logprob + event.logprob,

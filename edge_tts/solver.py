@@ -1,7 +1,7 @@
 """The main path: question -> difficulty -> strategy -> search -> answer.
 
-    with Solver() as solver:
-        print(solver.solve("Tom has 3 boxes of 8 pencils. How many pencils are there?").answer)
+with Solver() as solver:
+    print(solver.solve("Tom has 3 boxes of 8 pencils. How many pencils are there?").answer)
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ def checked(question: str) -> str:
     """The question without surrounding space. Raises InputError where it is no question."""
     text = question.strip()
     if not text:
-        raise InputError("the question is empty; write one, for example: edge-reason solve \"What is 3 times 14?\"")
+        raise InputError('the question is empty; write one, for example: edge-reason solve "What is 3 times 14?"')
     if len(text) > MAX_QUESTION_CHARS:
         raise InputError(
             f"the question has {len(text):,} characters, more than the {MAX_QUESTION_CHARS:,} allowed; shorten it"

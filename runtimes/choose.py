@@ -27,7 +27,10 @@ def gpu_layers(wanted: int | None, build_can_offload: bool) -> tuple[int, str]:
     if build_can_offload:
         return (-1 if wanted is None else wanted), "the llama.cpp build sees a GPU"
     if nvidia_gpu_present():
-        return 0, f"there is an NVIDIA GPU, but this llama-cpp-python build cannot use it; rebuild it with: {CUDA_WHEEL}"
+        return (
+            0,
+            f"there is an NVIDIA GPU, but this llama-cpp-python build cannot use it; rebuild it with: {CUDA_WHEEL}",
+        )
     return 0, "no GPU was found"
 
 

@@ -13,7 +13,13 @@ TABLE: dict[str, Any] = {
     "probe": 4,
     "edges": [0.8, 0.6, 0.4, 0.2],
     "budgets": [8, 64],
-    "cells": [["adaptive", "majority"], ["weighted", "weighted"], ["beam:m=2", "beam"], ["dvts", "revise"], ["beam", "lookahead"]],
+    "cells": [
+        ["adaptive", "majority"],
+        ["weighted", "weighted"],
+        ["beam:m=2", "beam"],
+        ["dvts", "revise"],
+        ["beam", "lookahead"],
+    ],
 }
 
 

@@ -24,7 +24,18 @@ def test_wilson_interval(right: int, total: int, low: float, high: float) -> Non
 
 def test_a_comparison_is_recorded_and_resumed(pack: Pack, tmp_path: Path) -> None:
     out = tmp_path / "record.json"
-    arguments = ["--data", str(SAMPLE), "--first", "3", "--strategies", "greedy,majority", "--budget", "2", "--out", str(out)]
+    arguments = [
+        "--data",
+        str(SAMPLE),
+        "--first",
+        "3",
+        "--strategies",
+        "greedy,majority",
+        "--budget",
+        "2",
+        "--out",
+        str(out),
+    ]
     done = CliRunner().invoke(compare.main, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     record = json.loads(out.read_text(encoding="utf-8"))

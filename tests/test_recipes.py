@@ -40,9 +40,7 @@ def test_wrong_attempts_are_wrong_and_distinct() -> None:
 
 def test_validation_problems_are_never_trained_on(tmp_path: Path) -> None:
     file = tmp_path / "d.jsonl"
-    rows = [
-        {"id": f"t-{i}", "question": "q", "solution": "<<1+1=2>>2\n#### 2", "answer": "2"} for i in range(60)
-    ]
+    rows = [{"id": f"t-{i}", "question": "q", "solution": "<<1+1=2>>2\n#### 2", "answer": "2"} for i in range(60)]
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     train, held_out = split(read_problems(file))
     assert [p.id for p in held_out] == ["t-0", "t-15", "t-30", "t-45"]

@@ -34,9 +34,7 @@ def test_every_strategy_answers_and_counts_its_cost(solver: Solver, strategy: st
     assert result.answer is not None
     assert result.steps[-1].startswith("####")
     assert result.usage.policy_tokens >= result.usage.generated_tokens > 0
-    assert result.usage.policy_flops == pytest.approx(
-        2.0 * solver.policy.info.parameters * result.usage.policy_tokens
-    )
+    assert result.usage.policy_flops == pytest.approx(2.0 * solver.policy.info.parameters * result.usage.policy_tokens)
     assert result.usage.seconds > 0
     assert result.usage.peak_memory_mb > 50
     scored = strategy not in ("greedy", "majority", "adaptive")

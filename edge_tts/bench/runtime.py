@@ -159,8 +159,15 @@ def deadlines(solver: Solver, questions: Sequence[str], solves: int) -> dict[str
         )
         over = time.monotonic() - begun - deadline
         allowed = 0.05 * deadline + 0.05
-        rows.append({"deadline": deadline, "over": over, "excess": over - allowed, "answered": result.finished,
-                     "stop_reason": result.stop_reason})
+        rows.append(
+            {
+                "deadline": deadline,
+                "over": over,
+                "excess": over - allowed,
+                "answered": result.finished,
+                "stop_reason": result.stop_reason,
+            }
+        )
     ordered = sorted(r["over"] / (0.05 * r["deadline"] + 0.05) for r in rows)
     return {
         "solves": solves,
@@ -185,7 +192,12 @@ def memory(caps: Sequence[int]) -> list[dict[str, Any]]:
         run = _command(["solve", *arguments, "--strategy", "weighted", QUESTION])
         peak = json.loads(run.stdout)["usage"]["peak_memory_mb"]
         rows.append(
-            {"cap_mb": cap, "planned_mb": planned, "peak_mb": round(peak, 1), "peak_over_plan": round(peak / planned, 3)}
+            {
+                "cap_mb": cap,
+                "planned_mb": planned,
+                "peak_mb": round(peak, 1),
+                "peak_over_plan": round(peak / planned, 3),
+            }
         )
     return rows
 
@@ -204,7 +216,11 @@ def startup(repeats: int) -> dict[str, Any]:
                     break
             seconds.append(time.monotonic() - begun)
             process.kill()
-    return {"runs": repeats, "median_seconds": round(statistics.median(seconds[1:]), 3), "worst": round(max(seconds[1:]), 3)}
+    return {
+        "runs": repeats,
+        "median_seconds": round(statistics.median(seconds[1:]), 3),
+        "worst": round(max(seconds[1:]), 3),
+    }
 
 
 def _command(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -221,5 +221,3 @@ def _print(result: Result, as_json: bool) -> None:
         f"{usage.policy_tokens} policy + {usage.verifier_tokens} verifier tokens, {usage.peak_memory_mb:.0f} MB",
         err=True,
     )
-
-

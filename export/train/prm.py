@@ -36,7 +36,7 @@ SAMPLE_ROWS = 100
 
 @dataclass(frozen=True)
 class PrmConfig:
-    """Hyper-parameters of one run; ``minutes`` bounds it, and the schedule follows."""
+    """Hyper-parameters of one run; ``minutes`` bounds its updates, evaluations come on top."""
 
     minutes: float = 10.0
     learning_rate: float = 5e-5
@@ -51,7 +51,7 @@ class PrmConfig:
     batch_tokens: int = 1200
     """Tokens of one update, padding included."""
     warmup: float = 0.05
-    evaluate_seconds: float = 120.0
+    evaluate_seconds: float = 150.0
     seed: int = 0
 
 
@@ -312,7 +312,7 @@ class Run:
     device: str
     step: int = 0
     spent: float = 0.0
-    """Seconds trained, over all resumptions."""
+    """Seconds of updates, over all resumptions."""
     best: float = float("inf")
     """Least validation cross-entropy so far."""
 
@@ -327,17 +327,17 @@ class Run:
     def loop(self, batches: Iterator[list[Pack]]) -> None:
         """Train until the time is up, with checkpoints and evaluations on the way."""
         limit = self.config.minutes * 60
-        start = time.monotonic() - self.spent
-        saved = evaluated = time.monotonic()
-        while (spent := time.monotonic() - start) < limit:
-            self.update(next(batches), spent / limit)
-            self.spent = time.monotonic() - start
-            if time.monotonic() - evaluated > self.config.evaluate_seconds:
+        saved = evaluated = self.spent
+        while self.spent < limit:
+            start = time.monotonic()
+            self.update(next(batches), self.spent / limit)
+            self.spent += time.monotonic() - start
+            if self.spent - evaluated > self.config.evaluate_seconds:
                 self.evaluate()
-                evaluated = time.monotonic()
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                evaluated = self.spent
+            if self.spent - saved > CHECKPOINT_SECONDS:
                 self.save()
-                saved = time.monotonic()
+                saved = self.spent
         self.evaluate()
         self.save()
 

@@ -30,7 +30,9 @@ from edge_tts.runtimes.llama import LlamaPolicy
 PROBLEMS_PER_CALL = 8
 
 
-def sample(policy: Policy, problems: Sequence[Problem], samples: int, sampling: Sampling, seed: int) -> list[list[Trace]]:
+def sample(
+    policy: Policy, problems: Sequence[Problem], samples: int, sampling: Sampling, seed: int
+) -> list[list[Trace]]:
     """``samples`` traces of each problem, drawn in one batch."""
     prompts = PromptFormat()
     traces = [Trace(policy.tokenize(prompts.render(p.question))) for p in problems for _ in range(samples)]
@@ -68,7 +70,9 @@ def label(problem: Problem, traces: Iterable[Trace]) -> list[dict[str, Any]]:
     return rows
 
 
-def collect(policy: Policy, problems: Sequence[Problem], samples: int, out: Path, sampling: Sampling, seed: int) -> None:
+def collect(
+    policy: Policy, problems: Sequence[Problem], samples: int, out: Path, sampling: Sampling, seed: int
+) -> None:
     """Append labelled rows to ``out``; problems already there are skipped."""
     done: set[str] = set()
     if out.exists():
@@ -100,9 +104,7 @@ def main() -> None:
     train, held_out = split(read_problems(options.data))
     problems = train if options.split == "train" else held_out
     random.Random(options.seed).shuffle(problems)
-    policy = LlamaPolicy(
-        options.policy, EngineConfig(width=options.width, context=384), calculator=CalculatorFormat()
-    )
+    policy = LlamaPolicy(options.policy, EngineConfig(width=options.width, context=384), calculator=CalculatorFormat())
     try:
         sampling = Sampling(temperature=options.temperature)
         collect(policy, problems[: options.problems], options.samples, options.out, sampling, options.seed)
