@@ -178,7 +178,7 @@ class LlamaPolicy:
                 self._drop_ended()
                 self._admit()
                 self._tick()
-            failure = BackendError("the policy was closed while it was working")
+            failure: EdgeError = BackendError("the policy was closed while it was working")
         except EdgeError as error:
             self._failure = failure = error
         except Exception as error:

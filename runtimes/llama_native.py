@@ -29,7 +29,7 @@ _initialised = False
 _last_error = ""
 
 
-@lib.llama_log_callback
+@lib.llama_log_callback  # type: ignore[untyped-decorator]
 def _keep_errors(level: int, text: bytes, _: Any) -> None:
     global _last_error
     if level == _LOG_ERROR:

@@ -147,7 +147,7 @@ def beam_overhead(solver: Solver, questions: Sequence[str]) -> dict[str, Any]:
 def deadlines(solver: Solver, questions: Sequence[str], solves: int) -> dict[str, Any]:
     """Overshoot of deadlines spread evenly on a log scale from 0.5 to 10 s."""
     kinds = ("weighted", "beam", "revise", "majority")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for i in range(solves):
         deadline = 0.5 * 20 ** (i / max(1, solves - 1))
         begun = time.monotonic()

@@ -39,7 +39,7 @@ def extract(base: Path, tuned: Path, rank: int, out: Path) -> float:
         weights[f"{prefix}.lora_B.default.weight"].data = left[:, :rank] * root
         kept += float((values[:rank] ** 2).sum())
         total += float((values**2).sum())
-    adapted.save_pretrained(out)
+    adapted.save_pretrained(str(out))
     return kept / total
 
 

@@ -118,7 +118,7 @@ def collate(batch: Sequence[Example], pad: int, device: str) -> tuple[torch.Tens
 
 def answer_loss(model: Any, ids: torch.Tensor, mask: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Weighted mean cross-entropy over target tokens; the vocabulary projection runs on those alone."""
-    llama = model.base_model.model if isinstance(model, PeftModel) else model
+    llama: Any = model.base_model.model if isinstance(model, PeftModel) else model
     hidden = llama.model(input_ids=ids, attention_mask=mask).last_hidden_state
     wanted = weights[:, 1:] > 0
     logits = llama.lm_head(hidden[:, :-1][wanted])
@@ -129,7 +129,7 @@ def answer_loss(model: Any, ids: torch.Tensor, mask: torch.Tensor, weights: torc
 def load_base(gguf: Path) -> tuple[Any, Any]:
     """Load a Llama-family GGUF, dequantised to float32, with its tokenizer."""
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    tokenizer = AutoTokenizer.from_pretrained(**where)
+    tokenizer = AutoTokenizer.from_pretrained(**where)  # type: ignore[no-untyped-call]
     model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     return model, tokenizer
 
@@ -183,7 +183,7 @@ def train(base: Path, data: Path, out: Path, config: SftConfig, start: Path | No
         ids, mask, wanted = collate(next(batches), tokenizer.pad_token_id or 0, device)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             loss = answer_loss(model, ids, mask, wanted)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
