@@ -32,6 +32,8 @@ class StrategyTable:
     edges: tuple[float, ...]
     budgets: tuple[int, ...]
     cells: tuple[tuple[str, ...], ...]
+    fitted: bool = False
+    """Whether the table brings the evidence it was fitted on; otherwise it is a provisional choice."""
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Self:
@@ -42,6 +44,7 @@ class StrategyTable:
                 tuple(float(e) for e in data["edges"]),
                 tuple(int(b) for b in data["budgets"]),
                 tuple(tuple(row) for row in data["cells"]),
+                "evidence" in data,
             )
             for cell in (cell for row in table.cells for cell in row):
                 Strategy.parse(cell)
@@ -64,5 +67,6 @@ class StrategyTable:
         """The strategy for a bin, sized to ``generations``, and the reason."""
         nearest = min(range(len(self.budgets)), key=lambda i: abs(math.log(self.budgets[i] / generations)))
         cell = self.cells[difficulty][nearest]
-        reason = f"best on validation for difficulty {difficulty + 1} of {BINS} at {self.budgets[nearest]} generations"
+        basis = "best on validation" if self.fitted else "a provisional choice"
+        reason = f"{basis} for difficulty {difficulty + 1} of {BINS} at {self.budgets[nearest]} generations"
         return Strategy.parse(cell, generations), reason
