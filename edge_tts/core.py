@@ -5,7 +5,7 @@ Everything here is data or a Protocol; nothing imports a backend.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, Self
 
@@ -135,11 +135,11 @@ class Policy(Protocol):
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids of ``text``; special tokens written in it are recognised, none is added."""
 
-    def generate(self, requests: Sequence[Request], deadline: float | None = None) -> Iterator[StepEvent]:
+    def generate(self, requests: Sequence[Request], deadline: float | None = None) -> Generator[StepEvent, None, None]:
         """Yield step events of all requests as they come, until each has stopped.
 
         ``deadline`` is a ``time.monotonic()`` instant; requests unfinished then end with
-        "cancelled". Closing the iterator cancels what is left. Raises InputError for a prefix
+        "cancelled". Closing the generator cancels what is left. Raises InputError for a prefix
         that leaves no room in the context, BackendError when the runtime fails.
         """
 
@@ -192,9 +192,13 @@ class Trace:
     logprob: float = 0.0
 
     def extended(self, event: StepEvent, answer_marker: str) -> Trace:
-        """This trace with one more step. An empty step adds its tokens only."""
+        """This trace with one more step. An empty step adds its tokens only.
+
+        A step cut by a token limit or a deadline answers nothing: "#### 7" may have been meant to be "#### 72".
+        """
         text = event.text.strip()
-        answer = text[len(answer_marker) :].strip() if text.startswith(answer_marker.strip()) else None
+        cut = event.stop in ("length", "cancelled")
+        answer = text[len(answer_marker) :].strip() if text.startswith(answer_marker.strip()) and not cut else None
         return replace(
             self,
             tokens=self.tokens + event.tokens,

@@ -24,7 +24,7 @@ KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
 
 _PROCESS_MB = 54.0
 """Python with this package, numpy and llama.cpp's libraries, before a model is loaded."""
-_ONNXRUNTIME_MB = 24.0
+_ONNXRUNTIME_MB = 32.0
 """ONNX Runtime and the tokenizers library, loaded."""
 _VOCABULARY_BYTES = 400
 """A token's text, score and hash entries, and its share of the merges, in llama.cpp."""
@@ -46,7 +46,7 @@ _VERIFIER_VOCABULARY_BYTES = 400
 _VERIFIER_STEP_TOKENS = 32
 """How far a pass runs over its limit, since steps are scored whole."""
 _VERIFIER_TOKEN_NUMBERS = 70
-_VERIFIER_PAST_NUMBERS = 17
+_VERIFIER_PAST_NUMBERS = 12
 """float32 numbers alive at once for a new and for a cached token, per unit of hidden size."""
 _VERIFIER_SCORE_COPIES = 2.5
 _VERIFIER_HEAD_SIZE = 32
@@ -63,7 +63,7 @@ class VerifierConfig:
 
     pass_tokens: int = 64
     """New tokens of one pass of the graph, about."""
-    cache_mb: int = 8
+    cache_mb: int = 16
     """Most keys and values kept for prefixes that were scored, in MiB."""
 
 

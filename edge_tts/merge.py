@@ -31,19 +31,21 @@ _SENSITIVE = ("attn_v", "ffn_down")
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter: weight += scale * up @ down."""
+    """A LoRA adapter: weight += scale * up @ down. Its tensors stay in the file until they are used."""
 
     alpha: float
-    down: Mapping[str, npt.NDArray[np.float64]]
-    """Base tensor name to lora_a, shape (rank, inputs)."""
-    up: Mapping[str, npt.NDArray[np.float64]]
-    """Base tensor name to lora_b, shape (outputs, rank)."""
+    down: Mapping[str, Any]
+    """Base tensor name to the GGUF tensor lora_a, shape (rank, inputs)."""
+    up: Mapping[str, Any]
+    """Base tensor name to the GGUF tensor lora_b, shape (outputs, rank)."""
 
     def delta(self, name: str) -> npt.NDArray[np.float64] | None:
         """What is added to the base tensor ``name``, shape (outputs, inputs); None where nothing is."""
         if name not in self.up:
             return None
-        up, down = self.up[name], self.down[name]
+        up, down = (
+            gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float64) for t in (self.up[name], self.down[name])
+        )
         return np.asarray(up @ down * (self.alpha / down.shape[0]))
 
 
@@ -73,6 +75,8 @@ def merge(base: Path, adapter: Path | None, out: Path, quantisation: str, progre
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
+        reader.fields.clear()  # the vocabulary as Python objects: more memory than any tensor
+        writer.kv_data.clear()
         for index, tensor in enumerate(reader.tensors):
             progress(index / len(reader.tensors), "merging and quantising the policy")
             writer.write_tensor_data(_merged(tensor, lora.delta(tensor.name), stored[tensor.name]))
@@ -87,10 +91,10 @@ def read_adapter(path: Path) -> Adapter:
     alpha = reader.get_field("adapter.lora.alpha")
     if alpha is None:
         raise PackError(f"{path} is not a LoRA adapter: it has no adapter.lora.alpha; use one made by export.adapter")
-    parts: dict[str, dict[str, npt.NDArray[np.float64]]] = {"lora_a": {}, "lora_b": {}}
+    parts: dict[str, dict[str, Any]] = {"lora_a": {}, "lora_b": {}}
     for tensor in reader.tensors:
         name, _, part = tensor.name.rpartition(".")
-        parts[part][name] = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float64)
+        parts[part][name] = tensor
     return Adapter(float(alpha.contents()), parts["lora_a"], parts["lora_b"])
 
 

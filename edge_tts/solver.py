@@ -137,7 +137,7 @@ class Solver:
         verifier = OnnxVerifier(
             self.pack.verifier_path,
             self.pack.tokenizer_path,
-            threads=self.plan.engine.threads,
+            threads=1,  # a pass is a few dozen tokens: waking a second thread costs more than it saves
             cache_mb=config.cache_mb,
             pass_tokens=config.pass_tokens,
         )

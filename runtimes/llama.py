@@ -17,7 +17,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -136,7 +136,7 @@ class LlamaPolicy:
     def tokenize(self, text: str) -> tuple[int, ...]:
         return self._native.tokenize(text)
 
-    def generate(self, requests: Sequence[Request], deadline: float | None = None) -> Iterator[StepEvent]:
+    def generate(self, requests: Sequence[Request], deadline: float | None = None) -> Generator[StepEvent, None, None]:
         """See :meth:`edge_tts.core.Policy.generate`."""
         for request in requests:
             if not 0 < len(request.tokens) < self.info.context_length:

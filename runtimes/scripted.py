@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -72,7 +72,7 @@ class ScriptedPolicy:
     def tokenize(self, text: str) -> tuple[int, ...]:
         return tuple(map(ord, text))
 
-    def generate(self, requests: Sequence[Request], deadline: float | None = None) -> Iterator[StepEvent]:
+    def generate(self, requests: Sequence[Request], deadline: float | None = None) -> Generator[StepEvent, None, None]:
         """See ``core.Policy``. Raises InputError for a prefix that fills the context."""
         for request in requests:
             if len(request.tokens) >= self.info.context_length:

@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from edge_tts.base_model import locate
 from edge_tts.commands.plan import command as plan_command
 from edge_tts.core import EngineConfig, PolicyShape, VerifierShape
 from edge_tts.errors import InputError, ResourceError
@@ -79,6 +81,20 @@ def test_the_peak_stays_within_a_tenth_below_the_plan(
     planned = memory_plan(pack.policy, pack.verifier if verifier else None, engine, verifier).total
     peak = measured(pack, engine, verifier)
     assert 0.9 * planned <= peak <= planned
+
+
+def test_first_use_stays_below_a_small_cap(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pack.recipe is not None
+    base = locate(pack.recipe.base)
+    monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path))
+    code = (
+        "from edge_tts.solver import Solver, checked; from edge_tts.memory import peak_memory_mb; "
+        "from edge_tts.pack import ensure, find; from pathlib import Path; import sys; "
+        "ensure(find(None), base=Path(sys.argv[1])); print(peak_memory_mb())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(base)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 300
 
 
 def test_keys_and_values_are_counted_as_llama_cpp_allocates_them() -> None:

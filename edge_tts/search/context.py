@@ -33,6 +33,12 @@ SCORING_SHARE = 0.25
 """Most of the remaining time that a policy leaves to the scoring that follows it."""
 
 
+def request_seed(seed: int, index: int) -> int:
+    """Seed of a search's ``index``-th request. 31 bits: llama.cpp takes 2**32 - 1 as "draw a seed"."""
+    digest = hashlib.blake2b(f"{seed}:{index}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
 @dataclass
 class Meter:
     """Running total of what one question has cost."""
@@ -214,7 +220,7 @@ class SearchContext:
                 if event.stop == "cancelled":
                     self._stopped = self._stopped or self._ends_because or "cancelled"
                 elif not pool[lane].finished:
-                    pool[lane] = self._grown(pool[lane], event)
+                    pool[lane] = pool[lane].extended(event, self.prompts.answer_marker)
                     yield StepTaken(lane, event.text, pool[lane].finished)
                 if running and all(pool[i].finished for i in running):
                     return  # nothing after an answer is wanted
@@ -223,15 +229,14 @@ class SearchContext:
 
     def _request(self, trace: Trace, room: int, max_steps: int | None, greedy: bool) -> Request:
         """A request with a seed that depends on the context's seed and a running index only."""
-        digest = hashlib.blake2b(f"{self.seed}:{self._requests}".encode(), digest_size=4).digest()
+        seed = request_seed(self.seed, self._requests)
         self._requests += 1
         if self.budget.tokens is not None:
             room = max(1, min(room, self.budget.tokens - self.meter.usage.policy_tokens))
         sampling = replace(self.sampling, max_tokens=room)
         if greedy:
             sampling = replace(sampling, temperature=0.0)
-        # 31 bits: llama.cpp takes 2**32 - 1 as "draw a seed".
-        return Request(trace.tokens, int.from_bytes(digest, "big") >> 1, sampling, max_steps)
+        return Request(trace.tokens, seed, sampling, max_steps)
 
     @contextmanager
     def _generating(
@@ -246,8 +251,7 @@ class SearchContext:
         try:
             yield events
         finally:
-            if isinstance(events, Generator):
-                events.close()
+            events.close()
             if self._steps_seen:
                 mean_step = self.meter.usage.generated_tokens / self._steps_seen
                 self.meter.charge_policy(0, round(min(len(running), self.policy.width) * mean_step / 2))
@@ -255,12 +259,6 @@ class SearchContext:
     def _charge(self, event: StepEvent) -> None:
         self._steps_seen += 1
         self.meter.charge_policy(event.prefill_tokens, len(event.tokens), event.forced_tokens)
-
-    def _grown(self, trace: Trace, event: StepEvent) -> Trace:
-        grown = trace.extended(event, self.prompts.answer_marker)
-        if event.stop == "length":  # the last step is cut: "#### 7" may have been meant to be "#### 72"
-            grown = replace(grown, finished=False, answer=None)
-        return grown
 
     # --- scoring ---------------------------------------------------------------------------------
 

@@ -26,8 +26,9 @@ from edge_tts.core import EngineConfig, Policy, Request, Sampling, Trace
 from edge_tts.export.train.data import Problem, read_problems, split
 from edge_tts.prompts import CalculatorFormat, PromptFormat
 from edge_tts.runtimes.llama import LlamaPolicy
+from edge_tts.search.context import request_seed
 
-PROBLEMS_PER_CALL = 8
+PROBLEMS_PER_CALL = 16
 
 
 def sample(
@@ -36,14 +37,10 @@ def sample(
     """``samples`` traces of each problem, drawn in one batch."""
     prompts = PromptFormat()
     traces = [Trace(policy.tokenize(prompts.render(p.question))) for p in problems for _ in range(samples)]
-    requests = [Request(t.tokens, hash_seed(seed, i), sampling) for i, t in enumerate(traces)]
+    requests = [Request(t.tokens, request_seed(seed, i), sampling) for i, t in enumerate(traces)]
     for event in policy.generate(requests):
         traces[event.request] = traces[event.request].extended(event, prompts.answer_marker)
     return [traces[i : i + samples] for i in range(0, len(traces), samples)]
-
-
-def hash_seed(seed: int, index: int) -> int:
-    return (seed * 1_000_003 + index * 7919) & 0xFFFFFFFF
 
 
 def label(problem: Problem, traces: Iterable[Trace]) -> list[dict[str, Any]]:
