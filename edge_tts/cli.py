@@ -44,12 +44,8 @@ def group() -> None:
     """On-device reasoning: a small language model with well-spent test-time compute."""
 
 
-def main() -> None:
-    """Run the command line and leave the process with the fitting exit code."""
-    sys.exit(_run())
-
-
-def _run() -> int:
+def run() -> int:
+    """Run the command line; the fitting exit code. Errors have been said, in one line, on standard error."""
     try:
         code = group.main(prog_name="edge-reason", standalone_mode=False)
         sys.stdout.flush()

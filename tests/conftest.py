@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import standin
 
+from edge_tts import pack as pack_module
 from edge_tts.pack import Pack, ensure, find
 from edge_tts.runtimes.onnx import OnnxVerifier
 
@@ -24,6 +26,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def pack(home: Path) -> Pack:
     """The built-in pack, assembled for real (downloads its base where it is not installed)."""
     return ensure(find(None))
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> standin.StandIn:
+    """A stand-in for the built-in pack, small and not assembled yet."""
+    made = standin.write_pack(tmp_path)
+    monkeypatch.setattr(pack_module, "BUILT_IN", made.pack.folder.parent)
+    monkeypatch.setattr(pack_module, "DEFAULT", standin.NAME)
+    monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path / "home"))
+    return made
 
 
 @pytest.fixture(scope="session")

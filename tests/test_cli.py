@@ -21,21 +21,12 @@ HEAVY = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> standin.StandIn:
-    made = standin.write_pack(tmp_path)
-    monkeypatch.setattr(pack, "BUILT_IN", made.pack.folder.parent)
-    monkeypatch.setattr(pack, "DEFAULT", standin.NAME)
-    monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path / "home"))
-    return made
-
-
 def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from edge_tts.cli import main; main()", *arguments]
+    command = [sys.executable, "-m", "edge_tts", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
 
 
-@pytest.mark.parametrize("statement", ["import edge_tts", "from edge_tts.cli import main; main()"])
+@pytest.mark.parametrize("statement", ["import edge_tts", "from edge_tts.__main__ import main; main()"])
 def test_start_imports_nothing_heavy(statement: str) -> None:
     code = f"""
 import sys
@@ -92,9 +83,7 @@ def test_errors_become_one_line_and_an_exit_code(
         raise error
 
     monkeypatch.setattr(cli.group, "main", fail)
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    assert left.value.code == code
+    assert cli.run() == code
     assert capsys.readouterr().err == message
 
 
@@ -102,11 +91,26 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGE_REASON_DEBUG", "1")
     monkeypatch.setattr(cli.group, "main", lambda **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        cli.main()
+        cli.run()
+
+
+def test_an_interrupt_during_the_first_imports_shows_no_traceback() -> None:
+    code = """
+import sys
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "click":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+from edge_tts.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
-    shell = f"{sys.executable} -c 'from edge_tts.cli import main; main()' --help | true"
+    shell = f"{sys.executable} -m edge_tts --help | true"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
 

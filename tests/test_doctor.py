@@ -9,19 +9,10 @@ import pytest
 import standin
 from click.testing import CliRunner
 
-from edge_tts import doctor, pack
+from edge_tts import doctor
 from edge_tts.commands.doctor import command
 
 BUILD = "CPU : SSE3 = 1 | AVX = 1 | AVX2 = 1 | AVX512 = 0 | FMA = 1 | REPACK = 1 | "
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> standin.StandIn:
-    made = standin.write_pack(tmp_path)
-    monkeypatch.setattr(pack, "BUILT_IN", made.pack.folder.parent)
-    monkeypatch.setattr(pack, "DEFAULT", standin.NAME)
-    monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path / "home"))
-    return made
 
 
 def test_features_the_build_leaves_unused_are_named() -> None:

@@ -108,7 +108,7 @@ def main(
         rows = []
         folder = out.with_suffix(".d")
         folder.mkdir(parents=True, exist_ok=True)
-        with Solver(pack, profile, memory, generations=budget, prompt_tokens=longest // 3 + 16) as solver:
+        with Solver(pack, profile, memory, generations=parallel * budget, prompt_tokens=longest // 3 + 16) as solver:
             solver.deadline_s = None
             for strategy in strategies.split(","):
                 settings = Settings(

@@ -29,10 +29,7 @@ from edge_tts.solver import Solver
 
 QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
 GENERATED = 64
-STARTUP = (
-    "import sys; from edge_tts.cli import main; "
-    "sys.argv = ['edge-reason', 'solve', '-v', '--seed', '1', {question!r}]; main()"
-)
+CLI = (sys.executable, "-m", "edge_tts")
 
 
 def engine(pack: Pack, width: int, repeats: int) -> dict[str, Any]:
@@ -208,7 +205,7 @@ def startup(repeats: int) -> dict[str, Any]:
     for _ in range(repeats + 1):
         begun = time.monotonic()
         with subprocess.Popen(
-            [sys.executable, "-c", STARTUP.format(question=QUESTION)], stderr=subprocess.PIPE, text=True
+            [*CLI, "solve", "-v", "--seed", "1", QUESTION], stderr=subprocess.PIPE, text=True
         ) as process:
             assert process.stderr is not None
             for line in process.stderr:
@@ -224,8 +221,7 @@ def startup(repeats: int) -> dict[str, Any]:
 
 
 def _command(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    code = "from edge_tts.cli import main; main()"
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run([*CLI, *arguments], capture_output=True, text=True, check=False)
 
 
 @click.command()

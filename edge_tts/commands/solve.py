@@ -12,8 +12,11 @@ import click
 from edge_tts.errors import InputError, ResourceError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
+    from edge_tts.batch import Question
     from edge_tts.core import Budget
     from edge_tts.solver import Result, Solver
 
@@ -54,6 +57,7 @@ def command(
     """Answer QUESTION (or standard input, or the questions of --file)."""
     from rich.console import Console
 
+    from edge_tts.batch import Question, read_questions
     from edge_tts.core import Budget
     from edge_tts.solver import AUTO
 
@@ -66,19 +70,19 @@ def command(
     if file is not None:
         if question is not None or out is None:
             raise InputError("--file needs --out, and no QUESTION beside it")
-        texts = _questions(file)
+        questions = read_questions(file)
     elif out is not None:
         raise InputError("--out goes with --file; without it the result is printed")
     else:
-        texts = [question if question is not None else _standard_input()]
-    solver = _solver(texts, limits, deadline, memory, profile, pack, calculator, errors)
+        questions = [Question("1", question if question is not None else _standard_input(), None)]
+    solver = _solver(questions, limits, deadline, memory, profile, pack, calculator, errors)
     with solver:
         if file is not None and out is not None:
             if deadline is None:
                 solver.deadline_s = None  # a file asks for throughput, not for latency
-            _solve_file(solver, file, out, strategy, limits, seed, calculator, parallel, errors)
+            _solve_file(solver, questions, out, strategy, limits, seed, calculator, parallel, errors)
             return
-        result = _solve_one(solver, texts[0], strategy, limits, seed, verbose, errors)
+        result = _solve_one(solver, questions[0].question, strategy, limits, seed, verbose, errors)
     _print(result, as_json)
 
 
@@ -98,12 +102,6 @@ def parse_budget(text: str) -> Budget:
     return Budget(**{kind: int(value) if kind in ("generations", "tokens") else value})  # type: ignore[arg-type]
 
 
-def _questions(file: Path) -> list[str]:
-    from edge_tts.batch import read_questions
-
-    return [q.question for q in read_questions(file)]
-
-
 def _standard_input() -> str:
     if sys.stdin.isatty():
         raise InputError('no question; give one: edge-reason solve "What is 3 times 14?"')
@@ -114,7 +112,7 @@ def _standard_input() -> str:
 
 
 def _solver(
-    texts: list[str],
+    questions: Sequence[Question],
     limits: Budget,
     deadline: float | None,
     memory: float | None,
@@ -127,7 +125,7 @@ def _solver(
 
     from edge_tts.solver import DEFAULT_GENERATIONS, Solver, checked
 
-    longest = max(len(checked(text).encode("utf-8", errors="replace")) for text in texts)
+    longest = max(len(checked(q.question).encode("utf-8", errors="replace")) for q in questions)
     with Progress(console=errors, transient=True) as bar:
         task = bar.add_task("preparing", total=1.0, visible=False)
 
@@ -167,7 +165,7 @@ def _solve_one(
 
 def _solve_file(
     solver: Solver,
-    file: Path,
+    questions: Sequence[Question],
     out: Path,
     strategy: str,
     limits: Budget,
@@ -178,10 +176,9 @@ def _solve_file(
 ) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from edge_tts.batch import Settings, append, finished_ids, read_questions, row, solve_all
+    from edge_tts.batch import Settings, append, finished_ids, row, solve_all
 
     settings = Settings(strategy, limits, seed, f"{solver.pack.name} {solver.pack.version}", calculator)
-    questions = read_questions(file)
     done = finished_ids(out, settings)
     todo = [q for q in questions if q.id not in done]
     if done:
