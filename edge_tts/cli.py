@@ -14,7 +14,7 @@ VERBS = {
     "solve": "Answer a question, or a file of them.",
     "plan": "Show what a run would need, before loading anything.",
     "profile": "Device profiles: list, show, detect, calibrate.",
-    "pack": "Packs: list, info, verify, assemble.",
+    "pack": "Packs: list, info, verify, assemble, build, install.",
     "doctor": "Check what works on this machine, what does not, and why.",
 }
 """Verb to the line ``--help`` shows; kept here so that help imports no verb."""

@@ -101,7 +101,7 @@ def read(folder: Path) -> Pack:
     Raises PackError where the manifest is missing, damaged, of another format or incomplete.
     """
     path = folder / MANIFEST
-    content = _json(path)
+    content = read_json(path)
     if content.get("checksum") != checksum(content):
         raise PackError(f"{path} is damaged: its checksum does not match its content; restore the file")
     if content.get("format") != FORMAT:
@@ -124,7 +124,7 @@ def read(folder: Path) -> Pack:
         sampling=_build(Sampling, content.get("sampling"), f"{path}, sampling"),
         policy=_build(PolicyShape, content.get("policy"), f"{path}, policy"),
         verifier=_build(VerifierShape, verifier, f"{path}, verifier") if verifier is not None else None,
-        table=_json(folder / TABLE) if TABLE in files else None,
+        table=read_json(folder / TABLE) if TABLE in files else None,
         recipe=_recipe(recipe, path) if recipe is not None else None,
     )
 
@@ -154,7 +154,8 @@ def checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``. Raises PackError where it is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,9 +1,11 @@
-"""``edge-reason pack``: list, describe, verify and assemble packs."""
+"""``edge-reason pack``: list, describe, verify, assemble, build and install packs."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +14,10 @@ import click
 from edge_tts.errors import PackError
 
 if TYPE_CHECKING:
+    from edge_tts.atomic import Progress
     from edge_tts.pack import Pack
 
+_FILE = click.Path(path_type=Path)
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -88,15 +92,76 @@ def verify(name: str | None, as_json: bool) -> None:
 @click.option("--base", type=click.Path(path_type=Path), help="The base model's file; searched for by default.")
 def assemble(name: str | None, base: Path | None) -> None:
     """Make the pack NAME ready now instead of on first use."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from edge_tts.pack import ensure, find
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("preparing", total=1.0)
-        pack = ensure(find(name), lambda done, label: bar.update(task, completed=done, description=label), base)
+    with _progress() as progress:
+        pack = ensure(find(name), progress, base)
     click.echo(f"{pack.name} {pack.version} is ready in {pack.folder}")
+
+
+@command.command()
+@click.option("--policy", type=_FILE, required=True, help="GGUF.")
+@click.option("--prm", type=_FILE, help="ONNX verifier, with --tokenizer.")
+@click.option("--tokenizer", type=_FILE, help="The verifier's tokenizer.json.")
+@click.option("--table", type=_FILE, help="Strategy table.")
+@click.option("--card", type=_FILE, help="Model card: data, licences, figures, limits.")
+@click.option("--prompts", type=_FILE, help="JSON with any of: prompt, attempt, step_delimiter, answer_marker, end.")
+@click.option("--licence", required=True, help="SPDX expression, for example Apache-2.0.")
+@click.option("--version", default="1.0.0", show_default=True)
+@click.option("--temperature", type=click.FloatRange(0), default=0.8, show_default=True)
+@click.option("--calculator", is_flag=True, help="The policy was trained to have results of equations written for it.")
+@click.option("--out", type=_FILE, required=True, help="The pack's folder; it gives the pack its name.")
+@click.option("--zip", "zipped", is_flag=True, help="Also write OUT.zip, for shipping.")
+def build(
+    policy: Path,
+    prm: Path | None,
+    tokenizer: Path | None,
+    table: Path | None,
+    card: Path | None,
+    prompts: Path | None,
+    licence: str,
+    version: str,
+    temperature: float,
+    calculator: bool,
+    out: Path,
+    zipped: bool,
+) -> None:
+    """Put a policy, a verifier and what goes with them into one folder."""
+    from edge_tts import ship
+    from edge_tts.core import Sampling
+    from edge_tts.prompts import CalculatorFormat
+
+    sources = ship.Sources(policy, prm, tokenizer, table, card)
+    wording = CalculatorFormat() if calculator else None
+    settings = ship.Settings(licence, version, ship.read_prompts(prompts), wording, Sampling(temperature=temperature))
+    with _progress() as progress:
+        pack = ship.build(sources, settings, out.absolute(), progress)
+        if zipped:
+            ship.archive(pack, pack.folder.with_name(f"{pack.name}.zip"), progress)
+    click.echo(f"{pack.name} {pack.version} is in {pack.folder}{' and in ' + pack.name + '.zip' if zipped else ''}")
+
+
+@command.command()
+@click.argument("source", type=_FILE)
+@click.option("--replace", is_flag=True, help="Put it in the place of an installed pack of the same name.")
+def install(source: Path, replace: bool) -> None:
+    """Install the pack in SOURCE, a zip file or a folder, for use by name."""
+    from edge_tts import ship
+
+    with _progress() as progress:
+        pack = ship.install(source, replace, progress)
+    click.echo(f"{pack.name} {pack.version} is installed in {pack.folder}")
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Shows what is being done as a bar on standard error."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("preparing", total=1.0)
+        yield lambda done, label: bar.update(task, completed=done, description=label)
 
 
 def _state(pack: Pack) -> str:

@@ -18,14 +18,15 @@ from typing import Any
 from edge_tts import manifest
 from edge_tts.atomic import publish
 from edge_tts.base_model import SMOLLM2_135M, BaseModel
-from edge_tts.core import PolicyShape, Sampling, VerifierShape
+from edge_tts.core import Sampling
 from edge_tts.errors import InputError
 from edge_tts.export.adapter import convert
 from edge_tts.integrity import FileRecord
 from edge_tts.manifest import QUANTISATIONS, Pack, Recipe
-from edge_tts.merge import merge, open_gguf
+from edge_tts.merge import merge
 from edge_tts.pack import verify
 from edge_tts.prompts import CalculatorFormat, PromptFormat
+from edge_tts.shapes import policy_shape, verifier_shape
 
 
 @dataclass(frozen=True)
@@ -91,49 +92,6 @@ def build(parts: Parts, out: Path, version: str, sampling: Sampling, base: BaseM
         manifest.write(pack, source)
         publish(source, out)
     return replace(pack, folder=out)
-
-
-def policy_shape(path: Path) -> PolicyShape:
-    """Sizes of the Llama-family GGUF at ``path``."""
-    reader = open_gguf(path)
-
-    def number(key: str) -> int:
-        field = reader.get_field(f"llama.{key}")
-        if field is None:
-            raise InputError(f"{path} has no llama.{key}; only models of the llama architecture can be packed")
-        return int(field.contents())
-
-    sizes = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
-    # A separate embedding is only looked up; a tied one is the output projection as well.
-    looked_up = sizes["token_embd.weight"] if "output.weight" in sizes else 0
-    return PolicyShape(
-        file_bytes=path.stat().st_size,
-        parameters=sum(sizes.values()) - looked_up,
-        layers=number("block_count"),
-        kv_heads=number("attention.head_count_kv"),
-        head_dim=number("embedding_length") // number("attention.head_count"),
-        hidden=number("embedding_length"),
-        vocabulary=sizes["token_embd.weight"] // number("embedding_length"),
-        trained_context=number("context_length"),
-    )
-
-
-def verifier_shape(path: Path) -> VerifierShape:
-    """Sizes of the PRM at ``path``, from the metadata its export wrote."""
-    import onnxruntime
-
-    metadata = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).get_modelmeta()
-    sizes = metadata.custom_metadata_map
-    try:
-        return VerifierShape(
-            file_bytes=path.stat().st_size,
-            parameters=int(sizes["parameters"]),
-            layers=int(sizes["layers"]),
-            hidden=int(sizes["hidden"]),
-            max_tokens=int(sizes["positions"]),
-        )
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{path} does not state its {error}; export it with edge_tts.export.prm") from error
 
 
 def card(pack: Pack, figures: Mapping[str, Any]) -> str:

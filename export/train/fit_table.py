@@ -141,7 +141,10 @@ def main() -> None:
     problems = held_out[-options.problems :]  # the first ones validated the PRM
     longest = max(len(p.question.encode()) for p in problems)
     rows = []
-    with Solver(options.pack, generations=2 * options.budget, prompt_tokens=longest // 3 + 16) as solver, Progress() as bar:
+    with (
+        Solver(options.pack, generations=2 * options.budget, prompt_tokens=longest // 3 + 16) as solver,
+        Progress() as bar,
+    ):
         for found in bar.track(collect(solver, problems, options.budget, options.seed, options.rows), len(problems)):
             rows.append(found)
     options.out.write_text(json.dumps(fit(rows, options.budget), indent=1) + "\n", encoding="utf-8")

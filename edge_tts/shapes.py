@@ -1,0 +1,67 @@
+"""Sizes of models, read from their files: what a manifest states so that a plan need not load anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_tts.core import PolicyShape, VerifierShape
+from edge_tts.errors import InputError, PackError
+from edge_tts.merge import open_gguf
+
+
+def policy_shape(path: Path) -> PolicyShape:
+    """Sizes of the GGUF at ``path``. Raises PackError for a damaged file, InputError for one without these sizes."""
+    reader = open_gguf(path)
+    architecture = reader.get_field("general.architecture")
+    family = str(architecture.contents()) if architecture else "llama"
+
+    def number(key: str, default: int | None = None) -> int:
+        field = reader.get_field(f"{family}.{key}")
+        if field is not None:
+            value = field.contents()
+            return int(max(value)) if isinstance(value, list) else int(value)  # a list has an entry per layer
+        if default is None:
+            raise InputError(f"{path} has no {family}.{key}; only decoder language models can be packed")
+        return default
+
+    sizes = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
+    if "token_embd.weight" not in sizes:
+        raise InputError(f"{path} has no token embeddings; only decoder language models can be packed")
+    # A separate embedding is only looked up; a tied one is the output projection as well.
+    looked_up = sizes["token_embd.weight"] if "output.weight" in sizes else 0
+    hidden, heads = number("embedding_length"), number("attention.head_count")
+    return PolicyShape(
+        file_bytes=path.stat().st_size,
+        parameters=sum(sizes.values()) - looked_up,
+        layers=number("block_count"),
+        kv_heads=number("attention.head_count_kv", heads),
+        head_dim=number("attention.key_length", hidden // heads),
+        hidden=hidden,
+        vocabulary=sizes["token_embd.weight"] // hidden,
+        trained_context=number("context_length"),
+    )
+
+
+def verifier_shape(path: Path) -> VerifierShape:
+    """Sizes of the PRM at ``path``, from the metadata its export wrote.
+
+    Raises PackError for a damaged file, InputError for one without that metadata.
+    """
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no public base
+        summary = str(error).partition("\n")[0]
+        raise PackError(f"{path} cannot be loaded by ONNX Runtime ({summary}); restore or export it again") from error
+    sizes = session.get_modelmeta().custom_metadata_map
+    try:
+        return VerifierShape(
+            file_bytes=path.stat().st_size,
+            parameters=int(sizes["parameters"]),
+            layers=int(sizes["layers"]),
+            hidden=int(sizes["hidden"]),
+            max_tokens=int(sizes["positions"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} does not state its {error}; export it with edge_tts.export.prm") from error
