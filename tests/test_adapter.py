@@ -40,7 +40,7 @@ def test_logits_agree_with_transformers_and_peft(home: Path, tmp_path: Path) -> 
                 weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
         expected = adapted(torch.tensor([ids])).logits[0].numpy()
     adapted.save_pretrained(str(tmp_path / "peft"))
-    convert(tmp_path / "peft", base, tmp_path / "adapter.gguf")
+    convert(tmp_path / "peft", base, tmp_path / "adapter.gguf", "Q8_0")
     merge(base, None, tmp_path / "base-f16.gguf", "F16")
     found = logits(tmp_path / "base-f16.gguf", ids, tmp_path / "adapter.gguf")
     effect = np.sqrt(np.mean((expected - without) ** 2))
@@ -61,11 +61,14 @@ def test_permute_puts_rotated_rows_side_by_side() -> None:
             assert found[first + 2 * i + 1] == first + half + i
 
 
-@pytest.mark.parametrize(("rank", "stored"), [(2, "F16"), (32, "Q8_0")])
-def test_tensors_and_metadata(rank: int, stored: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("rank", "storage", "stored", "tolerance"),
+    [(2, "Q8_0", "F16", 0.02), (32, "Q8_0", "Q8_0", 0.02), (32, "Q4_0", "Q4_0", 0.4)],
+)
+def test_tensors_and_metadata(rank: int, storage: str, stored: str, tolerance: float, tmp_path: Path) -> None:
     standin.write_base(tmp_path / "base.gguf")
     weights = standin.write_peft(tmp_path / "peft", rank)
-    convert(tmp_path / "peft", tmp_path / "base.gguf", tmp_path / "adapter.gguf")
+    convert(tmp_path / "peft", tmp_path / "base.gguf", tmp_path / "adapter.gguf", storage)
     reader = gguf.GGUFReader(tmp_path / "adapter.gguf")
     values = {key: reader.get_field(key).contents() for key in reader.fields if not key.startswith("GGUF")}
     assert values == {
@@ -81,7 +84,7 @@ def test_tensors_and_metadata(rank: int, stored: str, tmp_path: Path) -> None:
         found = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         wanted = weights[f"base_model.model.model.layers.0.mlp.down_proj.lora_{side}.weight"]
         assert found.shape == wanted.shape
-        assert np.abs(found - wanted).max() < 0.02
+        assert np.abs(found - wanted).max() < tolerance
     assert tensors["blk.0.attn_q.weight.lora_b"].tensor_type.name == stored
 
 

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from edge_tts.bench import compare
+from edge_tts.intervals import wilson
 from edge_tts.pack import Pack
 
 SAMPLE = Path(__file__).parent / "data" / "svamp_sample.jsonl"
@@ -19,7 +20,7 @@ SAMPLE = Path(__file__).parent / "data" / "svamp_sample.jsonl"
     [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (0, 0, 0.0, 1.0)],
 )
 def test_wilson_interval(right: int, total: int, low: float, high: float) -> None:
-    assert compare.wilson(right, total) == pytest.approx((low, high), abs=1e-3)
+    assert wilson(right, total) == pytest.approx((low, high), abs=1e-3)
 
 
 def test_a_comparison_is_recorded_and_resumed(pack: Pack, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from math import fsum, sqrt
+from math import fsum
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +25,11 @@ from edge_tts.batch import Question, Settings, append, finished_ids, read_questi
 from edge_tts.bench import machine
 from edge_tts.core import Budget
 from edge_tts.errors import EdgeError
+from edge_tts.intervals import wilson
 from edge_tts.solver import Solver
 
 STRATEGIES = ("greedy", "majority", "adaptive", "best-of-n", "weighted", "beam", "revise", "auto")
 FIGURES = ("policy_tokens", "verifier_tokens", "policy_flops", "verifier_flops")
-
-
-def wilson(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """95% confidence interval of a share (Wilson 1927)."""
-    if not total:
-        return 0.0, 1.0
-    share = right / total
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 The best approximation of a matrix by one of rank r is its truncated singular value decomposition
 (Eckart and Young 1936), so a full fine-tuning can be shipped as a few megabytes.
 
-    python -m edge_tts.export.train.extract --base BASE.gguf --model RUN2/model --rank 48 --out RUN2/adapter
+    python -m edge_tts.export.train.extract --base BASE.gguf --model RUN2/model --rank 64 --out RUN2/adapter
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, required=True, help="the GGUF that was fine-tuned")
     parser.add_argument("--model", type=Path, required=True, help="the fine-tuned model, as transformers saves it")
-    parser.add_argument("--rank", type=int, default=48)
+    parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     kept = extract(options.base, options.model, options.rank, options.out)

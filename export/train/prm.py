@@ -44,7 +44,7 @@ class PrmConfig:
     head_learning_rate: float = 1e-3
     """Of the head and the marks, which start from nothing."""
     dropout: float = 0.1
-    vocabulary: int = 8192
+    vocabulary: int = 6656
     """Tokens kept of MiniLM's 30522."""
     pack_tokens: int = 400
     """A question and some of its traces are packed into about this many tokens."""

@@ -1,0 +1,126 @@
+"""``edge-reason export``: quantise models into the parts of a pack. Needs the extra ``export``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edge_tts.errors import InputError, ResourceError
+
+if TYPE_CHECKING:
+    from edge_tts.export.account import Account, Task
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.group()
+def command() -> None:
+    """Turn models into parts of a pack, with a measured account of what quantising cost."""
+
+
+@command.command()
+@click.argument("source")
+@click.option("--quant", "quants", multiple=True, required=True, help="Q4_0, Q8_0, Q4_K_M ...; several make a ladder.")
+@click.option("--out", type=_FILE, required=True, help="Folder for the rungs; finished ones are kept.")
+@click.option("--lora", type=_FILE, help="PEFT adapter to merge first.")
+@click.option("--text", type=_FILE, help="Text file to compare next-token distributions on.")
+@click.option("--problems", type=_FILE, help='JSON lines with "question" and "answer".')
+@click.option("--first", type=click.IntRange(1), default=50, show_default=True, help="How many of the problems.")
+@click.option("--prompts", type=_FILE, help="JSON with prompt templates, as for `pack build`.")
+@click.option("--calculator", is_flag=True, help="Write results of equations for the policy.")
+@click.option("--profile", default=None, help="Device to recommend a rung for; detected by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
+def policy(
+    source: str,
+    quants: tuple[str, ...],
+    out: Path,
+    lora: Path | None,
+    text: Path | None,
+    problems: Path | None,
+    first: int,
+    prompts: Path | None,
+    calculator: bool,
+    profile: str | None,
+    as_json: bool,
+) -> None:
+    """Write SOURCE (a Hugging Face folder, a hub id or a .gguf) as GGUF, one file for each --quant."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from edge_tts.profiles.loader import detect, load
+
+    _require_extra()
+    from edge_tts.export import account, ladder
+
+    device = load(profile) if profile else detect()[0]
+    content = _read_text(text) if text else None
+    task = _task(problems, first, prompts, calculator) if problems else None
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        shown = bar.add_task("preparing", total=1.0)
+
+        def progress(fraction: float, label: str) -> None:
+            bar.update(shown, completed=fraction, description=label)
+
+        files = ladder.build(source, quants, out, lora, progress)
+        measured = account.account(files, device, content, task, progress=progress)
+    (out / "account.json").write_text(json.dumps(measured.to_dict(), indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(measured.to_dict()))
+    else:
+        _show(measured)
+
+
+def _require_extra() -> None:
+    try:
+        import safetensors  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise ResourceError(
+            f"exporting needs {error.name}, which is not installed: pip install 'edge-reasoning-runtime[export]'"
+        ) from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as UTF-8 text ({error}); give another --text") from error
+
+
+def _task(problems: Path, first: int, prompts: Path | None, calculator: bool) -> Task:
+    from edge_tts.batch import read_questions
+    from edge_tts.export.account import Task
+    from edge_tts.prompts import CalculatorFormat
+    from edge_tts.ship import read_prompts
+
+    questions = read_questions(problems)[:first]
+    if missing := [q.id for q in questions if q.answer is None]:
+        raise InputError(f"{problems}: problem {missing[0]} has no answer; accuracy needs one for each")
+    return Task(questions, read_prompts(prompts), CalculatorFormat() if calculator else None)
+
+
+def _show(measured: Account) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from edge_tts.export.account import WIDTHS
+
+    table = Table()
+    columns = ("rung", "MB", "perplexity", "KL (nats)", "same first", "right", "95% interval")
+    for name in (*columns, *(f"tok/s at {width}" for width in WIDTHS)):
+        table.add_column(name, justify="left" if name == "rung" else "right")
+    for rung in measured.rungs:
+        f, a = rung.fidelity, rung.accuracy
+        table.add_row(
+            rung.name,
+            f"{rung.bytes / 1e6:.1f}",
+            *((f"{f.perplexity:.2f}", f"{f.mean_kl:.4f}", f"{f.top1_agreement:.1%}") if f else ("-", "-", "-")),
+            f"{a.right}/{a.problems}" if a else "-",
+            f"{a.interval95[0]:.1%} to {a.interval95[1]:.1%}" if a else "-",
+            *(f"{rung.tokens_per_s[width]:.0f}" for width in WIDTHS),
+        )
+    Console().print(table)
+    click.echo(f"recommended: {measured.recommended}, {measured.reason}")

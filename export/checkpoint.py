@@ -1,0 +1,161 @@
+"""Where a policy comes from: a Hugging Face folder or hub id, or a GGUF file; checked before work starts.
+
+Only configuration, tokenizer files and safetensors are ever read. Pickled weights are refused: loading
+one runs whatever code its author put in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_tts.errors import InputError, PackError
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_ELEMENT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "F8_E4M3": 1, "F8_E5M2": 1}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a checkpoint, as its file's header describes it."""
+
+    name: str
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        count = 1
+        for side in self.shape:
+            count *= side
+        return count
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A Hugging Face folder whose parts are there and whole."""
+
+    folder: Path
+    architecture: str
+    """First entry of ``architectures`` in config.json."""
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def f16_bytes(self) -> int:
+        """About the size of the model as an F16 GGUF."""
+        return 2 * sum(tensor.elements for tensor in self.tensors.values())
+
+    @property
+    def conversion_bytes(self) -> int:
+        """Memory that converting takes beside the interpreter: the largest tensor in float32 and in F16."""
+        return 6 * max(tensor.elements for tensor in self.tensors.values())
+
+
+def locate(source: str) -> Path:
+    """A GGUF file or checkpoint folder on this machine; anything else is taken for a hub id and downloaded.
+
+    A broken download is resumed by the next call (huggingface_hub; HF_ENDPOINT and HF_TOKEN are honoured).
+    Raises InputError where there is neither.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    if source.count("/") != 1 or source.startswith((".", "/", "~")) or source.endswith(".gguf"):
+        raise InputError(f"{source} does not exist; give a folder, a .gguf file or a hub id like owner/name")
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(huggingface_hub.snapshot_download(source, allow_patterns=_HUB_FILES))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        summary = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"{source} is no file here and could not be had from the hub ({type(error).__name__}: {summary}); "
+            "check the name and the network; the same command resumes a broken download"
+        ) from error
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Check the checkpoint in ``folder`` without loading it.
+
+    Raises InputError where something is missing or unsafe, PackError where a file is damaged.
+    """
+    config = read_config(folder / "config.json")
+    architectures = config.get("architectures")
+    if not isinstance(architectures, list) or not architectures:
+        raise InputError(f"{folder / 'config.json'} names no architecture; give a folder that save_pretrained wrote")
+    if not any((folder / name).exists() for name in _TOKENIZERS):
+        raise InputError(
+            f"{folder} has no tokenizer ({', '.join(_TOKENIZERS)}); copy the one the model was trained with"
+        )
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern))
+        if pickled:
+            raise InputError(
+                f"{folder} has its weights as {pickled[0]} only, a pickle that can run code when it is loaded; "
+                "convert it to safetensors where you trust it, with save_pretrained(safe_serialization=True)"
+            )
+        raise InputError(f"{folder} has no *.safetensors; the weights are missing")
+    tensors = {tensor.name: tensor for file in files for tensor in read_header(file)}
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        missing = set(read_config(index).get("weight_map", {})) - set(tensors)
+        if missing:
+            raise PackError(
+                f"{folder} lacks {len(missing)} tensors, {min(missing)} for one; download the missing files"
+            )
+    return Checkpoint(folder, str(architectures[0]), tensors)
+
+
+def read_header(file: Path) -> list[Tensor]:
+    """The tensors of a safetensors file. Raises PackError where it is damaged or cut short."""
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as content:
+            length = int.from_bytes(content.read(8), "little")
+            if not 2 <= length <= size - 8:
+                raise ValueError(f"a header of {length} bytes in a file of {size}")
+            header: dict[str, Any] = json.loads(content.read(length))
+        header.pop("__metadata__", None)
+        end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+        tensors = [Tensor(name, file, str(e["dtype"]), tuple(map(int, e["shape"]))) for name, e in header.items()]
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise PackError(f"{file} is damaged and cannot be read as safetensors ({error}); download it again") from error
+    if 8 + length + end > size:
+        raise PackError(f"{file} is cut short: {size} of {8 + length + end} bytes; download it again")
+    return tensors
+
+
+def require_finite(checkpoint: Checkpoint) -> Iterator[float]:
+    """Read every weight once, yielding the fraction done; PackError names the first tensor with NaN or infinity."""
+    import torch
+    from safetensors import safe_open
+
+    done, total = 0, sum(tensor.elements for tensor in checkpoint.tensors.values())
+    for file in sorted({tensor.file for tensor in checkpoint.tensors.values()}):
+        with safe_open(file, framework="pt") as content:  # type: ignore[no-untyped-call]
+            for name in content.keys():  # noqa: SIM118 (not a mapping)
+                tensor = content.get_tensor(name)
+                if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
+                    raise PackError(f"{file.name}, {name}: holds NaN or infinite weights; use an intact checkpoint")
+                done += tensor.numel()
+                yield done / total
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The JSON object in a model's configuration file. Raises InputError."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; give a folder that save_pretrained wrote") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); restore the file") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, not an object; restore the file")
+    return content

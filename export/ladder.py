@@ -1,0 +1,172 @@
+"""A ladder: one policy at several quantisations, each rung made from the same F16 GGUF.
+
+Quantising is llama.cpp's ``llama_model_quantize``, called in a child process: the call cannot be
+interrupted, a process can. A rung is written under another name and renamed when it is whole; a rung
+that is there already, made from the same source, is kept.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from edge_tts.atomic import Progress, building, disk_errors, publish, require_space, silent
+from edge_tts.errors import InputError
+from edge_tts.export.checkpoint import Checkpoint, locate, open_checkpoint, require_finite
+from edge_tts.export.converter import convert, follow
+from edge_tts.export.lora import merge
+from edge_tts.integrity import FileRecord
+from edge_tts.merge import open_gguf
+
+F16 = "F16"
+LADDER = "ladder.json"
+"""What each rung in a folder was made from."""
+_PREFIX = "LLAMA_FTYPE_MOSTLY_"
+_TENSOR = re.compile(r"\[\s*(\d+)/\s*(\d+)\]")
+_LARGEST_SHARE = 0.6
+"""No quantisation below F16 takes more of its size (Q8_0: 0.53, and unquantised tensors)."""
+
+
+def quantisations() -> dict[str, int]:
+    """Names the installed llama.cpp can write, and its number for each (enum llama_ftype)."""
+    import llama_cpp.llama_cpp as lib
+
+    names = [name for name in dir(lib) if name.startswith(_PREFIX)]
+    return {name.removeprefix(_PREFIX): int(getattr(lib, name)) for name in names}
+
+
+def parse(wanted: Sequence[str]) -> list[str]:
+    """Quantisation names as llama.cpp spells them, without repetition. Raises InputError."""
+    known = {name.upper(): name for name in quantisations()}
+    for name in wanted:
+        if name.upper() not in known:
+            raise InputError(
+                f"{name!r} is no quantisation this llama.cpp knows; give one of {', '.join(sorted(known))}"
+            )
+    return list(dict.fromkeys(known[name.upper()] for name in wanted))
+
+
+def build(
+    source: str, wanted: Sequence[str], out: Path, lora: Path | None = None, progress: Progress = silent
+) -> dict[str, Path]:
+    """Write the rungs ``wanted`` of the policy ``source`` into ``out``; name to file, F16 first.
+
+    ``source`` is a checkpoint folder, a hub id or a GGUF; ``lora`` is a PEFT adapter to merge first. The F16 rung
+    is always made, the others come from it. Raises InputError, PackError, ResourceError, BackendError.
+    """
+    rungs = list(dict.fromkeys([F16, *parse(wanted)]))
+    path = locate(source)
+    checkpoint = open_checkpoint(path) if path.is_dir() else None
+    origin = identity(path, checkpoint, lora)
+    size = checkpoint.f16_bytes if checkpoint else _f16_bytes(path)
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    made = {name: out / f"policy-{name}.gguf" for name in rungs}
+    todo = [name for name in rungs if not _is_made(made[name], origin)]
+    if todo:
+        copies = 2 if lora and F16 in todo else 1
+        require_space(out, int(size * (copies * (F16 in todo) + _LARGEST_SHARE * len(set(todo) - {F16}))))
+        if checkpoint and F16 in todo:
+            progress(0.0, f"converting needs about {checkpoint.conversion_bytes / 2**20 + 400:.0f} MiB of memory")
+    for name in todo:
+        with building(out) as temporary:
+            file = temporary / made[name].name
+            if name == F16:
+                _write_f16(path, checkpoint, lora, file, temporary, progress)
+            else:
+                for done in quantise(made[F16], file, name):
+                    progress(done, f"quantising to {name}")
+            publish(file, made[name])
+        _note(out, made[name], origin)
+    return made
+
+
+def quantise(source: Path, out: Path, name: str) -> Iterator[float]:
+    """Write ``source`` as ``out`` with most weights as ``name``, yielding the fraction done. Raises BackendError."""
+    command = [sys.executable, "-m", "edge_tts.export.ladder", str(source), str(out), name]
+    yield from follow(command, _TENSOR, None, dict(os.environ))
+
+
+def identity(path: Path, checkpoint: Checkpoint | None, lora: Path | None) -> str:
+    """What a rung is made from: names, sizes and times of the source's files, the adapter's included."""
+    files = [path] if checkpoint is None else sorted({t.file for t in checkpoint.tensors.values()})
+    if lora is not None:
+        files += sorted(lora.glob("*.safetensors"))
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return json.dumps(stats, separators=(",", ":"))
+
+
+def _write_f16(
+    path: Path, checkpoint: Checkpoint | None, lora: Path | None, out: Path, temporary: Path, progress: Progress
+) -> None:
+    if checkpoint is None:
+        _rewrite_gguf(path, lora, out, temporary, progress)
+        return
+    for done in require_finite(checkpoint):
+        progress(done, "checking the weights")
+    if lora is not None:
+        for done in merge(checkpoint, lora, temporary / "merged"):
+            progress(done, "merging the adapter")
+        checkpoint = open_checkpoint(temporary / "merged")
+    for done in convert(checkpoint, out, progress):
+        progress(done, "converting to GGUF")
+
+
+def _rewrite_gguf(path: Path, lora: Path | None, out: Path, temporary: Path, progress: Progress) -> None:
+    from edge_tts import merge as gguf_merge
+    from edge_tts.export.adapter import convert as convert_adapter
+
+    if lora is not None:
+        convert_adapter(lora, path, temporary / "adapter.gguf", F16)
+        gguf_merge.merge(path, temporary / "adapter.gguf", out, F16, progress)
+        return
+    for done in quantise(path, out, F16):
+        progress(done, "rewriting as F16")
+
+
+def _f16_bytes(path: Path) -> int:
+    return 2 * sum(int(tensor.n_elements) for tensor in open_gguf(path).tensors)
+
+
+def _is_made(file: Path, origin: str) -> bool:
+    note = _notes(file.parent).get(file.name)
+    return file.is_file() and note is not None and note["source"] == origin and note["bytes"] == file.stat().st_size
+
+
+def _notes(folder: Path) -> dict[str, dict[str, str | int]]:
+    try:
+        notes: dict[str, dict[str, str | int]] = json.loads((folder / LADDER).read_text(encoding="utf-8"))
+        return notes
+    except (OSError, ValueError):
+        return {}
+
+
+def _note(folder: Path, file: Path, origin: str) -> None:
+    """Record, atomically, what a rung was made from and its digest."""
+    record = FileRecord.of(file)
+    notes = _notes(folder) | {file.name: {"source": origin, "bytes": record.bytes, "sha256": record.sha256}}
+    temporary = folder / f".{LADDER}"
+    temporary.write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(folder / LADDER)
+
+
+def main() -> int:
+    """The child process: ``ladder SOURCE OUT NAME``. llama.cpp's own log is the progress report."""
+    import llama_cpp.llama_cpp as lib
+
+    source, out, name = sys.argv[1:]
+    params = lib.llama_model_quantize_default_params()
+    params.ftype = quantisations()[name]
+    params.allow_requantize = True  # a GGUF source may be quantised; what that costs is in the account
+    params.nthread = os.cpu_count() or 1
+    failed = lib.llama_model_quantize(source.encode(), out.encode(), ctypes.byref(params))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""How a question and its steps become the tokens a common process reward model reads.
+
+Every family writes the trace in its own way, but all read a step's score at one token: the last one
+of the text that ends with the step. A layout says what that text is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from edge_tts.errors import PackError
+
+MAX_QUESTION_TOKENS = 1024
+"""A longer question keeps its last tokens: that is where it asks."""
+MAX_STEP_TOKENS = 256
+"""A longer step keeps its first tokens."""
+
+
+@dataclass(frozen=True)
+class StepLayout:
+    """Templates of a trace's text; ``{question}``, ``{step}`` and ``{n}`` (1 for the first step) are filled in."""
+
+    prompt: str
+    """Text before the first step."""
+    first: str
+    """The first step, up to and including what its score is read at."""
+    later: str
+    """Every other step."""
+    joined: bool
+    """True where prompt and steps are tokenised as one text; false where each is tokenised by itself."""
+    begin: tuple[int, ...] = ()
+    """Token ids before the prompt."""
+    end: tuple[int, ...] = ()
+    """Token ids after each step; none where the text is joined."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Raises ValueError or TypeError where ``text`` holds no layout."""
+        values = json.loads(text)
+        return cls(**{**values, "begin": tuple(values["begin"]), "end": tuple(values["end"])})
+
+
+class StepEncoder:
+    """A layout and the tokenizer (``tokenizers.Tokenizer``) it is used with, for traces of at most ``positions``.
+
+    Raises PackError where the layout leaves too little room for question and step.
+    """
+
+    def __init__(self, layout: StepLayout, tokenizer: Any, positions: int) -> None:
+        self._layout = layout
+        self._tokenizer = tokenizer
+        self._positions = positions
+        self._question_tokens = min(MAX_QUESTION_TOKENS, positions // 2)
+        self._step_tokens = min(MAX_STEP_TOKENS, positions // 4)
+        written = layout.prompt + layout.first + layout.later
+        added = tokenizer.get_added_tokens_decoder().values()
+        control = {t.content for t in added if t.special or (t.content in written and len(t.content.strip()) > 1)}
+        # A question that spells a control token must not become one.
+        self._control = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))) or r"(?!)")
+        # With question and step clipped to three quarters of the positions, this lets every first step fit.
+        overhead = len(self.extended("", [""], self.question("")))
+        if 5 * overhead > positions:
+            raise PackError(
+                f"the template around a step takes {overhead} of the reward model's {positions} positions, more than a "
+                "fifth; use a model of longer context"
+            )
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def question(self, question: str) -> tuple[int, ...]:
+        """Token ids of the question alone."""
+        return (*self._layout.begin, *self.encode(self._prompt(question)))
+
+    def extended(self, question: str, steps: Sequence[str], before: Sequence[int]) -> tuple[int, ...]:
+        """Token ids up to and including the last of ``steps``, whose score is read at the last of them.
+
+        ``before`` are those up to the step before it (or of the question alone).
+        """
+        layout = self._layout
+        if not layout.joined:
+            return (*before, *self.encode(self._piece(steps[-1], len(steps))), *layout.end)
+        text = self._prompt(question) + "".join(self._piece(step, n) for n, step in enumerate(steps, 1))
+        return (*layout.begin, *self.encode(text))
+
+    def prefixes(self, question: str, steps: Sequence[str]) -> list[tuple[int, ...]]:
+        """Token ids of the question alone, then up to each step that fits the positions."""
+        found = [self.question(question)]
+        for n in range(1, len(steps) + 1):
+            ids = self.extended(question, steps[:n], found[-1])
+            if len(ids) > self._positions:
+                break
+            found.append(ids)
+        return found
+
+    def _prompt(self, question: str) -> str:
+        text = self._control.sub("", question)
+        if len(text.encode()) > self._question_tokens:  # no token is less than a byte
+            offsets = self._offsets(text)
+            text = text[offsets[-self._question_tokens][0] :] if len(offsets) > self._question_tokens else text
+        return self._layout.prompt.replace("{question}", text)
+
+    def _piece(self, step: str, n: int) -> str:
+        text = self._control.sub("", step)
+        if len(text.encode()) > self._step_tokens:
+            offsets = self._offsets(text)
+            text = text[: offsets[self._step_tokens][0]] if len(offsets) > self._step_tokens else text
+        fill = {"{n}": str(n), "{step}": text}
+        template = self._layout.first if n == 1 else self._layout.later
+        return re.sub(r"\{n\}|\{step\}", lambda match: fill[match.group()], template)
+
+    def _offsets(self, text: str) -> list[tuple[int, int]]:
+        offsets: list[tuple[int, int]] = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        return offsets

@@ -1,0 +1,268 @@
+"""The verifiers over exported causal and bidirectional models."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import prm_checkpoints
+import pytest
+from prm_checkpoints import OTHER, QUESTION, TRACE, TRACES
+
+from edge_tts.core import Scored
+from edge_tts.errors import BackendError, PackError
+from edge_tts.export import prm_graph
+from edge_tts.export.heads import recognise
+from edge_tts.runtimes import onnx as own
+from edge_tts.runtimes.graph_metadata import read_metadata
+from edge_tts.runtimes.onnx_decoder import DecoderVerifier
+from edge_tts.runtimes.onnx_encoder import EncoderVerifier
+from edge_tts.runtimes.verifiers import open_verifier
+
+CLOSE = 1e-4
+DECODERS = ["step-token", "chat", "value"]
+
+
+class Model:
+    """Files of one exported model."""
+
+    def __init__(self, folder: Path, checkpoint: Path) -> None:
+        self.tokenizer = checkpoint / "tokenizer.json"
+        prm_graph.write(prm_graph.load(checkpoint, recognise(checkpoint)), self.tokenizer, folder, "fp32")
+        self.path = folder / "prm.onnx"
+
+    def open(self, **options: int) -> DecoderVerifier:
+        return DecoderVerifier(self.path, self.tokenizer, "cpu", threads=1, **options)
+
+    def encoder(self, **options: int) -> EncoderVerifier:
+        return EncoderVerifier(self.path, self.tokenizer, "cpu", threads=1, **options)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
+    made = {}
+    for family, checkpoint in prm_checkpoints.build_all(tmp_path_factory.mktemp("checkpoints")):
+        if family in [*DECODERS, "encoder"]:
+            made[family] = Model(tmp_path_factory.mktemp(family), checkpoint)
+    return made
+
+
+@pytest.fixture(params=DECODERS)
+def model(request: pytest.FixtureRequest, models: dict[str, Model]) -> Model:
+    return models[request.param]
+
+
+@pytest.fixture
+def encoder(models: dict[str, Model]) -> Model:
+    return models["encoder"]
+
+
+def alone(model: Model) -> list[tuple[float, ...]]:
+    """Scores of each trace from a verifier that has seen nothing else: one row, without past."""
+    return [model.open().score(QUESTION, [steps])[0].scores for steps in TRACES]
+
+
+def same(got: list[Scored], wanted: list[tuple[float, ...]]) -> bool:
+    return all(s.scores == pytest.approx(w, abs=CLOSE) for s, w in zip(got, wanted, strict=True))
+
+
+def test_with_past_scores_are_equal_and_fewer_tokens_are_evaluated(model: Model) -> None:
+    wanted = alone(model)[0]
+    whole = model.open().score(QUESTION, [TRACE])[0]
+    assert len(set(whole.scores)) == len(TRACE)
+    growing = model.open()
+    tokens = []
+    for count in range(1, len(TRACE) + 1):
+        [scored] = growing.score(QUESTION, [TRACE[:count]])
+        assert scored.scores == pytest.approx(wanted[:count], abs=CLOSE)
+        tokens.append(scored.tokens)
+    assert sum(tokens) == whole.tokens
+    again = sum(model.open().score(QUESTION, [TRACE[:count]])[0].tokens for count in range(1, len(TRACE) + 1))
+    assert sum(tokens) < 0.5 * again
+    assert tokens[-1] < 0.35 * whole.tokens  # a beam round evaluates its new step only
+    assert growing.score(QUESTION, [TRACE])[0].tokens == 0
+
+
+def test_scores_depend_on_neither_company_nor_order_nor_cache(model: Model) -> None:
+    wanted = alone(model)
+    assert same(model.open().score(QUESTION, TRACES), wanted)
+    assert same(model.open().score(QUESTION, TRACES[::-1])[::-1], wanted)
+    for options in ({"pass_tokens": 1}, {"pass_tokens": 30}, {"cache_mb": 0}, {"cache_mb": 0, "pass_tokens": 1}):
+        verifier = model.open(**options)
+        verifier.score(OTHER, TRACES)
+        assert same(verifier.score(QUESTION, TRACES), wanted), options
+        assert same(verifier.score(QUESTION, TRACES), wanted), options
+    beam = model.open()
+    beam.score(QUESTION, [TRACE[:1]])
+    for count in range(1, 4):  # rows with pasts of different lengths
+        scored = beam.score(QUESTION, [TRACES[2][:count], TRACE[: count + 1]])
+        assert same(scored, [wanted[2][:count], wanted[0][: count + 1]])
+
+
+def test_shared_steps_are_evaluated_once(model: Model) -> None:
+    first = model.open().score(QUESTION, TRACES)
+    assert [s.tokens for s in first][1] == first[3].tokens == first[5].tokens == 0
+    assert 0 < first[4].tokens < first[2].tokens < first[0].tokens
+    assert model.open().score(QUESTION, []) == []
+    assert model.open().score(QUESTION, [()]) == [Scored((), 0)]
+
+
+def test_padding_to_buckets_changes_no_score(model: Model) -> None:
+    verifier = model.open()
+    verifier._bucket = own.GPU_BUCKET  # what a CUDA session uses
+    verifier.score(QUESTION, [TRACE[:1]])
+    assert same(verifier.score(QUESTION, TRACES), alone(model))
+
+
+def test_a_tokenizer_that_reads_across_steps_costs_reuse_but_no_exactness(models: dict[str, Model]) -> None:
+    verifier = models["value"].open()
+    separate = verifier._encoder.extended
+
+    def crossing(question: str, steps: tuple[str, ...], before: tuple[int, ...]) -> tuple[int, ...]:
+        ids = separate(question, steps, before)
+        return ids if len(steps) % 2 else (ids[0] + 1, *ids[1:])
+
+    verifier._encoder.extended = crossing  # type: ignore[method-assign,assignment]
+    first = verifier.score(QUESTION, [TRACE[:2]])[0]
+    whole = len(verifier._cache[QUESTION, TRACE[:2]].ids)
+    assert first.tokens == whole + len(verifier._cache[QUESTION, TRACE[:1]].ids)
+    verifier._forget()
+    assert verifier.score(QUESTION, [TRACE[:1], TRACE[:2]])[1].scores == pytest.approx(first.scores, abs=CLOSE)
+
+
+def test_a_full_cache_drops_the_oldest_and_keeps_ancestors(models: dict[str, Model]) -> None:
+    verifier = models["value"].open(cache_mb=1)
+    limit = 40_000  # 78 tokens of keys and values
+    verifier._cache_limit = limit
+    verifier.score(OTHER, [("60*3=180",)])
+    for count in range(1, len(TRACE) + 1):
+        verifier.score(QUESTION, [TRACE[:count], TRACES[2][:count]])
+        assert 0 < verifier._cache_bytes <= limit
+        assert verifier._cache_bytes == sum(span.kv.nbytes for span in verifier._cache.values() if span.kv is not None)
+        assert all(span.parent is None or span.parent in verifier._cache for span in verifier._cache.values())
+    assert verifier.score(OTHER, [("60*3=180",)])[0].tokens > 0
+
+
+def test_text_beyond_the_positions(models: dict[str, Model]) -> None:
+    for verifier in (models["value"].open(), models["encoder"].encoder()):
+        steps = tuple(f"{n}+1234={n + 1234}" for n in range(100))
+        [scored] = verifier.score(QUESTION + " pens" * 2000, [steps])
+        assert len(scored.scores) == 100
+        assert len(set(scored.scores[:8])) == 8
+        assert scored.scores[60:] == (scored.scores[60],) * 40
+        [long_step] = verifier.score(QUESTION, [("1+" * 3000 + "1", "#### 1")])
+        assert len(long_step.scores) == 2
+        assert long_step.tokens < 512
+
+
+def test_threads_share_one_verifier(models: dict[str, Model]) -> None:
+    model = models["value"]
+    verifier = model.open()
+    wanted = {question: model.open().score(question, [TRACE])[0].scores for question in (QUESTION, OTHER)}
+    failures: list[str] = []
+
+    def work(question: str) -> None:
+        for count in (1, 2, 4):
+            got = verifier.score(question, [TRACE[:count]])[0].scores
+            if got != pytest.approx(wanted[question][:count], abs=CLOSE):
+                failures.append(f"{question}: {got}")
+
+    threads = [threading.Thread(target=work, args=(question,)) for question in (QUESTION, OTHER) * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(verifier._cache) == 2 * 5
+
+
+def test_encoder_scores_traces_whole_once(encoder: Model) -> None:
+    one_by_one = [encoder.encoder().score(QUESTION, [steps])[0].scores for steps in TRACES]
+    for options in ({}, {"pass_tokens": 1}, {"pass_tokens": 100}):
+        verifier = encoder.encoder(**options)
+        scored = verifier.score(QUESTION, TRACES)
+        assert same(scored, one_by_one)
+        assert scored[3] == Scored((), 0)
+        assert scored[5].tokens == 0  # a trace that was there before
+        assert scored[0].tokens > scored[1].tokens > 0
+        assert [s.tokens for s in verifier.score(QUESTION, TRACES)] == [0] * 6
+    bucketed = encoder.encoder()
+    bucketed._bucket = own.GPU_BUCKET
+    assert same(bucketed.score(QUESTION, TRACES), one_by_one)
+
+
+def test_info_and_predicted_seconds(model: Model) -> None:
+    verifier = model.open()
+    assert (verifier.info.device, verifier.info.reason) == ("cpu", "the CPU was asked for")
+    assert verifier.info.context_length == int(read_metadata(model.path)["positions"])
+    assert verifier.info.parameters == int(read_metadata(model.path)["parameters"])
+    before = verifier.seconds(100)
+    verifier.score(QUESTION, TRACES)
+    assert verifier.seconds(100) != before
+    assert verifier.seconds(200) == pytest.approx(2 * verifier.seconds(100))
+
+
+def test_the_format_chooses_the_verifier(models: dict[str, Model], tmp_path: Path) -> None:
+    value, encoder = models["value"], models["encoder"]
+    opened = open_verifier(value.path, value.tokenizer, "cpu", 1, cache_mb=1, pass_tokens=64)
+    assert isinstance(opened, DecoderVerifier)
+    assert isinstance(open_verifier(encoder.path, encoder.tokenizer, "cpu", 1, cache_mb=1), EncoderVerifier)
+    graph = onnx.load(value.path)
+    onnx.helper.set_model_props(graph, {"format": "something-9"})
+    onnx.save(graph, tmp_path / "other.onnx")
+    with pytest.raises(PackError, match="'something-9'"):
+        open_verifier(tmp_path / "other.onnx", value.tokenizer)
+    with pytest.raises(PackError, match="its format is 'encoder-1', not 'decoder-past-1'"):
+        DecoderVerifier(encoder.path, encoder.tokenizer)
+
+
+def change(model: Model, folder: Path, **meta: str) -> Path:
+    graph = onnx.load(model.path)
+    onnx.helper.set_model_props(graph, read_metadata(model.path) | meta)
+    onnx.save(graph, folder / "changed.onnx")
+    return folder / "changed.onnx"
+
+
+def test_parts_that_do_not_fit_are_pack_errors(models: dict[str, Model], tmp_path: Path) -> None:
+    model = models["value"]
+    with pytest.raises(PackError, match="does not fit the verifier"):
+        open_verifier(model.path, models["chat"].tokenizer)
+    with pytest.raises(PackError, match="cannot read the verifier's tokenizer"):
+        open_verifier(model.path, tmp_path / "none.json")
+    for meta in ({"layers": "two"}, {"layout": "{}"}, {"layout": "["}, {"layout": '{"begin": [], "end": []}'}):
+        with pytest.raises(PackError, match="not a process reward model this runtime can use"):
+            open_verifier(change(model, tmp_path, **meta), model.tokenizer)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[:-20], lambda c: c[: len(c) // 2], lambda c: b"\xff" * 40, lambda c: b""]
+)
+def test_damaged_models_are_pack_errors(
+    damage: Callable[[bytes], bytes], models: dict[str, Model], tmp_path: Path
+) -> None:
+    path = tmp_path / "prm.onnx"
+    path.write_bytes(damage(models["value"].path.read_bytes()))
+    with pytest.raises(PackError, match="verify or reinstall the pack"):
+        open_verifier(path, models["value"].tokenizer)
+    with pytest.raises(PackError, match="cannot read the verifier"):
+        open_verifier(tmp_path / "missing.onnx", models["value"].tokenizer)
+
+
+def test_runtime_failures_are_backend_errors(model: Model, encoder: Model) -> None:
+    for verifier in (model.open(), encoder.encoder()):
+        verifier._encoder.encode = lambda text: [10**6]  # type: ignore[method-assign]
+        with pytest.raises(BackendError, match="ONNX Runtime failed while scoring"):
+            verifier.score(QUESTION, [TRACE])
+        verifier.close()
+        verifier.close()
+        with pytest.raises(BackendError, match="closed"):
+            verifier.score(QUESTION, [TRACE])
+
+
+def test_scores_that_are_no_numbers_are_backend_errors(models: dict[str, Model]) -> None:
+    verifier = models["value"].open()
+    run = verifier._run
+    verifier._run = lambda feed, tokens: [np.full_like(a, np.nan) for a in run(feed, tokens)]  # type: ignore[method-assign]
+    with pytest.raises(BackendError, match="not numbers"):
+        verifier.score(QUESTION, [TRACE])
