@@ -15,7 +15,7 @@ VERBS = {
     "plan": "Show what a run would need, before loading anything.",
     "profile": "Device profiles: list, show, detect, calibrate.",
     "pack": "Packs: list, info, verify, assemble, build, install.",
-    "export": "Make a pack's parts: a policy as quantised GGUF.",
+    "export": "Make a pack's parts: a policy as GGUF, a PRM as ONNX.",
     "doctor": "Check what works on this machine, what does not, and why.",
 }
 """Verb to the line ``--help`` shows; kept here so that help imports no verb."""

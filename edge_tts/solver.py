@@ -129,12 +129,12 @@ class Solver:
         return policy
 
     def _load_verifier(self) -> Verifier | None:
-        from edge_tts.runtimes.onnx import OnnxVerifier
+        from edge_tts.runtimes.verifiers import open_verifier
 
         if self.pack.verifier_path is None or self.pack.tokenizer_path is None:
             return None
         config = self.plan.verifier_config
-        verifier = OnnxVerifier(
+        verifier = open_verifier(
             self.pack.verifier_path,
             self.pack.tokenizer_path,
             threads=1,  # a pass is a few dozen tokens: waking a second thread costs more than it saves

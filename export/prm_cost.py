@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from edge_tts.errors import BackendError
 from edge_tts.memory import peak_memory_mb
-from edge_tts.runtimes.onnx import _open_session
+from edge_tts.runtimes.onnx import open_session
 from edge_tts.runtimes.onnx_graph import Device
 
 SHAPES = ((1, 32), (1, 256), (8, 32), (8, 256))
@@ -77,7 +77,7 @@ def _feed(session: Any, batch: int, length: int) -> dict[str, NDArray[Any]]:
 
 def _main(model: str, asked: str) -> None:
     shapes, device, threads = json.loads(asked)
-    session, chosen, _ = _open_session(Path(model), device, threads)
+    session, chosen, _ = open_session(Path(model), device, threads)
     costs = []
     for batch, length in shapes:
         feed = _feed(session, batch, length)

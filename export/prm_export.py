@@ -22,7 +22,7 @@ from edge_tts.export.prm_account import (
 )
 from edge_tts.export.prm_cost import SHAPES, measure
 from edge_tts.export.prm_graph import EncoderReward, Quant, StepReward, load, write
-from edge_tts.runtimes.onnx import _load_tokenizer
+from edge_tts.runtimes.onnx import load_tokenizer
 from edge_tts.runtimes.step_layout import StepEncoder
 from edge_tts.runtimes.verifiers import open_verifier
 
@@ -60,7 +60,7 @@ def export_prm(
     require_space(out, 5 * open_checkpoint(folder).f16_bytes)  # float32 twice, and the result
     model = load(folder, recognised)
     progress(0.1, "scoring the traces with PyTorch")
-    encoder = StepEncoder(model.layout, _load_tokenizer(tokenizer_path), model.sizes.positions)
+    encoder = StepEncoder(model.layout, load_tokenizer(tokenizer_path), model.sizes.positions)
     reference = torch_scores(model, encoder, samples)
     with exclusive(out, progress), building(out) as temporary:
         progress(0.4, f"exporting to ONNX in {quant}")

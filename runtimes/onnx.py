@@ -93,8 +93,8 @@ class OnnxVerifier:
         ``pass_tokens``, about, the new tokens of one pass: the attention buffers grow with its square.
         """
         self._lock = threading.Lock()
-        self._tokenizer = _load_tokenizer(tokenizer_path)
-        self._session, chosen, reason = _open_session(model_path, device, threads)
+        self._tokenizer = load_tokenizer(tokenizer_path)
+        self._session, chosen, reason = open_session(model_path, device, threads)
         self._layers, self._hidden, self._positions, parameters = _metadata(self._session, model_path, tokenizer_path)
         self._bucket = GPU_BUCKET if chosen == "cuda" else 1
         self._cache: OrderedDict[Key, Chunk] = OrderedDict()
@@ -226,7 +226,8 @@ class OnnxVerifier:
             self._cache_bytes -= chunk.kv.nbytes
 
 
-def _load_tokenizer(path: Path) -> Any:
+def load_tokenizer(path: Path) -> Any:
+    """A verifier's tokenizer (``tokenizers.Tokenizer``). Raises PackError where it is damaged."""
     from tokenizers import Tokenizer
 
     try:
@@ -237,7 +238,7 @@ def _load_tokenizer(path: Path) -> Any:
         ) from error
 
 
-def _open_session(
+def open_session(
     path: Path, device: Literal["auto", "cpu", "cuda"], threads: int | None
 ) -> tuple[Any, Literal["cpu", "cuda"], str]:
     """A session, the device it really runs on, and why that one."""

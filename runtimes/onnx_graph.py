@@ -14,7 +14,7 @@ import numpy as np
 from edge_tts.core import ModelInfo, Scored
 from edge_tts.errors import BackendError, PackError
 from edge_tts.runtimes.graph_metadata import read_metadata
-from edge_tts.runtimes.onnx import GPU_BUCKET, _load_tokenizer, _open_session
+from edge_tts.runtimes.onnx import GPU_BUCKET, load_tokenizer, open_session
 from edge_tts.runtimes.step_layout import StepEncoder, StepLayout
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ class GraphVerifier:
         meta = read_metadata(model_path)
         self._sizes, layout = _checked(meta, self.format, model_path, tokenizer_path)
         self._positions = self._sizes["positions"]
-        self._encoder = StepEncoder(layout, _load_tokenizer(tokenizer_path), self._positions)
-        self._session, chosen, reason = _open_session(model_path, device, threads)
+        self._encoder = StepEncoder(layout, load_tokenizer(tokenizer_path), self._positions)
+        self._session, chosen, reason = open_session(model_path, device, threads)
         self._bucket = GPU_BUCKET if chosen == "cuda" else 1
         self._pass_tokens = pass_tokens
         # Recent cost, as a token-weighted moving average; the first figure is a guess of 2 x parameters at 10 GFLOP/s.

@@ -12,6 +12,7 @@ from edge_tts.errors import InputError, ResourceError
 
 if TYPE_CHECKING:
     from edge_tts.export.account import Account, Task
+    from edge_tts.export.prm_graph import Quant
 
 _FILE = click.Path(path_type=Path)
 
@@ -71,6 +72,52 @@ def policy(
         click.echo(json.dumps(measured.to_dict()))
     else:
         _show(measured)
+
+
+@command.command()
+@click.argument("source")
+@click.option("--out", type=_FILE, required=True, help="Folder for prm.onnx, tokenizer.json and the account.")
+@click.option("--quant", type=click.Choice(["fp32", "fp16", "int8", "int4"]), default="int8", show_default=True)
+@click.option("--head", default="auto", show_default=True, help="Kind of reward head, where it is not recognised.")
+@click.option("--traces", type=_FILE, help='JSON lines with "question" and "steps" to compare scores on.')
+@click.option("--min-spearman", type=click.FloatRange(-1, 1), default=0.98, show_default=True)
+@click.option("--max-mean-error", type=click.FloatRange(0, 1), default=0.05, show_default=True)
+@click.option("--max-f1-loss", type=click.FloatRange(0, 1), default=0.02, show_default=True)
+@click.option("--max-accuracy-loss", type=click.FloatRange(0, 1), default=0.02, show_default=True)
+@click.option("--force", is_flag=True, help="Write it even where it misses a threshold; the account says so.")
+@click.option("--json", "as_json", is_flag=True, help="Print the account as JSON on one line.")
+def prm(
+    source: str,
+    out: Path,
+    quant: Quant,
+    head: str,
+    traces: Path | None,
+    min_spearman: float,
+    max_mean_error: float,
+    max_f1_loss: float,
+    max_accuracy_loss: float,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write the process reward model SOURCE (a Hugging Face folder, a hub id or a training run) as ONNX."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    _require_extra()
+    from edge_tts.export.checkpoint import locate
+    from edge_tts.export.prm_account import Thresholds, read_samples
+    from edge_tts.export.prm_export import export_prm
+
+    thresholds = Thresholds(min_spearman, max_mean_error, max_f1_loss, max_accuracy_loss)
+    samples = read_samples(traces) if traces else ()
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        shown = bar.add_task("preparing", total=1.0)
+
+        def progress(fraction: float, label: str) -> None:
+            bar.update(shown, completed=fraction, description=label)
+
+        account = export_prm(locate(source), out, quant, head, samples, thresholds, force=force, progress=progress)
+    click.echo(json.dumps(account, indent=None if as_json else 1))
 
 
 def _require_extra() -> None:

@@ -106,12 +106,12 @@ def _measure(profile: Profile, pack: Pack, seconds: float, progress: Any) -> Cal
 
 def _open_verifier(pack: Pack, threads: int | None) -> Verifier | None:
     from edge_tts.memory import VerifierConfig
-    from edge_tts.runtimes.onnx import OnnxVerifier
+    from edge_tts.runtimes.verifiers import open_verifier
 
     if pack.verifier_path is None or pack.tokenizer_path is None:
         return None
     config = VerifierConfig()
-    return OnnxVerifier(
+    return open_verifier(
         pack.verifier_path,
         pack.tokenizer_path,
         threads=threads,
