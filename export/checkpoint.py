@@ -139,7 +139,7 @@ def require_finite(checkpoint: Checkpoint) -> Iterator[float]:
 
     done, total = 0, sum(tensor.elements for tensor in checkpoint.tensors.values())
     for file in sorted({tensor.file for tensor in checkpoint.tensors.values()}):
-        with safe_open(file, framework="pt") as content:  # type: ignore[no-untyped-call]
+        with safe_open(file, framework="pt") as content:
             for name in content.keys():  # noqa: SIM118 (not a mapping)
                 tensor = content.get_tensor(name)
                 if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):

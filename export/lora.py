@@ -47,10 +47,10 @@ def merge(checkpoint: Checkpoint, peft: Path, out: Path) -> Iterator[float]:
             shutil.copyfile(path, out / path.name)
     files = sorted({tensor.file for tensor in checkpoint.tensors.values()})
     done = 0
-    with safe_open(weights, framework="pt") as adapter:  # type: ignore[no-untyped-call]
+    with safe_open(weights, framework="pt") as adapter:
         for file in files:
             merged: dict[str, Any] = {}
-            with safe_open(file, framework="pt") as content:  # type: ignore[no-untyped-call]
+            with safe_open(file, framework="pt") as content:
                 for name in content.keys():  # noqa: SIM118 (not a mapping)
                     weight = content.get_tensor(name)
                     if name in pairs:

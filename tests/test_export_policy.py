@@ -18,13 +18,7 @@ import torch
 from click.testing import CliRunner
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from edge_tts import cli
 from edge_tts.base_model import SMOLLM2_135M, locate
@@ -32,6 +26,7 @@ from edge_tts.core import EngineConfig
 from edge_tts.errors import EdgeError, InputError, PackError
 from edge_tts.export import account, checkpoint, ladder
 from edge_tts.export.ladder import build
+from edge_tts.export.train.sft import load_tokenizer
 from edge_tts.profiles.loader import load
 from edge_tts.runtimes.llama_native import NativeModel
 
@@ -43,9 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
     """A two-block Llama with random weights and SmolLM2's tokenizer, as save_pretrained writes it."""
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     base = locate(SMOLLM2_135M)
-    loaded = AutoTokenizer.from_pretrained(str(base.parent), gguf_file=base.name)
-    # The class a GGUF is loaded as would also write a SentencePiece file that is none.
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=loaded.backend_tokenizer, eos_token="<|im_end|>")
+    tokenizer = load_tokenizer(base)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenizers import pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from edge_tts.export.train.data import Problem, read_problems, split, wrong_attempts
 from edge_tts.prompts import PromptFormat
@@ -128,10 +129,23 @@ def answer_loss(model: Any, ids: torch.Tensor, mask: torch.Tensor, weights: torc
 
 def load_base(gguf: Path) -> tuple[Any, Any]:
     """Load a Llama-family GGUF, dequantised to float32, with its tokenizer."""
-    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    tokenizer = AutoTokenizer.from_pretrained(**where)  # type: ignore[no-untyped-call]
-    model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-    return model, tokenizer
+    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
+    return model, load_tokenizer(gguf)
+
+
+def load_tokenizer(gguf: Path) -> Any:
+    """The tokenizer inside a SmolLM GGUF, as its model's authors publish it.
+
+    What transformers makes of a GGUF lacks the splitting of digits and puts a start token first; saved like
+    that, a model would not be recognised when it is converted back.
+    """
+    loaded = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)  # type: ignore[no-untyped-call]
+    backend = loaded.backend_tokenizer
+    digits, bytes_ = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([digits, bytes_])
+    backend.post_processor = None
+    end = PromptFormat().end
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=end, pad_token=end)  # type: ignore[no-untyped-call]
 
 
 def trainable(model: Any, config: SftConfig, start: Path | None) -> Any:
@@ -199,6 +213,7 @@ def train(base: Path, data: Path, out: Path, config: SftConfig, start: Path | No
             model.save_pretrained(result)
     save_state(state_file, model, optimiser, step, spent, tokens)
     model.save_pretrained(result)
+    tokenizer.save_pretrained(result)
 
 
 def schedule(progress: float, warmup: float) -> float:
