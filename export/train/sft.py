@@ -5,8 +5,8 @@ Loss on answer tokens only, and little on the results a calculator writes; float
 command resumes. A LoRA run can be followed by a full one that starts from it:
 
     python -m edge_tts.export.train.sft --base BASE.gguf --data gsm8k_train.jsonl --out RUN1 --minutes 46
-    python -m edge_tts.export.train.sft --base BASE.gguf --data gsm8k_train.jsonl --out RUN2 --minutes 20 \\
-        --start RUN1/adapter --rank 0 --learning-rate 2e-4
+    python -m edge_tts.export.train.sft --base BASE.gguf --data gsm8k_train.jsonl --out RUN2 --minutes 60 \\
+        --start RUN1/adapter --rank 0 --learning-rate 3e-4
 """
 
 from __future__ import annotations
