@@ -22,9 +22,9 @@ STREAM_CELLS = 256
 KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
 """Bytes of one cached number; q8_0 stores 32 of them and a scale in 34 bytes."""
 
-_PROCESS_MB = 54.0
+_PROCESS_MB = 58.0
 """Python with this package, numpy and llama.cpp's libraries, before a model is loaded."""
-_ONNXRUNTIME_MB = 32.0
+_ONNXRUNTIME_MB = 34.0
 """ONNX Runtime and the tokenizers library, loaded."""
 _VOCABULARY_BYTES = 400
 """A token's text, score and hash entries, and its share of the merges, in llama.cpp."""

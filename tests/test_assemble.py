@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
     """``base.gguf``, ``peft`` and ``adapter.gguf`` of the stand-in, rank 32."""
     standin.write_base(tmp_path / "base.gguf")
     standin.write_peft(tmp_path / "peft", rank=32)
-    convert(tmp_path / "peft", tmp_path / "base.gguf", tmp_path / "adapter.gguf")
+    convert(tmp_path / "peft", tmp_path / "base.gguf", tmp_path / "adapter.gguf", "Q8_0")
     return tmp_path
 
 
@@ -69,7 +69,7 @@ def test_result_does_not_depend_on_the_order_of_additions(folder: Path) -> None:
     weights = load_file(folder / "peft" / "adapter_model.safetensors")
     shuffled = {key: w[order] if "lora_A" in key else np.ascontiguousarray(w[:, order]) for key, w in weights.items()}
     save_file(shuffled, folder / "peft" / "adapter_model.safetensors")
-    convert(folder / "peft", folder / "base.gguf", folder / "shuffled.gguf")
+    convert(folder / "peft", folder / "base.gguf", folder / "shuffled.gguf", "Q8_0")
     assert (folder / "shuffled.gguf").read_bytes() != (folder / "adapter.gguf").read_bytes()
     assert merge(folder / "base.gguf", folder / "shuffled.gguf", folder / "second.gguf", "F32") == first
 
@@ -121,7 +121,7 @@ def test_merged_model_decodes_like_the_adapter_at_run_time(home: Path, tmp_path:
             weights[f"{key}.lora_B.weight"] = rng.normal(size=(outputs, 32)).astype(np.float32) * np.float32(0.1)
     standin.write_peft(tmp_path / "peft", rank=32)
     save_file(weights, tmp_path / "peft" / "adapter_model.safetensors")
-    convert(tmp_path / "peft", base, tmp_path / "adapter.gguf")
+    convert(tmp_path / "peft", base, tmp_path / "adapter.gguf", "Q8_0")
     merge(base, None, tmp_path / "base-f16.gguf", "F16")
     merge(base, tmp_path / "adapter.gguf", tmp_path / "merged-f16.gguf", "F16")
     tokens = [1, 4093, 198, 1301, 418, 216, 34, 26, 198, 504, 3575, 282, 4649, 314]

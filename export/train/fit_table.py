@@ -119,7 +119,7 @@ def collect(solver: Solver, problems: Sequence[Problem], budget: int, seed: int,
     yield from kept
     done = {r["id"] for r in kept}
     todo = [p for p in problems if p.id not in done]
-    with out.open("a", encoding="utf-8") as sink, ThreadPoolExecutor(4) as pool:
+    with out.open("a", encoding="utf-8") as sink, ThreadPoolExecutor(8) as pool:
         for found in pool.map(lambda p: measure(solver, p, budget, seed), todo):
             sink.write(json.dumps(found) + "\n")
             sink.flush()
@@ -142,7 +142,7 @@ def main() -> None:
     longest = max(len(p.question.encode()) for p in problems)
     rows = []
     with (
-        Solver(options.pack, generations=2 * options.budget, prompt_tokens=longest // 3 + 16) as solver,
+        Solver(options.pack, generations=4 * options.budget, prompt_tokens=longest // 3 + 16) as solver,
         Progress() as bar,
     ):
         for found in bar.track(collect(solver, problems, options.budget, options.seed, options.rows), len(problems)):
