@@ -34,8 +34,8 @@ _COMPUTE_MB = 4.5
 """Compute graph, its allocator and scratch that do not grow with the batch."""
 _ACTIVATIONS = 44
 """Bytes of activations of one token of a micro-batch, per unit of hidden size."""
-_LOGIT_COPIES = 4
-"""float32 copies of a drawn row's logits: compute buffer, output buffer, two in log-probabilities."""
+_LOGIT_COPIES = 3
+"""float32 copies of a drawn row's logits: compute buffer, output buffer, one in log-probabilities."""
 _CANDIDATE_BYTES = 12
 """llama_token_data: a sampler holds one for every token of the vocabulary."""
 

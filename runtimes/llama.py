@@ -34,6 +34,10 @@ WAIT_FOR_PREFIX = 8
 """A request waits a tick when a running slot is about to hold this many more of its tokens."""
 MIN_FORK = 16
 """A shorter common prefix is evaluated again: copying a stream costs more."""
+FEW_TOKENS = 8
+"""Up to so many tokens are evaluated one a tick while a crowd runs ..."""
+CROWD = 4
+"""... which is so many sequences."""
 TICK_MARGIN = 1.3
 """A tick is not started when this many times its predicted duration would pass the deadline."""
 
@@ -128,6 +132,7 @@ class LlamaPolicy:
             path.stem, self._native.parameters, self._native.context_length, device, self._native.reason
         )
         self.width = config.width
+        self._weights = np.empty((config.width, self._native.vocabulary), np.float32)
         self.busy_seconds = 0.0
         """Time spent decoding and sampling since loading."""
         self._thread = threading.Thread(target=self._run, name="llama-owner", daemon=True)
@@ -272,11 +277,12 @@ class LlamaPolicy:
         rows: list[tuple[int, int, int, bool]] = []
         drawing: list[tuple[_Slot, int]] = []
         self._ticks += 1
-        running = sorted((s for s in self._slots if s.job), key=lambda s: len(s.job.pending) if s.job else 0)
-        for slot in running:
+        room = self._room()
+        for slot in self._slots:
             job = slot.job
-            assert job is not None
-            taken = job.pending[: self._native.batch_size - len(rows)]
+            if job is None:
+                continue
+            taken = job.pending[: room[slot.id]]
             complete = len(taken) == len(job.pending)
             start = len(slot.tokens)
             rows += [(token, start + i, slot.id, False) for i, token in enumerate(taken)]
@@ -295,11 +301,28 @@ class LlamaPolicy:
             self._draw(drawing, logits)
         self.busy_seconds += time.monotonic() - begun
 
+    def _room(self) -> dict[int, int]:
+        """How many tokens of each running slot go into the batch; those that wait for least come first.
+
+        llama.cpp cuts a batch into parts of equally long, ascending sequences
+        (llama_batch_allocr::split_equal), and each part costs most of a whole tick. So the batch is in
+        the order of slots, and a few tokens, such as a calculator's, go in one by one where others run.
+        """
+        running = {slot.id: len(slot.job.pending) for slot in self._slots if slot.job}
+        left, room = self._native.batch_size, {}
+        for slot, pending in sorted(running.items(), key=lambda item: item[1]):
+            wanted = 1 if pending <= FEW_TOKENS and len(running) >= CROWD else pending
+            room[slot] = min(left, wanted)
+            left -= room[slot]
+        return room
+
     def _draw(self, drawing: list[tuple[_Slot, int]], logits: NDArray[np.float32]) -> None:
         """Draw one token per (slot, batch row) from ``logits``, one row each in the same order."""
         drawn = [slot.job.sampler.sample(self._native, row) for slot, row in drawing if slot.job and slot.job.sampler]
-        peak = logits.max(axis=1)
-        logprobs = logits[np.arange(len(drawn)), drawn] - peak - np.log(np.exp(logits - peak[:, None]).sum(axis=1))
+        peak = logits.max(axis=1, keepdims=True)
+        weights = self._weights[: len(drawn)]  # in place: new arrays of this size would cost more than the arithmetic
+        np.exp(np.subtract(logits, peak, out=weights), out=weights)
+        logprobs = logits[np.arange(len(drawn)), drawn] - peak[:, 0] - np.log(weights.sum(axis=1))
         for (slot, _), token, logprob in zip(drawing, drawn, logprobs.tolist(), strict=True):
             self._take(slot, token, logprob)
 
