@@ -24,7 +24,7 @@ KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
 
 _PROCESS_MB = 58.0
 """Python with this package, numpy and llama.cpp's libraries, before a model is loaded."""
-_ONNXRUNTIME_MB = 34.0
+_ONNXRUNTIME_MB = 38.0
 """ONNX Runtime and the tokenizers library, loaded."""
 _VOCABULARY_BYTES = 400
 """A token's text, score and hash entries, and its share of the merges, in llama.cpp."""
@@ -46,9 +46,9 @@ _VERIFIER_VOCABULARY_BYTES = 400
 _VERIFIER_STEP_TOKENS = 32
 """How far a pass runs over its limit, since steps are scored whole."""
 _VERIFIER_TOKEN_NUMBERS = 70
-_VERIFIER_PAST_NUMBERS = 12
+_VERIFIER_PAST_NUMBERS = 6
 """float32 numbers alive at once for a new and for a cached token, per unit of hidden size."""
-_VERIFIER_SCORE_COPIES = 2.5
+_VERIFIER_SCORE_COPIES = 1.5
 _VERIFIER_HEAD_SIZE = 32
 _VERIFIER_QUESTION_TOKENS = 128
 _VERIFIER_TRACE_TOKENS = 48
