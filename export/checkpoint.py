@@ -46,6 +46,11 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
 
     @property
+    def files(self) -> list[Path]:
+        """The safetensors files, in order."""
+        return sorted({tensor.file for tensor in self.tensors.values()})
+
+    @property
     def f16_bytes(self) -> int:
         """About the size of the model as an F16 GGUF."""
         return 2 * sum(tensor.elements for tensor in self.tensors.values())
@@ -138,7 +143,7 @@ def require_finite(checkpoint: Checkpoint) -> Iterator[float]:
     from safetensors import safe_open
 
     done, total = 0, sum(tensor.elements for tensor in checkpoint.tensors.values())
-    for file in sorted({tensor.file for tensor in checkpoint.tensors.values()}):
+    for file in checkpoint.files:
         with safe_open(file, framework="pt") as content:
             for name in content.keys():  # noqa: SIM118 (not a mapping)
                 tensor = content.get_tensor(name)

@@ -94,7 +94,7 @@ def quantise(source: Path, out: Path, name: str) -> Iterator[float]:
 
 def identity(path: Path, checkpoint: Checkpoint | None, lora: Path | None) -> str:
     """What a rung is made from: names, sizes and times of the source's files, the adapter's included."""
-    files = [path] if checkpoint is None else sorted({t.file for t in checkpoint.tensors.values()})
+    files = [path] if checkpoint is None else checkpoint.files
     if lora is not None:
         files += sorted(lora.glob("*.safetensors"))
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]

@@ -45,10 +45,9 @@ def merge(checkpoint: Checkpoint, peft: Path, out: Path) -> Iterator[float]:
     for path in checkpoint.folder.iterdir():
         if path.is_file() and path.suffix in (".json", ".model", ".txt", ".jinja"):
             shutil.copyfile(path, out / path.name)
-    files = sorted({tensor.file for tensor in checkpoint.tensors.values()})
     done = 0
     with safe_open(weights, framework="pt") as adapter:
-        for file in files:
+        for file in checkpoint.files:
             merged: dict[str, Any] = {}
             with safe_open(file, framework="pt") as content:
                 for name in content.keys():  # noqa: SIM118 (not a mapping)

@@ -279,10 +279,20 @@ def _metadata(session: Any, model_path: Path, tokenizer_path: Path) -> tuple[int
             f"{model_path} is not a process reward model this runtime can use ({error}); "
             "verify or reinstall the pack, or export the model with edge_tts.export.prm"
         ) from error
-    digest = hashlib.sha256(tokenizer_path.read_bytes()).hexdigest()
+    require_tokenizer(model_path, tokenizer_path, expected)
+    return layers, hidden, positions, parameters
+
+
+def require_tokenizer(model_path: Path, tokenizer_path: Path, expected: str) -> None:
+    """Raise PackError unless the tokenizer's sha256 is the one the model was made with."""
+    try:
+        digest = hashlib.sha256(tokenizer_path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise PackError(
+            f"cannot read the verifier's tokenizer {tokenizer_path}: {error}; verify or reinstall the pack"
+        ) from error
     if digest != expected:
         raise PackError(
             f"the tokenizer {tokenizer_path} (sha256 {digest[:12]}...) does not fit the verifier {model_path}, "
             f"which was made with {expected[:12]}...; verify or reinstall the pack"
         )
-    return layers, hidden, positions, parameters

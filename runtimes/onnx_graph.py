@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -14,7 +14,7 @@ import numpy as np
 from edge_tts.core import ModelInfo, Scored
 from edge_tts.errors import BackendError, PackError
 from edge_tts.runtimes.graph_metadata import read_metadata
-from edge_tts.runtimes.onnx import GPU_BUCKET, load_tokenizer, open_session
+from edge_tts.runtimes.onnx import GPU_BUCKET, load_tokenizer, open_session, require_tokenizer
 from edge_tts.runtimes.step_layout import StepEncoder, StepLayout
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Device = Literal["auto", "cpu", "cuda"]
 K = TypeVar("K")
 
 
-class GraphVerifier:
+class GraphVerifier(ABC):
     """What both verifiers share. Thread-safe: calls take turns.
 
     A question beyond 1024 tokens (or half the positions) keeps its last ones, a step beyond 256 (or a
@@ -82,11 +82,13 @@ class GraphVerifier:
             self._session = None
             self._forget()
 
+    @abstractmethod
     def _score(self, question: str, traces: list[tuple[str, ...]]) -> list[Scored]:
-        raise NotImplementedError
+        """Scores of the traces, in order; called with the lock held."""
 
+    @abstractmethod
     def _forget(self) -> None:
-        raise NotImplementedError
+        """Drop everything that is cached."""
 
     def _run(self, feed: dict[str, NDArray[Any]], tokens: int) -> list[NDArray[Any]]:
         """The graph's outputs; ``tokens`` of the feed are no padding."""
@@ -137,15 +139,5 @@ def _checked(
             f"{model_path} is not a process reward model this runtime can use ({error}); "
             "verify or reinstall the pack, or export the model again"
         ) from error
-    try:
-        digest = hashlib.sha256(tokenizer_path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise PackError(
-            f"cannot read the verifier's tokenizer {tokenizer_path}: {error}; verify or reinstall the pack"
-        ) from error
-    if digest != expected:
-        raise PackError(
-            f"the tokenizer {tokenizer_path} (sha256 {digest[:12]}...) does not fit the verifier {model_path}, "
-            f"which was made with {expected[:12]}...; verify or reinstall the pack"
-        )
+    require_tokenizer(model_path, tokenizer_path, expected)
     return sizes, layout
