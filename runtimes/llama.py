@@ -28,7 +28,7 @@ from edge_tts.calculator import written_result
 from edge_tts.core import EngineConfig, ModelInfo, Request, StepEvent, StopReason
 from edge_tts.errors import BackendError, EdgeError, InputError
 from edge_tts.prompts import CalculatorFormat, PromptFormat
-from edge_tts.runtimes.llama_native import NativeModel, NativeSampler
+from edge_tts.runtimes.llama_native import GivenUp, NativeModel, NativeSampler, shortlist
 
 WAIT_FOR_PREFIX = 8
 """A request waits a tick when a running slot is about to hold this many more of its tokens."""
@@ -275,31 +275,40 @@ class LlamaPolicy:
     def _tick(self) -> None:
         """Evaluate one batch and draw the next token of every sequence whose prefix is complete."""
         rows: list[tuple[int, int, int, bool]] = []
-        drawing: list[tuple[_Slot, int]] = []
+        drawing: list[_Slot] = []
         self._ticks += 1
         room = self._room()
         for slot in self._slots:
-            job = slot.job
-            if job is None:
+            if slot.job is None or not room[slot.id]:
                 continue
-            taken = job.pending[: room[slot.id]]
-            complete = len(taken) == len(job.pending)
+            taken = slot.job.pending[: room[slot.id]]
             start = len(slot.tokens)
             rows += [(token, start + i, slot.id, False) for i, token in enumerate(taken)]
-            if complete and taken:
+            if len(taken) == len(slot.job.pending):
                 rows[-1] = (*rows[-1][:3], True)
-                drawing.append((slot, len(rows) - 1))
-            slot.tokens += taken
-            slot.used = self._ticks
-            job.pending = job.pending[len(taken) :]
+                drawing.append(slot)
         if not rows:
             return
         begun = time.monotonic()
-        logits = self._native.decode(rows)
+        try:
+            logits = self._native.decode(rows, self._next_deadline())
+        except GivenUp:
+            for slot in self._slots:
+                self._native.trim(slot.id, len(slot.tokens))
+            return
         self._observe(len(rows), time.monotonic() - begun)
+        for slot in self._slots:
+            if slot.job and room[slot.id]:
+                slot.tokens += slot.job.pending[: room[slot.id]]
+                slot.job.pending = slot.job.pending[room[slot.id] :]
+                slot.used = self._ticks
         if drawing:
             self._draw(drawing, logits)
         self.busy_seconds += time.monotonic() - begun
+
+    def _next_deadline(self) -> float | None:
+        deadlines = [slot.job.call.deadline for slot in self._slots if slot.job]
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _room(self) -> dict[int, int]:
         """How many tokens of each running slot go into the batch; those that wait for least come first.
@@ -316,14 +325,20 @@ class LlamaPolicy:
             left -= room[slot]
         return room
 
-    def _draw(self, drawing: list[tuple[_Slot, int]], logits: NDArray[np.float32]) -> None:
-        """Draw one token per (slot, batch row) from ``logits``, one row each in the same order."""
-        drawn = [slot.job.sampler.sample(self._native, row) for slot, row in drawing if slot.job and slot.job.sampler]
+    def _draw(self, drawing: list[_Slot], logits: NDArray[np.float32]) -> None:
+        """Draw one token for each slot from ``logits``, one row each in the same order."""
+        samplings = [slot.job.request.sampling for slot in drawing if slot.job]
+        top_k = max(s.top_k or len(logits[0]) for s in samplings)
+        drawn = [
+            slot.job.sampler.sample(ids, row[ids])
+            for slot, row, ids in zip(drawing, logits, shortlist(logits, top_k), strict=True)
+            if slot.job and slot.job.sampler
+        ]
         peak = logits.max(axis=1, keepdims=True)
         weights = self._weights[: len(drawn)]  # in place: new arrays of this size would cost more than the arithmetic
         np.exp(np.subtract(logits, peak, out=weights), out=weights)
         logprobs = logits[np.arange(len(drawn)), drawn] - peak[:, 0] - np.log(weights.sum(axis=1))
-        for (slot, _), token, logprob in zip(drawing, drawn, logprobs.tolist(), strict=True):
+        for slot, token, logprob in zip(drawing, drawn, logprobs.tolist(), strict=True):
             self._take(slot, token, logprob)
 
     def _take(self, slot: _Slot, token: int, logprob: float) -> None:

@@ -7,13 +7,21 @@ then never walks another's cells. Nothing here is thread-safe except tokenising.
 from __future__ import annotations
 
 import ctypes
+import math
+import os
 import threading
-from collections.abc import Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import llama_cpp.llama_cpp as lib
+# llama.cpp's OpenMP threads wait for each other hundreds of times a token. GNU OpenMP lets them spin for a
+# millisecond or more by default, so that beside another busy program each wait takes a time slice and a
+# token takes seconds. So they sleep after some tens of microseconds, which is still longer than a free core needs.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+import llama_cpp.llama_cpp as lib  # noqa: E402
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +31,17 @@ from edge_tts.runtimes import choose
 
 _KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
 _FLASH_ATTENTION = 1
+_ABORTED = 2
+"""What llama_decode returns when its abort callback said so."""
+_WATCHED = 10.0
+"""A deadline is watched while decoding where it is this many seconds away at most; no batch takes longer."""
+_COLUMNS = 64
+"""Logits are searched for their largest in classes of this many."""
+_libc = ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)
+"""strlen of a text of at most one byte is what llama.cpp asks for between the nodes of a compute graph: whether to
+give up. A function in Python would wait for the interpreter's lock hundreds of times a token."""
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+"""llama_token_data."""
 _LOG_ERROR = 4
 _init_lock = threading.Lock()
 _initialised = False
@@ -46,6 +65,10 @@ def initialise() -> None:
             _initialised = True
 
 
+class GivenUp(Exception):
+    """A batch was not evaluated in time; its sequences have to be trimmed to what they held before."""
+
+
 class NativeModel:
     """A GGUF model with one context. ``close`` frees adapters, context and model, in that order."""
 
@@ -56,6 +79,7 @@ class NativeModel:
         """
         initialise()
         self._stack = ExitStack()
+        self._given_up = ctypes.create_string_buffer(2)
         try:
             self._load(path, config)
             self._open_context(path, config)
@@ -99,6 +123,8 @@ class NativeModel:
         params.flash_attn_type = _FLASH_ATTENTION
         params.type_k = params.type_v = _KV_TYPES[config.kv_type]
         params.no_perf = True
+        params.abort_callback = ctypes.cast(_libc.strlen, lib.ggml_abort_callback)
+        params.abort_callback_data = ctypes.addressof(self._given_up)
         context = lib.llama_init_from_model(self.model, params)
         if not context:
             raise BackendError(
@@ -167,11 +193,14 @@ class NativeModel:
         """Forget what ``sequence`` holds from position ``length`` on."""
         lib.llama_memory_seq_rm(self.memory, sequence, length, -1)
 
-    def decode(self, rows: Sequence[tuple[int, int, int, bool]]) -> NDArray[np.float32]:
+    def decode(
+        self, rows: Sequence[tuple[int, int, int, bool]], deadline: float | None = None
+    ) -> NDArray[np.float32]:
         """Evaluate rows of (token, position, sequence, wants logits); at most ``batch_size``.
 
         Returns the logits of the rows that want them, in order, as (rows, vocabulary); the array
-        is llama.cpp's own memory, valid until the next call. Raises BackendError.
+        is llama.cpp's own memory, valid until the next call. On a CPU the work is given up at
+        ``deadline``, a ``time.monotonic()`` instant. Raises GivenUp then, and BackendError.
         """
         batch = self.batch
         outputs = 0
@@ -183,13 +212,33 @@ class NativeModel:
             batch.logits[i] = wants
             outputs += wants
         batch.n_tokens = len(rows)
-        status = lib.llama_decode(self.context, batch)
+        with self._giving_up(deadline):
+            status = lib.llama_decode(self.context, batch)
+        if status == _ABORTED:
+            raise GivenUp
         if status:
             raise BackendError(f"llama_decode failed with status {status} on {len(rows)} tokens: {_last_error}")
         if not outputs:
             return np.empty((0, self.vocabulary), np.float32)
         pointer = lib.llama_get_logits(self.context)
         return np.ctypeslib.as_array(pointer, (outputs, self.vocabulary))
+
+    @contextmanager
+    def _giving_up(self, deadline: float | None) -> Iterator[None]:
+        """Abort what llama.cpp computes inside at ``deadline``."""
+        left = math.inf if deadline is None else deadline - time.monotonic()
+        if left > _WATCHED:
+            yield
+            return
+        timer = threading.Timer(max(0.0, left), setattr, (self._given_up, "value", b"1"))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            self._given_up.value = b""
 
 
 class NativeSampler:
@@ -205,11 +254,31 @@ class NativeSampler:
         lib.llama_sampler_chain_add(self._chain, lib.llama_sampler_init_temp(sampling.temperature))
         lib.llama_sampler_chain_add(self._chain, lib.llama_sampler_init_dist(seed & 0xFFFFFFFF))
 
-    def sample(self, model: NativeModel, row: int) -> int:
-        """Draw from the logits of batch row ``row`` of the last decode."""
-        return int(lib.llama_sampler_sample(self._chain, model.context, row))
+    def sample(self, ids: NDArray[np.int64], logits: NDArray[np.float32]) -> int:
+        """Draw one of the tokens ``ids`` by their ``logits`` (llama_sampler_apply)."""
+        candidates = np.zeros(len(ids), _CANDIDATE)
+        candidates["id"], candidates["logit"] = ids, logits
+        data = candidates.ctypes.data_as(lib.llama_token_data_p)
+        array = lib.llama_token_data_array(data, len(ids), -1, False)
+        lib.llama_sampler_apply(self._chain, ctypes.byref(array))
+        return int(array.data[array.selected].id)
 
     def close(self) -> None:
         if self._chain:
             lib.llama_sampler_free(self._chain)
             self._chain = None
+
+
+def shortlist(logits: NDArray[np.float32], top_k: int) -> list[NDArray[np.int64]]:
+    """For each row of ``logits`` (rows, vocabulary), tokens among which are its ``top_k`` largest; all for 0.
+
+    The C samplers then sort a few dozen tokens instead of the whole vocabulary.
+    """
+    rows, vocabulary = logits.shape
+    classes = vocabulary // _COLUMNS
+    if not 0 < top_k <= classes:
+        return [np.arange(vocabulary)] * rows
+    # As many classes as top_k have a member that reaches the bound.
+    largest = logits[:, : classes * _COLUMNS].reshape(rows, _COLUMNS, classes).max(axis=1)
+    bound = np.partition(largest, -top_k, axis=1)[:, -top_k, None]
+    return [np.flatnonzero(row) for row in logits >= bound]

@@ -47,7 +47,9 @@ def test_logits_agree_with_transformers_and_peft(home: Path, tmp_path: Path) -> 
     error = np.sqrt(np.mean((expected - found) ** 2))
     assert effect > 1.5  # the adapter does something that could be got wrong
     assert error < 0.05 * effect
-    assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.95
+    # Another first token is a near tie: processors round Q8_0 products differently.
+    lost = expected.max(axis=1) - np.take_along_axis(expected, found.argmax(axis=1)[:, None], axis=1)[:, 0]
+    assert lost.max() < 0.05 * effect
 
 
 def test_permute_puts_rotated_rows_side_by_side() -> None:
