@@ -61,6 +61,9 @@ class StepEvent:
     """How many of ``tokens`` the calculator wrote."""
     stop: StopReason | None
     """None while the request goes on; its last event carries the reason."""
+    shared_tokens: int = 0
+    """New tokens, of this event and the one before, that were evaluated once for several requests whose tokens were
+    equal so far, and are charged to another of them."""
 
 
 @dataclass(frozen=True)
@@ -214,9 +217,9 @@ class Usage:
     """What an answer cost. Everything is counted: difficulty estimation, verifier, abandoned work."""
 
     policy_tokens: int = 0
-    """Tokens evaluated by the policy: prompt, generated and forced."""
+    """Tokens evaluated by the policy: prompt, generated and forced; what samples begin with alike counts once."""
     generated_tokens: int = 0
-    """The part of ``policy_tokens`` that was new text."""
+    """New text of all samples together."""
     forced_tokens: int = 0
     """The part of ``generated_tokens`` the calculator wrote."""
     verifier_tokens: int = 0

@@ -1,13 +1,9 @@
-"""The policy engine: many sequences per decode over llama.cpp, continuous batching, forked KV.
+"""The policy engine: many sequences per decode over llama.cpp, continuous batching, shared prefixes.
 
 One owner thread holds the context. Callers, from any thread, hand it requests through a queue and
 iterate over step events. Every tick evaluates one token of each running sequence, plus waiting
-prompt tokens while the batch has room; a slot that falls free is refilled at once with waiting
-work of any caller.
-
-KV reuse needs no handles: each slot remembers the tokens it holds, and a request is placed on the
-slot with the longest common prefix, in place where that slot is idle and ends there, else on a
-forked copy. A prompt asked for sixteen times is so evaluated once.
+prompt tokens while the batch has room; a stream that falls free is refilled at once with waiting
+work of any caller. Which work runs in which KV stream is :mod:`edge_tts.runtimes.streams`.
 """
 
 from __future__ import annotations
@@ -16,9 +12,7 @@ import queue
 import threading
 import time
 import warnings
-from collections import deque
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,74 +22,15 @@ from edge_tts.calculator import written_result
 from edge_tts.core import EngineConfig, ModelInfo, Request, StepEvent, StopReason
 from edge_tts.errors import BackendError, EdgeError, InputError
 from edge_tts.prompts import CalculatorFormat, PromptFormat
-from edge_tts.runtimes.llama_native import GivenUp, NativeModel, NativeSampler, shortlist
+from edge_tts.runtimes.llama_native import GivenUpError, NativeModel, NativeSampler, shortlist
+from edge_tts.runtimes.streams import Call, Job, Stream, Streams
 
-WAIT_FOR_PREFIX = 8
-"""A request waits a tick when a running slot is about to hold this many more of its tokens."""
-MIN_FORK = 16
-"""A shorter common prefix is evaluated again: copying a stream costs more."""
 FEW_TOKENS = 8
 """Up to so many tokens are evaluated one a tick while a crowd runs ..."""
 CROWD = 4
 """... which is so many sequences."""
 TICK_MARGIN = 1.3
 """A tick is not started when this many times its predicted duration would pass the deadline."""
-
-
-@dataclass(eq=False)
-class _Call:
-    """One ``generate`` call: where its events go, and when it ends."""
-
-    deadline: float | None
-    events: queue.SimpleQueue[StepEvent | EdgeError] = field(default_factory=queue.SimpleQueue)
-    cancelled: bool = False
-
-
-@dataclass(eq=False)
-class _Job:
-    """One request on its way: waiting, or running in a slot."""
-
-    call: _Call
-    index: int
-    request: Request
-    pending: list[int] = field(default_factory=list)
-    """Tokens to evaluate next; logits are wanted after the last."""
-    step: list[int] = field(default_factory=list)
-    text: bytes = b""
-    logprob: float = 0.0
-    prefill: int = 0
-    forced: int = 0
-    produced: int = 0
-    steps: int = 0
-    sampler: NativeSampler | None = None
-
-
-@dataclass(eq=False)
-class _Slot:
-    """One KV stream: the tokens it holds, and the job that runs in it."""
-
-    id: int
-    tokens: list[int] = field(default_factory=list)
-    job: _Job | None = None
-    used: int = 0
-    """Tick of last use; the idle slot used longest ago is overwritten first."""
-
-    def about_to_hold(self) -> list[int]:
-        return self.tokens + self.job.pending if self.job else self.tokens
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the common prefix, by bisection over slice comparisons."""
-    low, high = 0, min(len(a), len(b))
-    if a[:high] == b[:high]:
-        return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 class LlamaPolicy:
@@ -118,9 +53,8 @@ class LlamaPolicy:
         self._native = NativeModel(path, config, adapters)
         self._delimiter = prompts.step_delimiter.encode()
         self._calculator = calculator
-        self._slots = [_Slot(i) for i in range(config.width)]
-        self._inbox: queue.SimpleQueue[_Job | _Call | None] = queue.SimpleQueue()
-        self._waiting: deque[_Job] = deque()
+        self._streams = Streams(config.width, self._native.fork)
+        self._inbox: queue.SimpleQueue[Job | Call | None] = queue.SimpleQueue()
         self._tick_seconds: dict[int, float] = {}
         self._ticks = 0
         self._closed = False
@@ -151,9 +85,9 @@ class LlamaPolicy:
                 )
         if self._failure or self._closed:
             raise self._failure or BackendError("the policy is closed; load it again")
-        call = _Call(deadline)
+        call = Call(deadline)
         for index, request in enumerate(requests):
-            self._inbox.put(_Job(call, index, request))
+            self._inbox.put(Job(call, index, request, list(request.tokens)))
         running = len(requests)
         try:
             while running:
@@ -181,7 +115,8 @@ class LlamaPolicy:
         try:
             while self._receive():
                 self._drop_ended()
-                self._admit()
+                self._streams.admit()
+                self._streams.close_gaps()
                 self._tick()
             failure: EdgeError = BackendError("the policy was closed while it was working")
         except EdgeError as error:
@@ -190,9 +125,9 @@ class LlamaPolicy:
             self._failure = failure = BackendError(f"the policy engine failed: {error!r}")
         while not self._inbox.empty():
             item = self._inbox.get()
-            if isinstance(item, _Job):
-                self._waiting.append(item)
-        jobs = [slot.job for slot in self._slots if slot.job] + list(self._waiting)
+            if isinstance(item, Job):
+                self._streams.waiting.append(item)
+        jobs = self._streams.jobs
         for job in jobs:
             if job.sampler:
                 job.sampler.close()
@@ -202,156 +137,109 @@ class LlamaPolicy:
     def _receive(self) -> bool:
         """Take in what callers sent; sleeps while there is nothing to do. False means close."""
         while True:
-            idle = not self._waiting and not any(slot.job for slot in self._slots)
-            if self._inbox.empty() and not idle:
+            if self._inbox.empty() and self._streams.jobs:
                 return True
             item = self._inbox.get()
             if item is None:
                 return False
-            if isinstance(item, _Job):
-                self._waiting.append(item)
+            if isinstance(item, Job):
+                self._streams.waiting.append(item)
 
     def _drop_ended(self) -> None:
         """End the jobs whose caller left or whose deadline the next tick would pass."""
-        now = time.monotonic() + TICK_MARGIN * self._predicted(sum(len(s.job.pending) for s in self._slots if s.job))
+        running = self._streams.running
+        now = time.monotonic() + TICK_MARGIN * self._predicted(sum(len(stream.pending) for stream in running))
 
-        def ended(job: _Job) -> bool:
+        def ended(job: Job) -> bool:
             return job.call.cancelled or (job.call.deadline is not None and now > job.call.deadline)
 
-        for slot in self._slots:
-            if slot.job and ended(slot.job):
-                self._emit(slot.job, "cancelled")
-                slot.job = None
-        for job in [job for job in self._waiting if ended(job)]:
-            self._waiting.remove(job)
+        for stream in running:
+            for job in filter(ended, list(stream.jobs)):
+                stream.leave(job)
+                self._emit(job, "cancelled")
+        for job in filter(ended, list(self._streams.waiting)):
+            self._streams.waiting.remove(job)
             self._emit(job, "cancelled")
-
-    def _admit(self) -> None:
-        """Place waiting jobs on free slots, each on the longest prefix it can have."""
-        free = [slot for slot in self._slots if slot.job is None]
-        if not free or not self._waiting:
-            return
-        candidates = [self._waiting[i] for i in range(min(len(free), len(self._waiting)))]
-        needed = {source.id for source, _ in map(self._source, candidates) if source}
-        for job in candidates:
-            source, length = self._source(job)
-            if source is None and length:
-                continue  # its prefix is being evaluated in another slot
-            if source in free and len(source.tokens) == length:
-                slot = source
-            else:
-                spare = [s for s in free if s.id not in needed] or free
-                slot = min(spare, key=lambda s: s.used)
-            self._waiting.remove(job)
-            free.remove(slot)
-            self._place(job, slot, source or slot, length)
-
-    def _source(self, job: _Job) -> tuple[_Slot | None, int]:
-        """The slot that holds most of the job's prefix and how much of it.
-
-        (None, n > 0) asks to wait: a running slot will hold n tokens of it after this tick.
-        """
-        target = list(job.request.tokens[:-1])
-        best, length, coming = None, 0, 0
-        for slot in self._slots:
-            has = _common(slot.tokens, target)
-            # Among equals prefer an idle slot that ends right there: no copy is needed.
-            if has > length or (has == length and best and slot.job is None and len(slot.tokens) == has):
-                best, length = slot, has
-            if slot.job:
-                coming = max(coming, _common(slot.about_to_hold(), target))
-        if coming >= length + WAIT_FOR_PREFIX:
-            return None, coming
-        return (best, length) if length >= MIN_FORK else (None, 0)
-
-    def _place(self, job: _Job, slot: _Slot, source: _Slot, length: int) -> None:
-        self._native.fork(source.id, slot.id, length)
-        slot.tokens = source.tokens[:length]
-        slot.job = job
-        job.pending = list(job.request.tokens[length:])
-        job.prefill = len(job.pending) - 1
-        job.sampler = NativeSampler(job.request.sampling, job.request.seed)
 
     def _tick(self) -> None:
         """Evaluate one batch and draw the next token of every sequence whose prefix is complete."""
         rows: list[tuple[int, int, int, bool]] = []
-        drawing: list[_Slot] = []
+        drawing: list[Stream] = []
         self._ticks += 1
-        room = self._room()
-        for slot in self._slots:
-            if slot.job is None or not room[slot.id]:
-                continue
-            taken = slot.job.pending[: room[slot.id]]
-            start = len(slot.tokens)
-            rows += [(token, start + i, slot.id, False) for i, token in enumerate(taken)]
-            if len(taken) == len(slot.job.pending):
+        taken = {stream: stream.pending[:count] for stream, count in self._room() if count}
+        for stream, tokens in taken.items():
+            start = len(stream.tokens)
+            rows += [(token, start + i, stream.id, False) for i, token in enumerate(tokens)]
+            if len(tokens) == len(stream.pending):
                 rows[-1] = (*rows[-1][:3], True)
-                drawing.append(slot)
+                drawing.append(stream)
         if not rows:
             return
         begun = time.monotonic()
         try:
             logits = self._native.decode(rows, self._next_deadline())
-        except GivenUp:
-            for slot in self._slots:
-                self._native.trim(slot.id, len(slot.tokens))
+        except GivenUpError:
+            for stream in taken:
+                self._native.trim(stream.id, len(stream.tokens))
             return
         self._observe(len(rows), time.monotonic() - begun)
-        for slot in self._slots:
-            if slot.job and room[slot.id]:
-                slot.tokens += slot.job.pending[: room[slot.id]]
-                slot.job.pending = slot.job.pending[room[slot.id] :]
-                slot.used = self._ticks
+        for stream, tokens in taken.items():
+            stream.tokens += tokens
+            stream.pending = stream.pending[len(tokens) :]
+            stream.used = self._ticks
         if drawing:
             self._draw(drawing, logits)
         self.busy_seconds += time.monotonic() - begun
 
     def _next_deadline(self) -> float | None:
-        deadlines = [slot.job.call.deadline for slot in self._slots if slot.job]
+        deadlines = [job.call.deadline for stream in self._streams.running for job in stream.jobs]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
-    def _room(self) -> dict[int, int]:
-        """How many tokens of each running slot go into the batch; those that wait for least come first.
+    def _room(self) -> list[tuple[Stream, int]]:
+        """How many tokens of each running stream go into the batch; those that wait for least come first.
 
-        llama.cpp cuts a batch into parts of equally long, ascending sequences
-        (llama_batch_allocr::split_equal), and each part costs most of a whole tick. So the batch is in
-        the order of slots, and a few tokens, such as a calculator's, go in one by one where others run.
+        llama.cpp cuts a batch into parts of equally long sequences, and each part costs most of a whole
+        tick. So the batch is in the order of streams, and a few tokens, such as a calculator's, go in
+        one by one where others run.
         """
-        running = {slot.id: len(slot.job.pending) for slot in self._slots if slot.job}
+        running = self._streams.running
         left, room = self._native.batch_size, {}
-        for slot, pending in sorted(running.items(), key=lambda item: item[1]):
+        for stream in sorted(running, key=lambda stream: len(stream.pending)):
+            pending = len(stream.pending)
             wanted = 1 if pending <= FEW_TOKENS and len(running) >= CROWD else pending
-            room[slot] = min(left, wanted)
-            left -= room[slot]
-        return room
+            room[stream] = min(left, wanted)
+            left -= room[stream]
+        return [(stream, room[stream]) for stream in running]
 
-    def _draw(self, drawing: list[_Slot], logits: NDArray[np.float32]) -> None:
-        """Draw one token for each slot from ``logits``, one row each in the same order."""
-        samplings = [slot.job.request.sampling for slot in drawing if slot.job]
-        top_k = max(s.top_k or len(logits[0]) for s in samplings)
-        drawn = [
-            slot.job.sampler.sample(ids, row[ids])
-            for slot, row, ids in zip(drawing, logits, shortlist(logits, top_k), strict=True)
-            if slot.job and slot.job.sampler
-        ]
+    def _draw(self, drawing: list[Stream], logits: NDArray[np.float32]) -> None:
+        """Draw a token for every job of the streams ``drawing`` from ``logits``, one row each in the same order."""
         peak = logits.max(axis=1, keepdims=True)
-        weights = self._weights[: len(drawn)]  # in place: new arrays of this size would cost more than the arithmetic
+        weights = self._weights[: len(logits)]  # in place: new arrays of this size would cost more than the arithmetic
         np.exp(np.subtract(logits, peak, out=weights), out=weights)
-        logprobs = logits[np.arange(len(drawn)), drawn] - peak[:, 0] - np.log(weights.sum(axis=1))
-        for slot, token, logprob in zip(drawing, drawn, logprobs.tolist(), strict=True):
-            self._take(slot, token, logprob)
+        totals = peak[:, 0] + np.log(weights.sum(axis=1))
+        top_k = max(job.request.sampling.top_k or len(logits[0]) for stream in drawing for job in stream.jobs)
+        for stream, row, total, ids in zip(drawing, logits, totals.tolist(), shortlist(logits, top_k), strict=True):
+            candidates = row[ids]
+            for job in stream.jobs[1:]:
+                job.shared += job.fresh
+            for job in list(stream.jobs):
+                if job.sampler is None:
+                    job.sampler = NativeSampler(job.request.sampling, job.request.seed)
+                token = job.sampler.sample(ids, candidates)
+                self._take(stream, job, token, float(row[token]) - total)
+            stream.pending = stream.jobs[0].tokens[len(stream.tokens) :] if stream.jobs else []
+            self._streams.part(stream, [job for job in stream.jobs if job.tokens != stream.jobs[0].tokens])
 
-    def _take(self, slot: _Slot, token: int, logprob: float) -> None:
+    def _take(self, stream: Stream, job: Job, token: int, logprob: float) -> None:
         """Add a drawn token to its job; end the step or the job where it is due."""
-        job = slot.job
-        assert job is not None
         job.logprob += logprob
         new = [token]
         ended = self._native.is_end(token) and not job.request.sampling.ignore_end
         if not ended:
             job.text += self._native.piece(token)
             new += self._calculated(job)
-        job.pending = new
+        job.tokens = stream.tokens + new
+        job.fresh = len(new)
         job.step += new
         job.produced += len(new)
         stop: StopReason | None = None
@@ -360,16 +248,14 @@ class LlamaPolicy:
             stop = "end"
         elif at_delimiter and job.steps + 1 == job.request.max_steps:
             stop = "step"
-        elif job.produced >= job.request.sampling.max_tokens or (
-            len(slot.tokens) + len(new) >= self._native.context_length
-        ):
+        elif job.produced >= job.request.sampling.max_tokens or len(job.tokens) >= self._native.context_length:
             stop = "length"
+        if stop:
+            stream.leave(job)
         if stop or at_delimiter:
             self._emit(job, stop)
-        if stop:
-            slot.job = None
 
-    def _calculated(self, job: _Job) -> list[int]:
+    def _calculated(self, job: Job) -> list[int]:
         """Tokens the calculator writes after the step so far; empty where it does not apply."""
         if self._calculator is None or not job.text.endswith(b"="):
             return []
@@ -382,7 +268,7 @@ class LlamaPolicy:
         job.forced += len(tokens)
         return list(tokens)
 
-    def _emit(self, job: _Job, stop: StopReason | None) -> None:
+    def _emit(self, job: Job, stop: StopReason | None) -> None:
         text, _, rest = job.text.partition(self._delimiter)
         job.call.events.put(
             StepEvent(
@@ -393,9 +279,11 @@ class LlamaPolicy:
                 job.prefill,
                 job.forced,
                 stop,
+                job.shared,
             )
         )
-        job.text, job.step, job.logprob, job.prefill, job.forced = rest.strip(self._delimiter), [], 0.0, 0, 0
+        job.text, job.step, job.logprob = rest.strip(self._delimiter), [], 0.0
+        job.prefill = job.forced = job.shared = 0
         job.steps += 1
         if stop and job.sampler:
             job.sampler.close()

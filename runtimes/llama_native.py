@@ -21,7 +21,7 @@ from typing import Any
 # token takes seconds. So they sleep after some tens of microseconds, which is still longer than a free core needs.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
-import llama_cpp.llama_cpp as lib  # noqa: E402
+import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,7 +65,7 @@ def initialise() -> None:
             _initialised = True
 
 
-class GivenUp(Exception):
+class GivenUpError(Exception):
     """A batch was not evaluated in time; its sequences have to be trimmed to what they held before."""
 
 
@@ -193,14 +193,12 @@ class NativeModel:
         """Forget what ``sequence`` holds from position ``length`` on."""
         lib.llama_memory_seq_rm(self.memory, sequence, length, -1)
 
-    def decode(
-        self, rows: Sequence[tuple[int, int, int, bool]], deadline: float | None = None
-    ) -> NDArray[np.float32]:
+    def decode(self, rows: Sequence[tuple[int, int, int, bool]], deadline: float | None = None) -> NDArray[np.float32]:
         """Evaluate rows of (token, position, sequence, wants logits); at most ``batch_size``.
 
         Returns the logits of the rows that want them, in order, as (rows, vocabulary); the array
         is llama.cpp's own memory, valid until the next call. On a CPU the work is given up at
-        ``deadline``, a ``time.monotonic()`` instant. Raises GivenUp then, and BackendError.
+        ``deadline``, a ``time.monotonic()`` instant. Raises GivenUpError then, and BackendError.
         """
         batch = self.batch
         outputs = 0
@@ -215,7 +213,7 @@ class NativeModel:
         with self._giving_up(deadline):
             status = lib.llama_decode(self.context, batch)
         if status == _ABORTED:
-            raise GivenUp
+            raise GivenUpError
         if status:
             raise BackendError(f"llama_decode failed with status {status} on {len(rows)} tokens: {_last_error}")
         if not outputs:

@@ -49,8 +49,8 @@ class Meter:
     generations: int = 0
     """Full traces, or their equivalent in candidates, that were started."""
 
-    def charge_policy(self, prefill: int, generated: int, forced: int = 0) -> None:
-        tokens = prefill + generated
+    def charge_policy(self, prefill: int, generated: int, forced: int = 0, shared: int = 0) -> None:
+        tokens = prefill + generated - shared
         self.usage += Usage(
             policy_tokens=tokens,
             generated_tokens=generated,
@@ -258,7 +258,7 @@ class SearchContext:
 
     def _charge(self, event: StepEvent) -> None:
         self._steps_seen += 1
-        self.meter.charge_policy(event.prefill_tokens, len(event.tokens), event.forced_tokens)
+        self.meter.charge_policy(event.prefill_tokens, len(event.tokens), event.forced_tokens, event.shared_tokens)
 
     # --- scoring ---------------------------------------------------------------------------------
 

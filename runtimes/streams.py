@@ -1,0 +1,210 @@
+"""KV streams and who runs in them: prefix reuse, merging of equal sequences, gaps closed.
+
+A stream remembers the tokens whose keys and values it holds. A job is placed on the longest prefix of
+its tokens that any stream holds: in place where an idle stream ends there, else on a forked copy.
+
+Jobs whose tokens are equal share a stream, so that what many samples begin with (their prompt, and
+often the first steps) is evaluated once; each still draws with its own sampler, and a job that
+draws another token than the first goes on in a stream of its own.
+
+llama.cpp evaluates sequences with consecutive numbers together and begins a new part of the batch at
+every gap (``llama_batch_allocr::split_equal``), at about twice the cost for eight sequences with
+gaps. So running streams are kept side by side: copying one costs a fraction of that.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from edge_tts.core import Request, StepEvent
+from edge_tts.errors import EdgeError
+from edge_tts.runtimes.llama_native import NativeSampler
+
+WAIT_FOR_PREFIX = 8
+"""A request waits a tick when a running stream is about to hold this many more of its tokens."""
+MIN_FORK = 16
+"""A shorter common prefix is evaluated again: copying a stream costs more."""
+
+
+@dataclass(eq=False)
+class Call:
+    """One ``generate`` call: where its events go, and when it ends."""
+
+    deadline: float | None
+    events: queue.SimpleQueue[StepEvent | EdgeError] = field(default_factory=queue.SimpleQueue)
+    cancelled: bool = False
+
+
+@dataclass(eq=False)
+class Job:
+    """One request on its way: waiting, or running in a stream."""
+
+    call: Call
+    index: int
+    request: Request
+    tokens: list[int]
+    """What its stream has to hold before it draws; up to date while it waits."""
+    fresh: int = 1
+    """How many tokens at the end of these are paid for as new text; a new request's first draw is one."""
+    step: list[int] = field(default_factory=list)
+    text: bytes = b""
+    logprob: float = 0.0
+    prefill: int = 0
+    shared: int = 0
+    forced: int = 0
+    produced: int = 0
+    steps: int = 0
+    sampler: NativeSampler | None = None
+    """From its first draw to its end."""
+
+
+@dataclass(eq=False)
+class Stream:
+    """One KV stream, and the jobs that run in it: equal in everything that is held or pending."""
+
+    id: int
+    tokens: list[int] = field(default_factory=list)
+    """What it holds."""
+    pending: list[int] = field(default_factory=list)
+    """Tokens to evaluate next; logits are wanted after the last."""
+    jobs: list[Job] = field(default_factory=list)
+    used: int = 0
+    """Tick of last use; the idle stream used longest ago is overwritten first."""
+
+    def leave(self, job: Job) -> None:
+        """Take out a job that ended or went another way."""
+        self.jobs.remove(job)
+        if not self.jobs:
+            self.pending = []
+
+
+class Streams:
+    """All streams of a context and the jobs that wait for one. At most as many jobs run as there are streams."""
+
+    def __init__(self, count: int, fork: Callable[[int, int, int], None]) -> None:
+        """``fork(source, target, length)`` gives a stream the first tokens of another, or trims it."""
+        self.all = [Stream(i) for i in range(count)]
+        self.waiting: deque[Job] = deque()
+        """Jobs without a stream; those that have run already stand first."""
+        self._fork = fork
+
+    @property
+    def running(self) -> list[Stream]:
+        """Streams with jobs, in order."""
+        return [stream for stream in self.all if stream.jobs]
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Every job that has not ended."""
+        return [*(job for stream in self.all for job in stream.jobs), *self.waiting]
+
+    def part(self, stream: Stream, jobs: Sequence[Job]) -> None:
+        """Make ``jobs`` of ``stream`` wait for streams of their own, ahead of all that have not run yet."""
+        for job in jobs:
+            stream.leave(job)
+        self.waiting.extendleft(reversed(jobs))
+
+    def admit(self) -> None:
+        """Place waiting jobs, each on the longest prefix it can have."""
+        if not self.waiting:
+            return
+        started = sum(len(stream.jobs) for stream in self.all) + sum(job.sampler is not None for job in self.waiting)
+        room = len(self.all) - started
+        due: list[Job] = []
+        for job in self.waiting:
+            room -= job.sampler is None
+            if room < 0:
+                break
+            due.append(job)
+        needed = {source.id for source, _ in map(self._source, due) if source}
+        for job in due:
+            if self._join(job) or self._place(job, needed):
+                self.waiting.remove(job)
+
+    def _join(self, job: Job) -> bool:
+        """Let ``job`` run with those it is equal to; the first of them is charged for all."""
+        for stream in self.all:
+            held = len(stream.tokens)
+            if (
+                stream.jobs
+                and len(job.tokens) == held + len(stream.pending)
+                and job.tokens[held:] == stream.pending
+                and job.tokens[:held] == stream.tokens
+            ):
+                stream.jobs.append(job)
+                return True
+        return False
+
+    def _place(self, job: Job, needed: set[int]) -> bool:
+        """Give ``job`` a stream; False where it had better wait for a prefix that is being evaluated."""
+        source, length = self._source(job)
+        if source is None and length:
+            return False
+        if source and not source.jobs and len(source.tokens) == length:
+            stream = source
+        else:
+            idle = [stream for stream in self.all if not stream.jobs]
+            stream = min([s for s in idle if s.id not in needed] or idle, key=self._cost_of_using)
+            source = source or stream
+            self._fork(source.id, stream.id, length)
+            stream.tokens = source.tokens[:length]
+        stream.jobs, stream.pending = [job], job.tokens[length:]
+        job.prefill += len(stream.pending) - job.fresh
+        return True
+
+    def _cost_of_using(self, stream: Stream) -> tuple[bool, int]:
+        """Away from the running ones it would have to be moved; used lately, it may be asked for again."""
+        ids = [s.id for s in self.running]
+        near = not ids or ids[0] - 1 <= stream.id <= ids[-1] + 1
+        return not near, stream.used
+
+    def _source(self, job: Job) -> tuple[Stream | None, int]:
+        """The stream that holds most of the job's prefix and how much of it.
+
+        (None, n > 0) asks to wait: a running stream will hold n tokens of it after this tick.
+        """
+        target = job.tokens[:-1]
+        best, length, coming = None, 0, 0
+        for stream in self.all:
+            has = _common(stream.tokens, target)
+            # Among equals prefer an idle stream that ends right there: no copy is needed.
+            if has > length or (has == length and best and not stream.jobs and len(stream.tokens) == has):
+                best, length = stream, has
+            if stream.jobs and has == len(stream.tokens):
+                coming = max(coming, _common(stream.tokens + stream.pending, target))
+        if coming >= length + WAIT_FOR_PREFIX:
+            return None, coming
+        return (best, length) if length >= MIN_FORK else (None, 0)
+
+    def close_gaps(self) -> None:
+        """Move running streams so that their numbers are consecutive, with as few copies as that takes."""
+        running = self.running
+        count = len(running)
+        if not count or running[-1].id - running[0].id == count - 1:
+            return
+        starts = range(len(self.all) - count + 1)
+        first = max(starts, key=lambda start: sum(bool(s.jobs) for s in self.all[start : start + count]))
+        outside = [s for s in running if not first <= s.id < first + count]
+        holes = [s for s in self.all[first : first + count] if not s.jobs]
+        for source, target in zip(outside, holes, strict=True):
+            self._fork(source.id, target.id, len(source.tokens))
+            target.tokens = list(source.tokens)
+            target.jobs, target.pending, target.used = source.jobs, source.pending, source.used
+            source.jobs, source.pending = [], []
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the common prefix, by bisection over slice comparisons."""
+    low, high = 0, min(len(a), len(b))
+    if a[:high] == b[:high]:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
