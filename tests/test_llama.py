@@ -18,7 +18,7 @@ from edge_tts.pack import Pack
 from edge_tts.prompts import PromptFormat
 from edge_tts.runtimes import choose
 from edge_tts.runtimes.llama import LlamaPolicy
-from edge_tts.runtimes.llama_native import NativeModel
+from edge_tts.runtimes.llama_native import NativeModel, shortlist
 
 QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
 OTHER = "A baker sells 30 loaves a day for 5 days at 2 dollars each. How much does she earn?"
@@ -71,6 +71,58 @@ def test_a_prompt_is_evaluated_once_and_forked(policy: LlamaPolicy) -> None:
     # Nothing but the chat opening may be shared with prompts seen before.
     assert len(fresh) - 1 - 16 <= sum(e.prefill_tokens for e in events) <= len(fresh) - 1
     assert sum(e.stop is not None for e in events) == 3 * WIDTH
+
+
+def test_what_samples_begin_with_is_evaluated_once(policy: LlamaPolicy) -> None:
+    fresh = policy.tokenize(PromptFormat().render("Ann reads 14 pages a day. How many pages does she read in 6 days?"))
+    events = list(policy.generate([Request(fresh, 0, GREEDY) for _ in range(WIDTH)]))
+    one = [e for e in events if e.request == 0]
+    assert texts(events, WIDTH) == [[e.text for e in one]] * WIDTH
+    charged = sum(e.prefill_tokens + len(e.tokens) - e.shared_tokens for e in events)
+    assert charged == sum(e.prefill_tokens + len(e.tokens) for e in one)
+
+
+def test_samples_that_part_go_on_as_they_would_alone(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
+    warm = Sampling(temperature=1.5, max_tokens=40)
+    together = list(policy.generate([Request(prompt, seed, warm) for seed in range(WIDTH)]))
+    assert 0 < sum(e.shared_tokens for e in together) < sum(len(e.tokens) for e in together)
+    for seed in range(WIDTH):
+        mine = [e for e in together if e.request == seed]
+        alone = list(policy.generate([Request(prompt, seed, warm)]))
+        # Rounding differs with the width of the batch, so that a late token may; the first steps do not hang on that.
+        assert mine[0].text == alone[0].text
+        assert mine[0].logprob == pytest.approx(alone[0].logprob, abs=0.1)
+
+
+def test_a_batch_is_given_up_at_the_deadline_and_the_engine_goes_on(pack: Pack) -> None:
+    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=2, context=1024, micro_batch=512))
+    tokens = policy.tokenize(" ".join(f"{i} apples and" for i in range(200)))[:500]
+    try:
+        begun = time.monotonic()
+        (event,) = policy.generate([Request(tokens, 0, GREEDY)], deadline=begun + 0.02)
+        gave_up_after = time.monotonic() - begun
+        assert event.stop == "cancelled"
+        begun = time.monotonic()
+        after = list(policy.generate([Request(tokens, 0, replace(GREEDY, max_tokens=8))]))
+        assert gave_up_after < (time.monotonic() - begun) / 2
+        assert sum(e.prefill_tokens for e in after) == len(tokens) - 1  # nothing of the batch was kept
+    finally:
+        policy.close()
+    fresh = LlamaPolicy(pack.policy_path, EngineConfig(width=2, context=1024, micro_batch=512))
+    try:
+        expected = list(fresh.generate([Request(tokens, 0, replace(GREEDY, max_tokens=8))]))
+        assert [e.tokens for e in after] == [e.tokens for e in expected]
+    finally:
+        fresh.close()
+
+
+def test_shortlist_holds_the_largest_logits() -> None:
+    logits = np.random.default_rng(0).normal(size=(3, 1000)).astype(np.float32)
+    for row, ids in zip(logits, shortlist(logits, 8), strict=True):
+        assert set(np.argsort(row)[-8:]) <= set(ids.tolist())
+        assert len(ids) < 100
+    assert [len(ids) for ids in shortlist(logits, 0)] == [1000] * 3
+    assert [len(ids) for ids in shortlist(logits, 500)] == [1000] * 3
 
 
 def test_a_continued_step_does_not_evaluate_its_prefix_again(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:

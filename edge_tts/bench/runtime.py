@@ -23,121 +23,59 @@ from rich.console import Console
 
 from edge_tts.batch import read_questions
 from edge_tts.bench import machine
-from edge_tts.core import Budget, EngineConfig, Request, Sampling
+from edge_tts.bench.engine import QUESTION, against_bare_loop
+from edge_tts.core import Budget, EngineConfig, Request
 from edge_tts.pack import Pack, ensure, find
 from edge_tts.runtimes import choose
 from edge_tts.runtimes.llama import LlamaPolicy
-from edge_tts.runtimes.llama_native import NativeModel
 from edge_tts.solver import Solver
 
-QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
-GENERATED = 64
+BURSTS = 24
+HIGH_LEVEL_QUESTIONS = 8
 CLI = (sys.executable, "-m", "edge_tts")
 
 
-def engine(pack: Pack, width: int, repeats: int) -> dict[str, Any]:
-    """Engine with sampling and step logic against a bare ``llama_decode`` loop of the same shape."""
-    config = EngineConfig(width=width, context=256)
-    ratios, bare, ours = [], [], []
-    for _ in range(repeats):
-        bare.append(_alone(_bare_loop, pack, config))
-        ours.append(_alone(_engine_loop, pack, config))
-        ratios.append(ours[-1] / bare[-1])
-    return {
-        "width": width,
-        "engine_tokens_per_second": round(statistics.median(ours), 1),
-        "bare_tokens_per_second": round(statistics.median(bare), 1),
-        "ratios": [round(r, 3) for r in ratios],
-        "median_ratio": round(statistics.median(ratios), 3),
-    }
-
-
 def _alone(work: Callable[..., float], *arguments: Any) -> float:
-    """Run ``work`` in a process of its own.
-
-    OpenMP keeps a team of workers for every thread that has computed, and makes all of them sleep early once
-    they are more than the cores: whatever is measured next in the same process would be slowed.
-    """
+    """Run ``work`` in a process of its own."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
 
 
-def _bare_loop(pack: Pack, config: EngineConfig) -> float:
-    """Tokens/s of decoding ``GENERATED`` fixed tokens in every sequence, nothing else done."""
-    native = NativeModel(pack.policy_path, config)
-    prompt = native.tokenize(pack.prompts.render(QUESTION))
-    token = prompt[-1]
-
-    def once() -> None:
-        native.trim(0, 0)
-        native.decode([(t, i, 0, False) for i, t in enumerate(prompt[:-1])])
-        for sequence in range(1, config.width):
-            native.fork(0, sequence, len(prompt) - 1)
-        for step in range(GENERATED):
-            position = len(prompt) - 1 + step
-            native.decode([(token, position, s, True) for s in range(config.width)])
-
-    once()
-    begun = time.monotonic()
-    once()
-    seconds = time.monotonic() - begun
-    native.close()
-    return config.width * GENERATED / seconds
-
-
-def _engine_loop(pack: Pack, config: EngineConfig) -> float:
-    policy = LlamaPolicy(pack.policy_path, config, pack.prompts)
-    prompt = policy.tokenize(pack.prompts.render(QUESTION))
-    sampling = Sampling(max_tokens=GENERATED, ignore_end=True)
-    warm_up = policy.tokenize(pack.prompts.render("What is 3 plus 4 plus 5 plus 6 plus 7 plus 8 plus 9?"))
-
-    def once(tokens: tuple[int, ...]) -> int:
-        requests = [Request(tokens, seed, sampling) for seed in range(config.width)]
-        return sum(len(event.tokens) for event in policy.generate(requests))
-
-    once(warm_up)
-    begun = time.monotonic()
-    count = once(prompt)
-    seconds = time.monotonic() - begun
-    policy.close()
-    return count / seconds
-
-
-def against_high_level(pack: Pack, repeats: int) -> dict[str, Any]:
-    """Sixteen samples of one question: one batch against sixteen calls of ``llama_cpp.Llama``.
+def against_high_level(pack: Pack, questions: Sequence[str]) -> dict[str, Any]:
+    """Sixteen samples of a question: one batch against sixteen calls of ``llama_cpp.Llama``, question by question.
 
     That class takes half the cores by default; it is measured with that and with as many threads as ours.
     """
-    rendered = pack.prompts.render(QUESTION)
     ratios: dict[str, list[float]] = {"default_threads": [], "same_threads": []}
-    for repeat in range(repeats):
-        ours = _alone(_one_batch, pack, rendered, 100 * repeat)
+    for question in questions:
+        rendered = pack.prompts.render(question)
+        ours = _alone(_one_batch, pack, rendered)
         for name, threads in (("default_threads", None), ("same_threads", choose.threads(None))):
-            ratios[name].append(ours / _alone(_sixteen_calls, pack, rendered, 100 * repeat, threads))
+            ratios[name].append(ours / _alone(_sixteen_calls, pack, rendered, threads))
     return {
         name: {"ratios": [round(r, 3) for r in found], "median_ratio": round(statistics.median(found), 3)}
         for name, found in ratios.items()
     }
 
 
-def _one_batch(pack: Pack, prompt: str, seed: int) -> float:
+def _one_batch(pack: Pack, prompt: str) -> float:
     """Seconds of sixteen samples in one batch."""
-    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=16, context=256), pack.prompts)
+    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=16, context=512), pack.prompts)
     tokens = policy.tokenize(prompt)
     begun = time.monotonic()
-    list(policy.generate([Request(tokens, seed + index, pack.sampling) for index in range(16)]))
+    list(policy.generate([Request(tokens, seed, pack.sampling) for seed in range(16)]))
     seconds = time.monotonic() - begun
     policy.close()
     return seconds
 
 
-def _sixteen_calls(pack: Pack, prompt: str, seed: int, threads: int | None) -> float:
+def _sixteen_calls(pack: Pack, prompt: str, threads: int | None) -> float:
     """Seconds of sixteen completions one after the other; the class keeps the prompt's KV cache between them."""
     from llama_cpp import Llama
 
-    model = Llama(str(pack.policy_path), n_ctx=256, verbose=False, n_gpu_layers=0, n_threads=threads)
+    model = Llama(str(pack.policy_path), n_ctx=512, verbose=False, n_gpu_layers=0, n_threads=threads)
     begun = time.monotonic()
-    for index in range(16):
+    for seed in range(16):
         model.create_completion(
             prompt,
             max_tokens=pack.sampling.max_tokens,
@@ -146,7 +84,7 @@ def _sixteen_calls(pack: Pack, prompt: str, seed: int, threads: int | None) -> f
             top_p=1.0,
             min_p=0.0,
             repeat_penalty=1.0,
-            seed=seed + index,
+            seed=seed,
         )
     seconds = time.monotonic() - begun
     model.close()
@@ -277,8 +215,8 @@ def main(data: Path, repeats: int, solves: int, only: str, out: Path) -> None:
             out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
     measure("startup", lambda: startup(repeats))
-    measure("engine", lambda: [engine(pack, width, repeats) for width in (16, 32)])
-    measure("high-level", lambda: against_high_level(pack, repeats))
+    measure("engine", lambda: [against_bare_loop(pack, width, BURSTS) for width in (16, 32)])
+    measure("high-level", lambda: against_high_level(pack, questions[:HIGH_LEVEL_QUESTIONS]))
     measure("memory", lambda: memory((300, 400, 512, 768, 1024, 2048)))
     if {"beam", "deadline"} & set(only.split(",")):
         with Solver(pack, generations=16) as solver:

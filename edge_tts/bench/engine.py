@@ -1,0 +1,113 @@
+"""The engine against a bare ``llama_decode`` loop: short bursts in turn, each side in a process of its own.
+
+OpenMP keeps a team of workers for every thread that has computed, and makes all of them sleep early once they
+are more than the cores: side by side in one process, each would slow the other. Bursts are short and
+many, since a shared machine's speed drifts from second to second.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from edge_tts.core import EngineConfig, Request, Sampling
+from edge_tts.pack import Pack
+from edge_tts.prompts import PromptFormat
+from edge_tts.runtimes.llama import LlamaPolicy
+from edge_tts.runtimes.llama_native import NativeModel
+
+QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
+CONTEXT = 512
+BURST = 32
+"""Tokens of each sequence."""
+
+
+class _Bare:
+    """Decodes one fixed token again and again in every sequence; nothing else is done."""
+
+    def __init__(self, path: Path, width: int) -> None:
+        self._native = NativeModel(path, EngineConfig(width=width, context=CONTEXT))
+        self._prompt = self._native.tokenize(PromptFormat().render(QUESTION))
+        self._width = width
+        self._position = CONTEXT
+
+    def burst(self) -> float:
+        """Tokens/s of one burst."""
+        if self._position + BURST > CONTEXT:
+            self._begin()
+        begun = time.monotonic()
+        self._go_on()
+        return self._width * BURST / (time.monotonic() - begun)
+
+    def _begin(self) -> None:
+        self._native.trim(0, 0)
+        self._native.decode([(t, i, 0, False) for i, t in enumerate(self._prompt)])
+        for sequence in range(1, self._width):
+            self._native.fork(0, sequence, len(self._prompt))
+        self._position = len(self._prompt)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        for _ in range(BURST):
+            self._native.decode([(self._prompt[-1], self._position, s, True) for s in range(self._width)])
+            self._position += 1
+
+
+class _Engine:
+    """The engine with sampling and step logic, every sequence with a prompt of its own, so that none is shared."""
+
+    def __init__(self, path: Path, width: int) -> None:
+        self._policy = LlamaPolicy(path, EngineConfig(width=width, context=CONTEXT))
+        texts = [QUESTION.replace("12", str(10 + i)) for i in range(width)]
+        self._prompts = [self._policy.tokenize(PromptFormat().render(text)) for text in texts]
+        self._tokens: list[tuple[int, ...]] = []
+
+    def burst(self) -> float:
+        """Tokens/s of one burst, which goes on where the one before ended."""
+        if not self._tokens or max(map(len, self._tokens)) + BURST >= CONTEXT:
+            self._tokens = list(self._prompts)
+            self._go_on()
+        begun = time.monotonic()
+        count = self._go_on()
+        return count / (time.monotonic() - begun)
+
+    def _go_on(self) -> int:
+        sampling, before = Sampling(max_tokens=BURST, ignore_end=True), sum(map(len, self._tokens))
+        for event in list(self._policy.generate([Request(tokens, len(tokens), sampling) for tokens in self._tokens])):
+            self._tokens[event.request] += event.tokens
+        return sum(map(len, self._tokens)) - before
+
+
+_side: _Bare | _Engine
+
+
+def _open(kind: type[_Bare | _Engine], path: Path, width: int) -> None:
+    global _side
+    _side = kind(path, width)
+
+
+def _burst() -> float:
+    return _side.burst()
+
+
+def against_bare_loop(pack: Pack, width: int, bursts: int) -> dict[str, Any]:
+    """Speeds of both sides and their ratio, burst by burst."""
+    spawn = get_context("spawn")
+    with (
+        ProcessPoolExecutor(1, spawn, _open, (_Engine, pack.policy_path, width)) as ours,
+        ProcessPoolExecutor(1, spawn, _open, (_Bare, pack.policy_path, width)) as bare,
+    ):
+        pairs = [(ours.submit(_burst).result(), bare.submit(_burst).result()) for _ in range(bursts + 1)][1:]
+    ratios = sorted(a / b for a, b in pairs)
+    return {
+        "width": width,
+        "bursts": bursts,
+        "engine_tokens_per_second": round(statistics.median(a for a, _ in pairs), 1),
+        "bare_tokens_per_second": round(statistics.median(b for _, b in pairs), 1),
+        "median_ratio": round(statistics.median(ratios), 3),
+        "quartiles": [round(ratios[len(ratios) // 4], 3), round(ratios[3 * len(ratios) // 4], 3)],
+    }
