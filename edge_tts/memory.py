@@ -34,10 +34,9 @@ _COMPUTE_MB = 4.5
 """Compute graph, its allocator and scratch that do not grow with the batch."""
 _ACTIVATIONS = 44
 """Bytes of activations of one token of a micro-batch, per unit of hidden size."""
-_LOGIT_COPIES = 3
-"""float32 copies of a drawn row's logits: compute buffer, output buffer, one in log-probabilities."""
-_CANDIDATE_BYTES = 12
-"""llama_token_data: a sampler holds one for every token of the vocabulary."""
+_LOGIT_BYTES = 13
+"""Bytes of a drawn row, per token of the vocabulary: float32 in the compute buffer, the output buffer and in
+log-probabilities, and whether it is on the shortlist."""
 
 _VERIFIER_WEIGHT_COPIES = 2.15
 """ONNX Runtime holds the graph's initialisers and packs the matrices again for the CPU."""
@@ -83,7 +82,7 @@ class MemoryPlan:
     compute: float
     """Activations of one micro-batch."""
     sampling: float
-    """Logits and sampler candidates of all sequences."""
+    """Logits of all sequences."""
     verifier_weights: float
     """0 without a verifier, like the next."""
     verifier_arena: float
@@ -111,13 +110,12 @@ def memory_plan(
     cells = config.width * -(-context // STREAM_CELLS) * STREAM_CELLS
     numbers = 2 * policy.layers * policy.kv_heads * policy.head_dim
     micro_batch = max(config.micro_batch, config.width)
-    row = policy.vocabulary * (4 * _LOGIT_COPIES + _CANDIDATE_BYTES)
     return MemoryPlan(
         process=_PROCESS_MB + (_ONNXRUNTIME_MB if verifier else 0.0),
         weights=(policy.file_bytes + policy.vocabulary * _VOCABULARY_BYTES) / MIB,
         kv=cells * (numbers * KV_BYTES[config.kv_type] + _CELL_BYTES) / MIB,
         compute=_COMPUTE_MB + micro_batch * policy.hidden * _ACTIVATIONS / MIB,
-        sampling=config.width * row / MIB,
+        sampling=config.width * policy.vocabulary * _LOGIT_BYTES / MIB,
         verifier_weights=_verifier_weights_mb(verifier) if verifier else 0.0,
         verifier_arena=(
             verifier_arena_mb(verifier, verifier_config or VerifierConfig(), config.width) if verifier else 0.0

@@ -89,6 +89,7 @@ class Solver:
         generations: int = DEFAULT_GENERATIONS,
         prompt_tokens: int | None = None,
         calculator: bool = True,
+        verifier: bool = True,
         progress: Progress = silent,
     ) -> None:
         """Plan, then load.
@@ -96,7 +97,8 @@ class Solver:
         ``pack`` is a name or folder (the built-in one by default, assembled on first use with
         ``progress``), ``profile`` a name, a file or None to detect this device. ``memory_mb`` and
         ``deadline_s`` override the profile's; ``generations`` sizes the default budget and
-        ``prompt_tokens`` the context, for long questions. Raises PackError, ResourceError where
+        ``prompt_tokens`` the context, for long questions. Without ``verifier`` none is loaded and
+        its memory is free for more sequences: for strategies that do not score. Raises PackError, ResourceError where
         the cap is too small, InputError, BackendError.
         """
         self.pack = pack if isinstance(pack, Pack) else find(pack)
@@ -104,7 +106,13 @@ class Solver:
             profile = detect()[0]
         self.profile = profile if isinstance(profile, Profile) else load(profile)
         self.plan: Plan = make_plan(
-            self.pack.policy, self.pack.verifier, self.profile, memory_mb, deadline_s, generations, prompt_tokens
+            self.pack.policy,
+            self.pack.verifier if verifier else None,
+            self.profile,
+            memory_mb,
+            deadline_s,
+            generations,
+            prompt_tokens,
         )
         self.deadline_s: float | None = self.plan.deadline_s
         """Seconds for a question whose budget names none; None for as long as it takes."""
@@ -239,6 +247,11 @@ class Solver:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def uses_verifier(strategy: str) -> bool:
+    """Whether scores make a difference to ``strategy``, "auto" included. Raises InputError for an unknown one."""
+    return strategy == AUTO or Strategy.parse(strategy).uses_verifier
 
 
 def checked(question: str) -> str:

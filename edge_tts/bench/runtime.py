@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -145,21 +146,22 @@ def deadlines(solver: Solver, questions: Sequence[str], solves: int) -> dict[str
     }
 
 
-def memory(caps: Sequence[int]) -> list[dict[str, Any]]:
-    """Planned and measured peak of a fresh process at each cap, with a 16-wide beam."""
+def memory(caps: Sequence[int], strategies: Sequence[str]) -> list[dict[str, Any]]:
+    """Planned and measured peak of a fresh process at each cap, with as many as 64 generations."""
     rows = []
-    for cap in caps:
-        arguments = ["--memory", str(cap), "--budget", "64", "--json"]
+    for cap, strategy in product(caps, strategies):
+        arguments = ["--memory", str(cap), "--budget", "64", "--strategy", strategy, "--json"]
         plan = _command(["plan", *arguments])
         if plan.returncode:
-            rows.append({"cap_mb": cap, "refused": plan.stderr.strip()})
+            rows.append({"cap_mb": cap, "strategy": strategy, "refused": plan.stderr.strip()})
             continue
         planned = json.loads(plan.stdout)["memory"]["total_mb"]
-        run = _command(["solve", *arguments, "--strategy", "beam", QUESTION])
+        run = _command(["solve", *arguments, "--deadline", "120", QUESTION])
         peak = json.loads(run.stdout)["usage"]["peak_memory_mb"]
         rows.append(
             {
                 "cap_mb": cap,
+                "strategy": strategy,
                 "planned_mb": planned,
                 "peak_mb": round(peak, 1),
                 "peak_over_plan": round(peak / planned, 3),
@@ -217,7 +219,7 @@ def main(data: Path, repeats: int, solves: int, only: str, out: Path) -> None:
     measure("startup", lambda: startup(repeats))
     measure("engine", lambda: [against_bare_loop(pack, width, BURSTS) for width in (16, 32)])
     measure("high-level", lambda: against_high_level(pack, questions[:HIGH_LEVEL_QUESTIONS]))
-    measure("memory", lambda: memory((300, 400, 512, 768, 1024, 2048)))
+    measure("memory", lambda: memory((300, 400, 512, 768, 1024, 2048), ("beam", "weighted", "revise", "majority")))
     if {"beam", "deadline"} & set(only.split(",")):
         with Solver(pack, generations=16) as solver:
             measure("beam", lambda: beam_overhead(solver, questions[:20]))

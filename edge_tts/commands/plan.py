@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.option("--memory", type=float, default=None, help="Memory cap in MB; the profile's if left out.")
 @click.option("--deadline", type=float, default=None, help="Seconds for one answer; the profile's if left out.")
 @click.option("--budget", type=click.IntRange(min=1), default=16, show_default=True, help="Generations wanted.")
+@click.option("--strategy", default="auto", show_default=True, help="As for solve; some need no verifier.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     pack: str | None,
@@ -24,16 +25,20 @@ def command(
     memory: float | None,
     deadline: float | None,
     budget: int,
+    strategy: str,
     as_json: bool,
 ) -> None:
     """Show the memory plan and the predicted time of one answer; exit code 4 when nothing fits."""
     from edge_tts.limits import make_plan
     from edge_tts.pack import find
     from edge_tts.profiles.loader import detect, load
+    from edge_tts.solver import uses_verifier
 
     chosen, reason = (load(profile), "asked for") if profile else detect()
     found = find(pack)
-    plan = make_plan(found.policy, found.verifier, chosen, memory, deadline, budget)
+    plan = make_plan(
+        found.policy, found.verifier if uses_verifier(strategy) else None, chosen, memory, deadline, budget
+    )
     if as_json:
         click.echo(json.dumps({"pack": found.name, **plan.to_dict(), "profile_reason": reason}, indent=1))
     else:

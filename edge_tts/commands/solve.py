@@ -59,13 +59,10 @@ def command(
 
     from edge_tts.batch import Question, read_questions
     from edge_tts.core import Budget
-    from edge_tts.solver import AUTO
+    from edge_tts.solver import uses_verifier
 
     limits = parse_budget(budget) if budget else Budget()
-    if strategy != AUTO:
-        from edge_tts.search.strategy import Strategy
-
-        Strategy.parse(strategy)  # a typing error is reported before anything is loaded
+    scores = uses_verifier(strategy)  # a typing error is reported before anything is loaded
     errors = Console(stderr=True)
     if file is not None:
         if question is not None or out is None:
@@ -75,7 +72,7 @@ def command(
         raise InputError("--out goes with --file; without it the result is printed")
     else:
         questions = [Question("1", question if question is not None else _standard_input(), None)]
-    solver = _solver(questions, limits, deadline, memory, profile, pack, calculator, errors)
+    solver = _solver(questions, limits, deadline, memory, profile, pack, calculator, scores, errors)
     with solver:
         if file is not None and out is not None:
             if deadline is None:
@@ -119,6 +116,7 @@ def _solver(
     profile: str | None,
     pack: str | None,
     calculator: bool,
+    scores: bool,
     errors: Console,
 ) -> Solver:
     from rich.progress import Progress
@@ -141,6 +139,7 @@ def _solver(
             # Digits are a token each, words about four bytes; three bytes a token is on the safe side.
             prompt_tokens=longest // 3 + 16,
             calculator=calculator,
+            verifier=scores,
             progress=progress,
         )
 

@@ -98,6 +98,11 @@ class Strategy:
         """Whether it cannot run without a verifier."""
         return self.kind in ("best-of-n", "weighted", "beam", "lookahead", "dvts")
 
+    @property
+    def uses_verifier(self) -> bool:
+        """Whether scores make a difference to it."""
+        return self.needs_verifier or self.kind == "revise"
+
 
 def run(
     question: str, strategy: Strategy, context: SearchContext, initial: Sequence[Trace] = ()
