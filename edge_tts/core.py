@@ -106,6 +106,11 @@ class VerifierShape:
     hidden: int
     max_tokens: int
     """Longest question plus trace it can score, in tokens."""
+    kv_bytes: int | None = None
+    """Bytes of keys and values that one token leaves in the cache, 0 for a model that keeps none; None: float32 in
+    every layer at the full hidden size."""
+    vocabulary: int | None = None
+    """Entries of its tokenizer; None: told from the embedding table, a byte for each number of it."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edge_tts.core import EngineConfig, PolicyShape, VerifierShape
 from edge_tts.errors import InputError, ResourceError
-from edge_tts.memory import STREAM_CELLS, MemoryPlan, VerifierConfig, memory_plan
+from edge_tts.memory import STREAM_CELLS, MemoryPlan, VerifierConfig, cache_for, memory_plan
 
 if TYPE_CHECKING:
     from edge_tts.profiles.loader import Profile
@@ -170,6 +170,7 @@ def _candidates(
                     for width in widths:
                         small = width <= LEAST_GOOD_WIDTH
                         config = SMALL_VERIFIER if small else VerifierConfig()
+                        config = cache_for(shape, config, width) if shape else config
                         engine = EngineConfig(
                             width, context, kv_type, micro_batch, profile.threads, None if profile.gpu else 0
                         )

@@ -28,10 +28,12 @@ MANIFEST = "manifest.json"
 POLICY = "policy.gguf"
 ADAPTER = "adapter.gguf"
 VERIFIER = "prm.onnx"
+VERIFIER_DATA = "prm.onnx.data"
+"""Weights of a verifier too large for one protobuf message."""
 TOKENIZER = "tokenizer.json"
 TABLE = "table.json"
 CARD = "MODEL_CARD.md"
-FILES = frozenset({POLICY, VERIFIER, TOKENIZER, TABLE, CARD})
+FILES = frozenset({POLICY, VERIFIER, VERIFIER_DATA, TOKENIZER, TABLE, CARD})
 """What a complete pack may hold beside its manifest."""
 
 QUANTISATIONS = {

@@ -9,8 +9,9 @@ the CPU (most of a Q4_0 file) are resident twice.
 
 from __future__ import annotations
 
+import math
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from edge_tts.core import EngineConfig, PolicyShape, VerifierShape
@@ -24,7 +25,7 @@ KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
 
 _PROCESS_MB = 58.0
 """Python with this package, numpy and llama.cpp's libraries, before a model is loaded."""
-_ONNXRUNTIME_MB = 38.0
+_ONNXRUNTIME_MB = 32.0
 """ONNX Runtime and the tokenizers library, loaded."""
 _VOCABULARY_BYTES = 400
 """A token's text, score and hash entries, and its share of the merges, in llama.cpp."""
@@ -124,8 +125,10 @@ def memory_plan(
 
 
 def _verifier_weights_mb(verifier: VerifierShape) -> float:
-    # In int8 a file holds a byte for each weight; what is not in a forward pass is the embedding table.
-    vocabulary = max(0, verifier.file_bytes - verifier.parameters) / verifier.hidden
+    vocabulary: float | None = verifier.vocabulary
+    if vocabulary is None:
+        # In int8 a file holds a byte for each weight; what is not in a forward pass is the embedding table.
+        vocabulary = max(0, verifier.file_bytes - verifier.parameters) / verifier.hidden
     return (verifier.file_bytes * _VERIFIER_WEIGHT_COPIES + vocabulary * _VERIFIER_VOCABULARY_BYTES) / MIB
 
 
@@ -137,12 +140,32 @@ def verifier_arena_mb(verifier: VerifierShape, config: VerifierConfig, width: in
     tokens = min(
         config.pass_tokens + _VERIFIER_STEP_TOKENS, _VERIFIER_QUESTION_TOKENS // 2 + width * _VERIFIER_NEW_TOKENS
     )
+    if verifier.kv_bytes is not None:
+        return _padded_arena_mb(verifier, verifier.kv_bytes, config, width)
     cached = config.cache_mb * MIB / (verifier.layers * 2 * verifier.hidden * 4)
     past = min(cached, _VERIFIER_QUESTION_TOKENS + width * _VERIFIER_TRACE_TOKENS)
     activations = (tokens * _VERIFIER_TOKEN_NUMBERS + past * _VERIFIER_PAST_NUMBERS) * verifier.hidden * 4
     heads = verifier.hidden / _VERIFIER_HEAD_SIZE
     scores = tokens * (tokens + past) * heads * 4 * _VERIFIER_SCORE_COPIES
     return (activations + scores) / MIB + config.cache_mb
+
+
+def _padded_arena_mb(verifier: VerifierShape, kv_bytes: int, config: VerifierConfig, width: int) -> float:
+    """The same for a model of a common family: a row for each trace, with its own copy of what it attends to."""
+    rows = max(1, min(width, config.pass_tokens // _VERIFIER_NEW_TOKENS))
+    seen = rows * (_VERIFIER_QUESTION_TOKENS + _VERIFIER_TRACE_TOKENS)
+    # A model that keeps nothing reads a question and its trace whole each time.
+    read = config.pass_tokens + _VERIFIER_STEP_TOKENS if kv_bytes else seen
+    activations = read * _VERIFIER_TOKEN_NUMBERS * verifier.hidden * 4
+    return (activations + seen * kv_bytes) / MIB + (config.cache_mb if kv_bytes else 0)
+
+
+def cache_for(verifier: VerifierShape, config: VerifierConfig, width: int) -> VerifierConfig:
+    """``config`` with a cache for one question's traces of ``width`` sequences; as it is for this project's models."""
+    if verifier.kv_bytes is None:
+        return config
+    tokens = _VERIFIER_QUESTION_TOKENS + width * _VERIFIER_TRACE_TOKENS
+    return replace(config, cache_mb=math.ceil(tokens * verifier.kv_bytes / MIB))
 
 
 def peak_memory_mb() -> float:

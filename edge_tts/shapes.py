@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from edge_tts.core import PolicyShape, VerifierShape
-from edge_tts.errors import InputError, PackError
+from edge_tts.errors import InputError
+from edge_tts.manifest import VERIFIER_DATA
 from edge_tts.merge import open_gguf
+from edge_tts.runtimes.graph_metadata import read_metadata
+from edge_tts.runtimes.onnx_graph import DECODER_FORMAT, ENCODER_FORMAT
 
 
 def policy_shape(path: Path) -> PolicyShape:
@@ -47,21 +51,26 @@ def verifier_shape(path: Path) -> VerifierShape:
 
     Raises PackError for a damaged file, InputError for one without that metadata.
     """
-    import onnxruntime
-
-    try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no public base
-        summary = str(error).partition("\n")[0]
-        raise PackError(f"{path} cannot be loaded by ONNX Runtime ({summary}); restore or export it again") from error
-    sizes = session.get_modelmeta().custom_metadata_map
+    sizes = read_metadata(path)
+    beside = path.with_name(VERIFIER_DATA)
     try:
         return VerifierShape(
-            file_bytes=path.stat().st_size,
+            file_bytes=path.stat().st_size + (beside.stat().st_size if beside.exists() else 0),
             parameters=int(sizes["parameters"]),
             layers=int(sizes["layers"]),
             hidden=int(sizes["hidden"]),
             max_tokens=int(sizes["positions"]),
+            kv_bytes=_kv_bytes(sizes),
+            vocabulary=int(sizes["vocabulary"]) if "vocabulary" in sizes else None,
         )
     except (KeyError, ValueError) as error:
         raise InputError(f"{path} does not state its {error}; export it with edge_tts.export.prm") from error
+
+
+def _kv_bytes(sizes: Mapping[str, str]) -> int | None:
+    if sizes.get("format") == ENCODER_FORMAT:
+        return 0
+    if sizes.get("format") != DECODER_FORMAT:
+        return None
+    number = 2 if sizes.get("quant") == "fp16" else 4
+    return 2 * int(sizes["layers"]) * int(sizes["kv_heads"]) * int(sizes["head_dim"]) * number

@@ -43,11 +43,18 @@ class Sources:
     card: Path | None = None
     """Model card: data, licences, figures, limits."""
 
+    @property
+    def verifier_data(self) -> Path | None:
+        """Weights beside the verifier, where it has any: the graph names them by that name."""
+        beside = self.verifier.with_name(manifest.VERIFIER_DATA) if self.verifier else None
+        return beside if beside and beside.exists() else None
+
     def by_name(self) -> dict[str, Path]:
         """Name inside the pack to the file, for those that are given."""
         named = {
             manifest.POLICY: self.policy,
             manifest.VERIFIER: self.verifier,
+            manifest.VERIFIER_DATA: self.verifier_data,
             manifest.TOKENIZER: self.tokenizer,
             manifest.TABLE: self.table,
             manifest.CARD: self.card,

@@ -8,12 +8,15 @@ that is there already, made from the same source, is kept.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from edge_tts.atomic import Progress, building, disk_errors, publish, require_space, silent
 from edge_tts.errors import InputError
@@ -52,43 +55,73 @@ def parse(wanted: Sequence[str]) -> list[str]:
 
 
 def build(
-    source: str, wanted: Sequence[str], out: Path, lora: Path | None = None, progress: Progress = silent
+    source: str,
+    wanted: Sequence[str],
+    out: Path,
+    lora: Path | None = None,
+    imatrix: str | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Path]:
     """Write the rungs ``wanted`` of the policy ``source`` into ``out``; name to file, F16 first.
 
-    ``source`` is a checkpoint folder, a hub id or a GGUF; ``lora`` is a PEFT adapter to merge first. The F16 rung
-    is always made, the others come from it. Raises InputError, PackError, ResourceError, BackendError.
+    ``source`` is a checkpoint folder, a hub id or a GGUF; ``lora`` is a PEFT adapter to merge first; ``imatrix`` is a
+    text to measure an importance matrix on, which a checkpoint is needed for. The F16 rung is always made, the
+    others come from it. Raises InputError, PackError, ResourceError, BackendError.
     """
     rungs = list(dict.fromkeys([F16, *parse(wanted)]))
     path = locate(source)
     checkpoint = open_checkpoint(path) if path.is_dir() else None
+    if imatrix is not None and (checkpoint is None or lora is not None):
+        raise InputError(
+            f"an importance matrix is measured with a checkpoint folder as it is, not with "
+            f"{'an adapter' if lora else path.name}; leave --imatrix out, or give a (merged) checkpoint"
+        )
     origin = identity(path, checkpoint, lora)
+    importance = f"{origin}, importance {hashlib.sha256(imatrix.encode()).hexdigest()}" if imatrix else origin
+    origins = {name: origin if name == F16 else importance for name in rungs}
     size = checkpoint.f16_bytes if checkpoint else _f16_bytes(path)
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     made = {name: out / f"policy-{name}.gguf" for name in rungs}
-    todo = [name for name in rungs if not _is_made(made[name], origin)]
+    todo = [name for name in rungs if not _is_made(made[name], origins[name])]
     if todo:
         copies = 2 if lora and F16 in todo else 1
         require_space(out, int(size * (copies * (F16 in todo) + _LARGEST_SHARE * len(set(todo) - {F16}))))
         if checkpoint and F16 in todo:
             progress(0.0, f"converting needs about {checkpoint.conversion_bytes / 2**20 + 400:.0f} MiB of memory")
-    for name in todo:
-        with building(out) as temporary:
-            file = temporary / made[name].name
-            if name == F16:
-                _write_f16(path, checkpoint, lora, file, temporary, progress)
-            else:
-                for done in quantise(made[F16], file, name):
-                    progress(done, f"quantising to {name}")
-            publish(file, made[name])
-        _note(out, made[name], origin)
+    columns: Path | None = None
+    with building(out) as scratch:
+        for name in todo:
+            with building(out) as temporary:
+                file = temporary / made[name].name
+                if name == F16:
+                    _write_f16(path, checkpoint, lora, file, temporary, progress)
+                else:
+                    if imatrix is not None and columns is None:
+                        columns = _importance(path, made[F16], imatrix, scratch, progress)
+                    for done in quantise(made[F16], file, name, columns):
+                        progress(done, f"quantising to {name}")
+                publish(file, made[name])
+            _note(out, made[name], origins[name])
     return made
 
 
-def quantise(source: Path, out: Path, name: str) -> Iterator[float]:
-    """Write ``source`` as ``out`` with most weights as ``name``, yielding the fraction done. Raises BackendError."""
+def _importance(path: Path, f16: Path, text: str, folder: Path, progress: Progress) -> Path:
+    from edge_tts.export import importance  # PyTorch, which the child processes of this module do without
+
+    columns = folder / "importance.npz"
+    np.savez(columns, **importance.measure(path, f16, text, progress))  # type: ignore[arg-type]
+    return columns
+
+
+def quantise(source: Path, out: Path, name: str, importance: Path | None = None) -> Iterator[float]:
+    """Write ``source`` as ``out`` with most weights as ``name``, yielding the fraction done.
+
+    ``importance`` is a .npz of column importances by tensor name. Raises BackendError.
+    """
     command = [sys.executable, "-m", "edge_tts.export.ladder", str(source), str(out), name]
+    if importance is not None:
+        command.append(str(importance))
     yield from follow(command, _TENSOR, None, dict(os.environ))
 
 
@@ -156,14 +189,22 @@ def _note(folder: Path, file: Path, origin: str) -> None:
 
 
 def main() -> int:
-    """The child process: ``ladder SOURCE OUT NAME``. llama.cpp's own log is the progress report."""
+    """The child process: ``ladder SOURCE OUT NAME [IMPORTANCE]``. llama.cpp's own log is the progress report."""
     import llama_cpp.llama_cpp as lib
 
-    source, out, name = sys.argv[1:]
+    source, out, name, *importance = sys.argv[1:]
     params = lib.llama_model_quantize_default_params()
     params.ftype = quantisations()[name]
     params.allow_requantize = True  # a GGUF source may be quantised; what that costs is in the account
     params.nthread = os.cpu_count() or 1
+    if importance:
+        with np.load(importance[0]) as saved:
+            columns = {name: np.ascontiguousarray(saved[name], np.float32) for name in saved.files}
+        pointer = ctypes.POINTER(ctypes.c_float)
+        entry = lib.llama_model_imatrix_data
+        entries = [entry(name.encode(), data.ctypes.data_as(pointer), data.size) for name, data in columns.items()]
+        # One entry more: the list ends where there is no name.
+        params.imatrix = (entry * (len(entries) + 1))(*entries)
     failed = lib.llama_model_quantize(source.encode(), out.encode(), ctypes.byref(params))
     return 1 if failed else 0
 

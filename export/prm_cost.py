@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from edge_tts.errors import BackendError
 from edge_tts.memory import peak_memory_mb
-from edge_tts.runtimes.onnx import open_session
-from edge_tts.runtimes.onnx_graph import Device
+from edge_tts.runtimes.onnx_session import Device, open_session
 
 SHAPES = ((1, 32), (1, 256), (8, 32), (8, 256))
 """Sequences and tokens of each."""

@@ -22,7 +22,7 @@ from edge_tts.export.prm_account import (
 )
 from edge_tts.export.prm_cost import SHAPES, measure
 from edge_tts.export.prm_graph import EncoderReward, Quant, StepReward, load, write
-from edge_tts.runtimes.onnx import load_tokenizer
+from edge_tts.runtimes.onnx_session import load_tokenizer
 from edge_tts.runtimes.step_layout import StepEncoder
 from edge_tts.runtimes.verifiers import open_verifier
 

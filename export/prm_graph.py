@@ -40,6 +40,8 @@ class PrmSizes:
     head_dim: int
     positions: int
     """Longest question plus trace, in tokens."""
+    vocabulary: int
+    """Entries of the tokenizer the embeddings are for."""
     parameters: int
     """Weights that take part in a token's forward pass; embedding tables are looked up, not multiplied."""
 
@@ -179,6 +181,7 @@ def _sizes(model: Any, head: nn.Module, positions: int) -> PrmSizes:
         kv_heads=getattr(config, "num_key_value_heads", None) or heads,
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
         positions=positions,
+        vocabulary=config.vocab_size,
         parameters=sum(p.numel() for part in (model, head) for p in part.parameters()) - tables,
     )
 

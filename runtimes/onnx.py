@@ -6,30 +6,25 @@ of them in one packed pass without padding (see :mod:`edge_tts.runtimes.chunks`)
 
 from __future__ import annotations
 
-import hashlib
-import threading
-import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 
-from edge_tts.core import ModelInfo, Scored
+from edge_tts.core import Scored
 from edge_tts.errors import BackendError, PackError
 from edge_tts.runtimes.chunks import MASKED, MAX_QUESTION_TOKENS, MAX_STEP_TOKENS, question_chunk, step_chunk, tree_mask
+from edge_tts.runtimes.graph_metadata import read_metadata
+from edge_tts.runtimes.onnx_session import Device, SessionVerifier, load_tokenizer, require_tokenizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = "block-causal-2"
 """Graph inputs, mask and chunk layout this module speaks; an exported model declares the same."""
-GPU_BUCKET = 64
-"""On CUDA, shapes are padded to multiples of this, so that the arena is not grown by every new length."""
-
 Key = tuple[str, tuple[str, ...]]
 """A question and the steps up to and including the chunk's own; no steps for the question's chunk."""
 
@@ -56,20 +51,8 @@ class _Pass:
     tokens: int = 0
 
 
-def providers(device: Literal["auto", "cpu", "cuda"], available: Sequence[str]) -> tuple[list[Any], str]:
-    """ONNX Runtime providers to ask for, in order, and why, as one clause."""
-    cpu = "CPUExecutionProvider"
-    if device == "cpu":
-        return [cpu], "the CPU was asked for"
-    if "CUDAExecutionProvider" not in available:
-        return [cpu], "this onnxruntime build has no CUDA provider"
-    # The default strategy doubles the arena at each growth; the policy needs that memory.
-    cuda = ("CUDAExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})
-    return [cuda, cpu], "onnxruntime offers its CUDA provider"
-
-
-class OnnxVerifier:
-    """A :class:`~edge_tts.core.Verifier` over an exported PRM. Thread-safe: calls take turns.
+class OnnxVerifier(SessionVerifier):
+    """A verifier over this project's PRM.
 
     The step scores of a trace do not depend on the other traces of a call, nor on what is cached,
     but for float rounding (which an int8 model amplifies to about 0.01). A question beyond 384
@@ -84,56 +67,37 @@ class OnnxVerifier:
         self,
         model_path: Path,
         tokenizer_path: Path,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
+        device: Device = "auto",
         threads: int | None = None,
         cache_mb: int = 16,
         pass_tokens: int = 128,
     ) -> None:
-        """``threads``: None means one per physical core. ``cache_mb`` bounds the cached keys and values, in MiB;
-        ``pass_tokens``, about, the new tokens of one pass: the attention buffers grow with its square.
+        """``cache_mb`` bounds the cached keys and values, in MiB; ``pass_tokens``, about, the new tokens of one pass:
+        the attention buffers grow with its square.
         """
-        self._lock = threading.Lock()
         self._tokenizer = load_tokenizer(tokenizer_path)
-        self._session, chosen, reason = open_session(model_path, device, threads)
-        self._layers, self._hidden, self._positions, parameters = _metadata(self._session, model_path, tokenizer_path)
-        self._bucket = GPU_BUCKET if chosen == "cuda" else 1
+        self._layers, self._hidden, self._positions, parameters = _metadata(model_path, tokenizer_path)
+        super().__init__(model_path, parameters, self._positions, device, threads, first_speed=2000)
         self._cache: OrderedDict[Key, Chunk] = OrderedDict()
         self._cache_limit = cache_mb * 2**20
         self._cache_bytes = 0
         self._pass_tokens = pass_tokens
-        # Recent cost, as a token-weighted moving average; the first figure is a slow two-core machine's.
-        self._spent_seconds, self._spent_tokens = 0.1, 200.0
-        self._info = ModelInfo(model_path.stem, parameters, self._positions, chosen, reason)
 
-    @property
-    def info(self) -> ModelInfo:
-        return self._info
+    def _forget(self) -> None:
+        self._cache.clear()
+        self._cache_bytes = 0
 
-    def score(self, question: str, traces: Sequence[Sequence[str]]) -> list[Scored]:
-        """Scores of every step of every trace; ``tokens`` of shared work go to the first trace that needs it."""
-        with self._lock:
-            if self._session is None:
-                raise BackendError("the verifier is closed; open a new one to score traces")
-            results: list[Scored] = []
-            while len(results) < len(traces):
-                work, paths, costs = self._plan(question, traces[len(results) :])
-                scored = self._run(work)
-                for path, cost, steps in zip(paths, costs, traces[len(results) :], strict=False):
-                    scores = [scored[key].score for key in path[1:]]
-                    scores += scores[-1:] * (len(steps) - len(scores))
-                    results.append(Scored(tuple(scores), cost))
-                self._remember(scored, paths)
-            return results
-
-    def seconds(self, tokens: int) -> float:
-        """Predicted wall time of evaluating ``tokens`` more tokens, from what was seen so far."""
-        return tokens * self._spent_seconds / self._spent_tokens
-
-    def close(self) -> None:
-        with self._lock:
-            self._session = None
-            self._cache.clear()
-            self._cache_bytes = 0
+    def _score(self, question: str, traces: list[tuple[str, ...]]) -> list[Scored]:
+        results: list[Scored] = []
+        while len(results) < len(traces):
+            work, paths, costs = self._plan(question, traces[len(results) :])
+            scored = self._evaluate(work)
+            for path, cost, steps in zip(paths, costs, traces[len(results) :], strict=False):
+                scores = [scored[key].score for key in path[1:]]
+                scores += scores[-1:] * (len(steps) - len(scores))
+                results.append(Scored(tuple(scores), cost))
+            self._remember(scored, paths)
+        return results
 
     def _plan(self, question: str, traces: Sequence[Sequence[str]]) -> tuple[_Pass, list[list[Key]], list[int]]:
         """Take traces until the pass is full; also the chunk keys of each, and the new tokens each brings."""
@@ -170,16 +134,11 @@ class OnnxVerifier:
         work.tokens += len(ids)
         return start + len(ids)
 
-    def _run(self, work: _Pass) -> dict[Key, Chunk]:
+    def _evaluate(self, work: _Pass) -> dict[Key, Chunk]:
         """Evaluate the new chunks of a pass; all of its chunks, now scored."""
         if not work.new:
             return work.known
-        began = time.perf_counter()
-        feed = self._feed(work)
-        try:
-            scores, present = self._session.run(None, feed)
-        except Exception as error:
-            raise BackendError(f"ONNX Runtime failed while scoring {work.tokens} tokens: {error}") from error
+        scores, present = self._run(self._feed(work), work.tokens)
         if not np.isfinite(scores).all():
             raise BackendError("the verifier produced scores that are not numbers; verify or reinstall the pack")
         scored, at = dict(work.known), 0
@@ -187,8 +146,6 @@ class OnnxVerifier:
             stop = at + len(ids)
             scored[key] = Chunk(float(scores[0, stop - 1]), start + len(ids), present[:, :, :, at:stop].copy())
             at = stop
-        self._spent_seconds = 0.8 * self._spent_seconds + time.perf_counter() - began
-        self._spent_tokens = 0.8 * self._spent_tokens + work.tokens
         return scored
 
     def _feed(self, work: _Pass) -> dict[str, NDArray[Any]]:
@@ -197,7 +154,7 @@ class OnnxVerifier:
         lengths = [c.kv.shape[3] for c in work.known.values()] + [len(ids) for ids, _ in work.new.values()]
         mask = tree_mask(lengths, [index[q, steps[:-1]] if steps else -1 for q, steps in index])
         past_tokens, tokens = len(mask) - work.tokens, work.tokens
-        past_width, width = (-(-n // self._bucket) * self._bucket for n in (past_tokens, tokens))
+        past_width, width = self._padded(past_tokens), self._padded(tokens)
         ids, positions = np.zeros((1, width), np.int64), np.zeros((1, width), np.int64)
         ids[0, :tokens] = np.concatenate([chunk for chunk, _ in work.new.values()])
         positions[0, :tokens] = np.concatenate([np.arange(s, s + len(c)) for c, s in work.new.values()])
@@ -226,47 +183,9 @@ class OnnxVerifier:
             self._cache_bytes -= chunk.kv.nbytes
 
 
-def load_tokenizer(path: Path) -> Any:
-    """A verifier's tokenizer (``tokenizers.Tokenizer``). Raises PackError where it is damaged."""
-    from tokenizers import Tokenizer
-
-    try:
-        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except Exception as error:  # tokenizers raises bare Exception
-        raise PackError(
-            f"cannot read the verifier's tokenizer {path}: {error}; verify or reinstall the pack"
-        ) from error
-
-
-def open_session(
-    path: Path, device: Literal["auto", "cpu", "cuda"], threads: int | None
-) -> tuple[Any, Literal["cpu", "cuda"], str]:
-    """A session, the device it really runs on, and why that one."""
-    import onnxruntime
-
-    wanted, reason = providers(device, onnxruntime.get_available_providers())
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or psutil.cpu_count(logical=False) or 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # a CUDA provider without a GPU is reported below, in one clause
-    # Shapes differ from call to call: planning memory per shape and keeping it would only raise the peak.
-    options.enable_mem_pattern = False
-    options.enable_cpu_mem_arena = False
-    # Threads that spin between rounds would take the cores from the policy.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
-    except Exception as error:  # onnxruntime's errors share no public base
-        raise PackError(f"cannot load the verifier {path}: {error}; verify or reinstall the pack") from error
-    on_cuda = session.get_providers()[0] == "CUDAExecutionProvider"
-    if len(wanted) > 1 and not on_cuda:
-        reason = "onnxruntime could not start its CUDA provider here (no usable GPU, CUDA or cuDNN)"
-    return session, "cuda" if on_cuda else "cpu", reason
-
-
-def _metadata(session: Any, model_path: Path, tokenizer_path: Path) -> tuple[int, int, int, int]:
+def _metadata(model_path: Path, tokenizer_path: Path) -> tuple[int, int, int, int]:
     """Layers, hidden size, positions and parameters, once it is known that the tokenizer belongs to the model."""
-    meta: dict[str, str] = session.get_modelmeta().custom_metadata_map
+    meta = read_metadata(model_path)
     try:
         if meta["format"] != FORMAT:
             raise ValueError(f"its format is {meta['format']!r}, not {FORMAT!r}")
@@ -281,18 +200,3 @@ def _metadata(session: Any, model_path: Path, tokenizer_path: Path) -> tuple[int
         ) from error
     require_tokenizer(model_path, tokenizer_path, expected)
     return layers, hidden, positions, parameters
-
-
-def require_tokenizer(model_path: Path, tokenizer_path: Path, expected: str) -> None:
-    """Raise PackError unless the tokenizer's sha256 is the one the model was made with."""
-    try:
-        digest = hashlib.sha256(tokenizer_path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise PackError(
-            f"cannot read the verifier's tokenizer {tokenizer_path}: {error}; verify or reinstall the pack"
-        ) from error
-    if digest != expected:
-        raise PackError(
-            f"the tokenizer {tokenizer_path} (sha256 {digest[:12]}...) does not fit the verifier {model_path}, "
-            f"which was made with {expected[:12]}...; verify or reinstall the pack"
-        )

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_tts.core import Scored
-from edge_tts.runtimes.onnx_graph import DECODER_FORMAT, Device, GraphVerifier, batches, finite
+from edge_tts.runtimes.onnx_graph import DECODER_FORMAT, GraphVerifier, batches, finite
+from edge_tts.runtimes.onnx_session import Device
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

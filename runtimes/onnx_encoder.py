@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from edge_tts.core import Scored
-from edge_tts.runtimes.onnx_graph import ENCODER_FORMAT, Device, GraphVerifier, batches, finite
+from edge_tts.runtimes.onnx_graph import ENCODER_FORMAT, GraphVerifier, batches, finite
+from edge_tts.runtimes.onnx_session import Device
 
 REMEMBERED_TRACES = 4096
 """Traces whose scores are kept."""

@@ -11,7 +11,8 @@ from edge_tts.runtimes.graph_metadata import read_metadata
 from edge_tts.runtimes.onnx import FORMAT, OnnxVerifier
 from edge_tts.runtimes.onnx_decoder import DecoderVerifier
 from edge_tts.runtimes.onnx_encoder import EncoderVerifier
-from edge_tts.runtimes.onnx_graph import DECODER_FORMAT, ENCODER_FORMAT, Device
+from edge_tts.runtimes.onnx_graph import DECODER_FORMAT, ENCODER_FORMAT
+from edge_tts.runtimes.onnx_session import Device
 
 
 def open_verifier(

@@ -18,19 +18,21 @@ import torch
 from click.testing import CliRunner
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from edge_tts import cli
 from edge_tts.base_model import SMOLLM2_135M, locate
 from edge_tts.core import EngineConfig
 from edge_tts.errors import EdgeError, InputError, PackError
-from edge_tts.export import account, checkpoint, ladder
+from edge_tts.export import account, checkpoint, importance, ladder
 from edge_tts.export.ladder import build
 from edge_tts.export.train.sft import load_tokenizer
+from edge_tts.merge import open_gguf
 from edge_tts.profiles.loader import load
 from edge_tts.runtimes.llama_native import NativeModel
 
 TEXT = "Tom has 12 boxes with 8 pencils each. He gives away 20 of them and counts what is left. " * 16
+PARTS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +130,46 @@ def test_an_adapter_is_merged_before_quantising(made: Path, tmp_path: Path) -> N
     assert np.abs(gguf_logits(path, tokens) - wanted).max() < 0.02 * np.abs(wanted).max()
     assert {p.name for p in path.parent.iterdir()} == {"policy-F16.gguf", ladder.LADDER}
     del plain
+
+
+def test_importance_is_the_mean_square_of_each_input_column(made: Path, rungs: dict[str, Path]) -> None:
+    found = importance.measure(made, rungs["F16"], TEXT)
+    blocks = [f"blk.{i}.{part}.weight" for i in range(2) for part in PARTS]
+    assert sorted(found) == sorted([*blocks, "output.weight"])
+    model = AutoModelForCausalLM.from_pretrained(made)
+    ids = AutoTokenizer.from_pretrained(made)(TEXT, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        # The hidden states before a block, normed, are what its attention reads.
+        hidden = model(ids[:, : importance.WINDOW], output_hidden_states=True).hidden_states[1]
+        read = model.model.layers[1].input_layernorm(hidden)[0]
+    assert found["blk.1.attn_q.weight"] == pytest.approx(read.square().mean(dim=0).numpy(), rel=1e-4)
+
+
+def test_an_importance_matrix_makes_other_rungs_and_is_remembered(
+    made: Path, rungs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with_it = build(str(made), ["Q4_0"], out, imatrix=TEXT)
+    assert with_it["F16"].read_bytes() == rungs["F16"].read_bytes()
+    assert with_it["Q4_0"].stat().st_size == pytest.approx(rungs["Q4_0"].stat().st_size, rel=0.01)
+    first, second = (tensor_bytes(ladder_["Q4_0"], "blk.0.ffn_up.weight") for ladder_ in (with_it, rungs))
+    assert first != second
+    monkeypatch.setattr(importance, "measure", lambda *_: pytest.fail("measured again"))
+    build(str(made), ["Q4_0"], out, imatrix=TEXT)
+    assert {path.name for path in out.iterdir()} == {"policy-F16.gguf", "policy-Q4_0.gguf", ladder.LADDER}
+
+
+def test_an_importance_matrix_needs_a_checkpoint_and_enough_text(
+    made: Path, rungs: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"not with policy-Q8_0\.gguf"):
+        build(str(rungs["Q8_0"]), ["Q4_0"], tmp_path / "a", imatrix=TEXT)
+    with pytest.raises(InputError, match="at least 128 are needed"):
+        build(str(made), ["Q4_0"], tmp_path / "b", imatrix="Too short.")
+
+
+def tensor_bytes(path: Path, name: str) -> bytes:
+    return next(bytes(tensor.data) for tensor in open_gguf(path).tensors if tensor.name == name)
 
 
 def test_an_interrupt_leaves_finished_rungs_only(made: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from edge_tts.core import Scored
 from edge_tts.errors import BackendError, PackError
 from edge_tts.export import prm_graph
 from edge_tts.export.heads import recognise
-from edge_tts.runtimes import onnx as own
+from edge_tts.runtimes import onnx_session
 from edge_tts.runtimes.graph_metadata import read_metadata
 from edge_tts.runtimes.onnx_decoder import DecoderVerifier
 from edge_tts.runtimes.onnx_encoder import EncoderVerifier
@@ -110,7 +110,7 @@ def test_shared_steps_are_evaluated_once(model: Model) -> None:
 
 def test_padding_to_buckets_changes_no_score(model: Model) -> None:
     verifier = model.open()
-    verifier._bucket = own.GPU_BUCKET  # what a CUDA session uses
+    verifier._bucket = onnx_session.GPU_BUCKET  # what a CUDA session uses
     verifier.score(QUESTION, [TRACE[:1]])
     assert same(verifier.score(QUESTION, TRACES), alone(model))
 
@@ -188,7 +188,7 @@ def test_encoder_scores_traces_whole_once(encoder: Model) -> None:
         assert scored[0].tokens > scored[1].tokens > 0
         assert [s.tokens for s in verifier.score(QUESTION, TRACES)] == [0] * 6
     bucketed = encoder.encoder()
-    bucketed._bucket = own.GPU_BUCKET
+    bucketed._bucket = onnx_session.GPU_BUCKET
     assert same(bucketed.score(QUESTION, TRACES), one_by_one)
 
 

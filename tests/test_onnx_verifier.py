@@ -12,9 +12,10 @@ from tokenizers import Tokenizer
 from edge_tts.errors import BackendError, PackError
 from edge_tts.export import prm
 from edge_tts.export.vocabulary import trim_tokenizer
-from edge_tts.runtimes import onnx as runtime
+from edge_tts.runtimes import onnx_session
 from edge_tts.runtimes.chunks import RESULT_MARKS, SOURCE_MARKS, marks
-from edge_tts.runtimes.onnx import OnnxVerifier, providers
+from edge_tts.runtimes.onnx import OnnxVerifier
+from edge_tts.runtimes.onnx_session import providers
 
 QUESTION = "Tom has 12 boxes with 50 pens each. He sells 100 of his pens for $1,200.50. How many pens are left?"
 OTHER = "A train goes 60 miles an hour for 3 hours, then 20 miles more. How far does it go?"
@@ -125,20 +126,21 @@ def test_passes_and_a_full_cache_change_no_score(model: Model, exact: list[list[
 
 def test_padding_to_buckets_changes_no_score(model: Model, exact: list[list[float]]) -> None:
     verifier = OnnxVerifier(model.floats, model.tokenizer, device="cpu")
-    verifier._bucket = runtime.GPU_BUCKET  # what a CUDA session uses
+    verifier._bucket = onnx_session.GPU_BUCKET  # what a CUDA session uses
     verifier.score(QUESTION, [TRACE[:1]])
     for scored, expected in zip(verifier.score(QUESTION, TRACES), exact, strict=True):
         assert list(scored.scores) == close_to(expected, 1e-5)
 
 
 def test_text_beyond_the_positions(model: Model) -> None:
-    verifier = model.open()
+    # In float32: positions are what is tested here, and int8 is near torch or not for reasons of its own.
+    verifier = OnnxVerifier(model.floats, model.tokenizer, device="cpu")
     steps = tuple(f"{n}+1234={n + 1234}" for n in range(100))
     [scored] = verifier.score(QUESTION + " pens" * 1000, [steps])
     assert len(scored.scores) == 100
     assert scored.scores[50:] == (scored.scores[50],) * 50
     fitting = model.reference(QUESTION + " pens" * 1000, steps)
-    assert list(scored.scores[: len(fitting)]) == close_to(fitting, 0.02)
+    assert list(scored.scores[: len(fitting)]) == close_to(fitting, 1e-4)
     assert scored.scores[len(fitting) - 1 :] == (scored.scores[-1],) * (101 - len(fitting))
     assert len(set(scored.scores[:8])) == 8
     [long_step] = verifier.score(QUESTION, [("1+" * 3000 + "1", "#### 1")])
@@ -239,9 +241,9 @@ def test_cuda_provider_is_used_where_there_is_one(model: Model) -> None:
 def test_damaged_files_are_pack_errors(model: Model, tmp_path: Path) -> None:
     truncated = tmp_path / "truncated.onnx"
     truncated.write_bytes(model.int8.read_bytes()[:1_000_000])
-    with pytest.raises(PackError, match=r"cannot load the verifier .*truncated.onnx"):
+    with pytest.raises(PackError, match=r"cannot read the verifier .*truncated.onnx: it is cut short"):
         OnnxVerifier(truncated, model.tokenizer)
-    with pytest.raises(PackError, match="cannot load the verifier"):
+    with pytest.raises(PackError, match=r"cannot read the verifier .*missing.onnx"):
         OnnxVerifier(tmp_path / "missing.onnx", model.tokenizer)
     broken = tmp_path / "tokenizer.json"
     broken.write_bytes(b"\xff{")

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import prm_checkpoints
 import pytest
+import standin
 import torch
 import transformers
 from onnx import TensorProto, helper, numpy_helper
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
 
+from edge_tts import ship
 from edge_tts.errors import InputError, PackError
 from edge_tts.export import prm_graph
 from edge_tts.export.heads import QWEN_SYSTEM, recognise
@@ -25,6 +27,7 @@ from edge_tts.export.prm_graph import Quant
 from edge_tts.export.prm_quantise import BLOCK, pack_blocks, quantise_graph
 from edge_tts.runtimes.graph_metadata import read_metadata
 from edge_tts.runtimes.verifiers import open_verifier
+from edge_tts.shapes import verifier_shape
 
 Recipe = Callable[[Path, str, Sequence[str]], list[float]]
 TOLERANCE: dict[Quant, float] = {"fp32": 2e-4, "fp16": 0.02, "int8": 0.1, "int4": 0.8}
@@ -245,6 +248,34 @@ def test_large_weights_lie_beside_the_model(checkpoints: dict[str, Path], tmp_pa
     assert files[1].stat().st_size > 5 * files[0].stat().st_size
     verifier = open_verifier(files[0], checkpoints["value"] / "tokenizer.json", "cpu", threads=1)
     assert verifier.score(QUESTION, TRACES)[0].scores == pytest.approx(expected[0])
+
+
+def test_a_pack_carries_weights_that_lie_beside_the_model(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    checkpoint = checkpoints["value"]
+    expected = scored(tmp_path, checkpoint, "fp32")
+    (tmp_path / "moved").mkdir()
+    model, beside = prm_graph.save(onnx.load(tmp_path / "prm.onnx"), tmp_path / "moved" / "prm.onnx", limit=10_000)
+    standin.write_base(tmp_path / "policy.gguf")
+    sources = ship.Sources(tmp_path / "policy.gguf", model, checkpoint / "tokenizer.json")
+    pack = ship.build(sources, ship.Settings("MIT"), tmp_path / "mine")
+    assert pack.verifier is not None
+    assert pack.verifier.file_bytes == model.stat().st_size + beside.stat().st_size
+    assert (pack.folder / "prm.onnx.data").read_bytes() == beside.read_bytes()
+    assert pack.verifier_path is not None
+    verifier = open_verifier(pack.verifier_path, checkpoint / "tokenizer.json", "cpu", threads=1)
+    assert verifier.score(QUESTION, TRACES)[0].scores == pytest.approx(expected[0])
+
+
+@pytest.mark.parametrize(("family", "quant"), [("value", "fp32"), ("value", "fp16"), ("encoder", "int8")])
+def test_a_plan_knows_what_a_token_leaves_in_the_cache(
+    family: str, quant: Quant, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    scored(tmp_path, checkpoints[family], quant)
+    shape, graph = verifier_shape(tmp_path / "prm.onnx"), onnx.load(tmp_path / "prm.onnx")
+    present = [node for node in graph.graph.output if node.name.startswith("present")]
+    sides = [[d.dim_value for d in node.type.tensor_type.shape.dim] for node in present]
+    assert shape.kv_bytes == sum(heads * size for _, heads, _, size in sides) * (2 if quant == "fp16" else 4)
+    assert shape.vocabulary == Tokenizer.from_file(str(checkpoints[family] / "tokenizer.json")).get_vocab_size()
 
 
 def broken(checkpoint: Path, folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> Path:

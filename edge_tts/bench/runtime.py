@@ -32,7 +32,15 @@ from edge_tts.runtimes.llama import LlamaPolicy
 from edge_tts.solver import Solver
 
 BURSTS = 24
+CAPS_MB = (300, 400, 512, 768, 1024, 2048)
 HIGH_LEVEL_QUESTIONS = 8
+LONG_QUESTION = (
+    "A school is getting ready for its summer fair. The 4 oldest classes bake 36 muffins each, and the 5 youngest "
+    "classes bake 24 muffins each. Before the fair opens, the teachers eat 18 of the muffins and put 30 aside for the "
+    "choir. The rest is packed into boxes of 6, and every box is sold for 7 dollars. In the afternoon 9 of the boxes "
+    "are still unsold and are given to the neighbours. How many dollars does the school take for its muffins that day?"
+)
+"""About as long as the questions a plan makes room for."""
 CLI = (sys.executable, "-m", "edge_tts")
 
 
@@ -156,7 +164,7 @@ def memory(caps: Sequence[int], strategies: Sequence[str]) -> list[dict[str, Any
             rows.append({"cap_mb": cap, "strategy": strategy, "refused": plan.stderr.strip()})
             continue
         planned = json.loads(plan.stdout)["memory"]["total_mb"]
-        run = _command(["solve", *arguments, "--deadline", "120", QUESTION])
+        run = _command(["solve", *arguments, "--deadline", "120", LONG_QUESTION])
         peak = json.loads(run.stdout)["usage"]["peak_memory_mb"]
         rows.append(
             {
@@ -219,7 +227,7 @@ def main(data: Path, repeats: int, solves: int, only: str, out: Path) -> None:
     measure("startup", lambda: startup(repeats))
     measure("engine", lambda: [against_bare_loop(pack, width, BURSTS) for width in (16, 32)])
     measure("high-level", lambda: against_high_level(pack, questions[:HIGH_LEVEL_QUESTIONS]))
-    measure("memory", lambda: memory((300, 400, 512, 768, 1024, 2048), ("beam", "weighted", "revise", "majority")))
+    measure("memory", lambda: memory(CAPS_MB, ("beam", "weighted", "revise", "majority")))
     if {"beam", "deadline"} & set(only.split(",")):
         with Solver(pack, generations=16) as solver:
             measure("beam", lambda: beam_overhead(solver, questions[:20]))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_tts.commands.progress import progress_bar
 from edge_tts.errors import InputError, ResourceError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def command() -> None:
 @click.option("--quant", "quants", multiple=True, required=True, help="Q4_0, Q8_0, Q4_K_M ...; several make a ladder.")
 @click.option("--out", type=_FILE, required=True, help="Folder for the rungs; finished ones are kept.")
 @click.option("--lora", type=_FILE, help="PEFT adapter to merge first.")
+@click.option("--imatrix", type=_FILE, help="Text file to measure an importance matrix on, for better quantisation.")
 @click.option("--text", type=_FILE, help="Text file to compare next-token distributions on.")
 @click.option("--problems", type=_FILE, help='JSON lines with "question" and "answer".')
 @click.option("--first", type=click.IntRange(1), default=50, show_default=True, help="How many of the problems.")
@@ -39,6 +41,7 @@ def policy(
     quants: tuple[str, ...],
     out: Path,
     lora: Path | None,
+    imatrix: Path | None,
     text: Path | None,
     problems: Path | None,
     first: int,
@@ -48,24 +51,17 @@ def policy(
     as_json: bool,
 ) -> None:
     """Write SOURCE (a Hugging Face folder, a hub id or a .gguf) as GGUF, one file for each --quant."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from edge_tts.profiles.loader import detect, load
 
     _require_extra()
     from edge_tts.export import account, ladder
 
     device = load(profile) if profile else detect()[0]
-    content = _read_text(text) if text else None
+    content = _read_text(text, "--text") if text else None
+    important = _read_text(imatrix, "--imatrix") if imatrix else None
     task = _task(problems, first, prompts, calculator) if problems else None
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        shown = bar.add_task("preparing", total=1.0)
-
-        def progress(fraction: float, label: str) -> None:
-            bar.update(shown, completed=fraction, description=label)
-
-        files = ladder.build(source, quants, out, lora, progress)
+    with progress_bar() as progress:
+        files = ladder.build(source, quants, out, lora, important, progress)
         measured = account.account(files, device, content, task, progress=progress)
     (out / "account.json").write_text(json.dumps(measured.to_dict(), indent=1) + "\n", encoding="utf-8")
     if as_json:
@@ -100,9 +96,6 @@ def prm(
     as_json: bool,
 ) -> None:
     """Write the process reward model SOURCE (a Hugging Face folder, a hub id or a training run) as ONNX."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     _require_extra()
     from edge_tts.export.checkpoint import locate
     from edge_tts.export.prm_account import Thresholds, read_samples
@@ -110,12 +103,7 @@ def prm(
 
     thresholds = Thresholds(min_spearman, max_mean_error, max_f1_loss, max_accuracy_loss)
     samples = read_samples(traces) if traces else ()
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        shown = bar.add_task("preparing", total=1.0)
-
-        def progress(fraction: float, label: str) -> None:
-            bar.update(shown, completed=fraction, description=label)
-
+    with progress_bar() as progress:
         account = export_prm(locate(source), out, quant, head, samples, thresholds, force=force, progress=progress)
     click.echo(json.dumps(account, indent=None if as_json else 1))
 
@@ -130,11 +118,11 @@ def _require_extra() -> None:
         ) from error
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, option: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as UTF-8 text ({error}); give another --text") from error
+        raise InputError(f"{path} cannot be read as UTF-8 text ({error}); give another {option}") from error
 
 
 def _task(problems: Path, first: int, prompts: Path | None, calculator: bool) -> Task:

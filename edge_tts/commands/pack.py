@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_tts.commands.progress import progress_bar
 from edge_tts.errors import PackError
 
 if TYPE_CHECKING:
-    from edge_tts.atomic import Progress
     from edge_tts.pack import Pack
 
 _FILE = click.Path(path_type=Path)
@@ -94,7 +92,7 @@ def assemble(name: str | None, base: Path | None) -> None:
     """Make the pack NAME ready now instead of on first use."""
     from edge_tts.pack import ensure, find
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         pack = ensure(find(name), progress, base)
     click.echo(f"{pack.name} {pack.version} is ready in {pack.folder}")
 
@@ -134,7 +132,7 @@ def build(
     sources = ship.Sources(policy, prm, tokenizer, table, card)
     wording = CalculatorFormat() if calculator else None
     settings = ship.Settings(licence, version, ship.read_prompts(prompts), wording, Sampling(temperature=temperature))
-    with _progress() as progress:
+    with progress_bar() as progress:
         pack = ship.build(sources, settings, out.absolute(), progress)
         if zipped:
             ship.archive(pack, pack.folder.with_name(f"{pack.name}.zip"), progress)
@@ -148,20 +146,9 @@ def install(source: Path, replace: bool) -> None:
     """Install the pack in SOURCE, a zip file or a folder, for use by name."""
     from edge_tts import ship
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         pack = ship.install(source, replace, progress)
     click.echo(f"{pack.name} {pack.version} is installed in {pack.folder}")
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Shows what is being done as a bar on standard error."""
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("preparing", total=1.0)
-        yield lambda done, label: bar.update(task, completed=done, description=label)
 
 
 def _state(pack: Pack) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_tts.commands.progress import progress_bar
 from edge_tts.errors import InputError, ResourceError
 
 if TYPE_CHECKING:
@@ -119,17 +120,10 @@ def _solver(
     scores: bool,
     errors: Console,
 ) -> Solver:
-    from rich.progress import Progress
-
     from edge_tts.solver import DEFAULT_GENERATIONS, Solver, checked
 
     longest = max(len(checked(q.question).encode("utf-8", errors="replace")) for q in questions)
-    with Progress(console=errors, transient=True) as bar:
-        task = bar.add_task("preparing", total=1.0, visible=False)
-
-        def progress(fraction: float, label: str) -> None:
-            bar.update(task, completed=fraction, description=label, visible=True)
-
+    with progress_bar(errors) as progress:
         return Solver(
             pack,
             profile,

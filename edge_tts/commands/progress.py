@@ -1,0 +1,23 @@
+"""The bar that long work shows on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edge_tts.atomic import Progress
+
+
+@contextmanager
+def progress_bar(console: Console | None = None) -> Iterator[Progress]:
+    """A callback that shows what is being done and how far it is; nothing is shown before its first call."""
+    from rich.console import Console as NewConsole
+    from rich.progress import Progress as Bar
+
+    with Bar(console=console or NewConsole(stderr=True), transient=True) as bar:
+        task = bar.add_task("preparing", total=1.0, visible=False)
+        yield lambda done, label: bar.update(task, completed=done, description=label, visible=True)
