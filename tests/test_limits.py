@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,7 +17,7 @@ from edge_tts.commands.plan import command as plan_command
 from edge_tts.core import EngineConfig, PolicyShape, VerifierShape
 from edge_tts.errors import InputError, ResourceError
 from edge_tts.limits import Plan, make_plan
-from edge_tts.memory import VerifierConfig, memory_plan, peak_memory_mb
+from edge_tts.memory import VerifierConfig, cache_for, memory_plan, peak_memory_mb
 from edge_tts.pack import Pack
 from edge_tts.profiles.loader import load
 
@@ -112,6 +113,20 @@ def test_parts_add_up_and_grow_with_their_knobs() -> None:
     assert memory_plan(SMOL, MINI, EngineConfig(kv_type="q8_0")).kv < plan.kv
     assert memory_plan(SMOL, MINI, EngineConfig(micro_batch=512)).compute > plan.compute
     assert memory_plan(SMOL, MINI, EngineConfig(), VerifierConfig(256, 32)).verifier_arena > plan.verifier_arena
+
+
+def test_a_decoder_gets_a_cache_for_the_traces_of_one_question() -> None:
+    # 28 layers x 2 x 2 heads x 128 numbers x 4 bytes, as Qwen2.5-Math-PRM at 1.5B has them.
+    qwen = VerifierShape(1_600_000_000, 1_310_000_000, 28, 1536, 4096, kv_bytes=57_344, vocabulary=151_936)
+    assert cache_for(qwen, VerifierConfig(), 16).cache_mb == math.ceil((128 + 16 * 48) * 57_344 / 2**20)
+    assert cache_for(MINI, VerifierConfig(), 16) == VerifierConfig()
+    plan = make_plan(SMOL, qwen, load("laptop-cpu"), 8192)
+    assert plan.verifier_config.cache_mb == 49
+    assert plan.memory.verifier_arena > 49
+    whole = replace(qwen, kv_bytes=0)
+    assert cache_for(whole, VerifierConfig(), 16).cache_mb == 0
+    small, large = (memory_plan(SMOL, whole, EngineConfig(width)).verifier_arena for width in (2, 8))
+    assert 0 < small < large
 
 
 def test_peak_memory_rises_with_use() -> None:
