@@ -25,7 +25,7 @@ KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
 
 _PROCESS_MB = 58.0
 """Python with this package, numpy and llama.cpp's libraries, before a model is loaded."""
-_ONNXRUNTIME_MB = 32.0
+_ONNXRUNTIME_MB = 36.0
 """ONNX Runtime and the tokenizers library, loaded."""
 _VOCABULARY_BYTES = 400
 """A token's text, score and hash entries, and its share of the merges, in llama.cpp."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -66,6 +67,26 @@ def initialise() -> None:
             _initialised = True
 
 
+@contextmanager
+def _holding_interrupts() -> Iterator[list[int]]:
+    """Hold Ctrl-C back until the end; the list has an entry where there was one.
+
+    While llama.cpp loads it calls back into Python with its log: an exception raised in there would be lost.
+    """
+    held: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield held
+        return
+    signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield held
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if held and callable(before):
+            before(signal.SIGINT, None)
+
+
 class GivenUpError(Exception):
     """A batch was not evaluated in time; its sequences have to be trimmed to what they held before."""
 
@@ -82,14 +103,15 @@ class NativeModel:
         self._stack = ExitStack()
         self._given_up = ctypes.create_string_buffer(2)
         try:
-            self._load(path, config)
-            self._open_context(path, config)
-            self._apply(adapters)
+            with _holding_interrupts() as held:
+                self._load(path, config, held)
+                self._open_context(path, config)
+                self._apply(adapters)
         except BaseException:
             self._stack.close()
             raise
 
-    def _load(self, path: Path, config: EngineConfig) -> None:
+    def _load(self, path: Path, config: EngineConfig, held: list[int]) -> None:
         if not path.is_file():
             raise PackError(f"the policy file {path} does not exist; run `edge-reason pack verify`")
         self.gpu_layers, self.reason = choose.gpu_layers(config.gpu_layers, bool(lib.llama_supports_gpu_offload()))
@@ -97,6 +119,8 @@ class NativeModel:
         params.n_gpu_layers = self.gpu_layers
         # A mapped file would stay resident beside the tensors that llama.cpp repacks for the CPU.
         params.load_mode = lib.LLAMA_LOAD_MODE_NONE
+        go_on = lib.llama_progress_callback(lambda *_: not held)
+        params.progress_callback = go_on
         model = lib.llama_model_load_from_file(str(path).encode(), params)
         if not model:
             raise PackError(

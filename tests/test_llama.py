@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -266,6 +268,23 @@ def test_damaged_and_missing_files_are_named(pack: Pack, tmp_path: Path) -> None
     cut.write_bytes(pack.policy_path.read_bytes()[:1_000_000])
     with pytest.raises(PackError, match=r"cut\.gguf"):
         LlamaPolicy(cut, EngineConfig())
+
+
+def test_an_interrupt_while_loading_is_not_lost(pack: Pack) -> None:
+    def load_again_and_again() -> None:
+        for _ in range(20):
+            NativeModel(pack.policy_path, EngineConfig(width=1, context=256)).close()
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):  # while llama.cpp loads, and writes its log through a callback
+            load_again_and_again()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
 
 
 def test_gpu_choice_gives_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:

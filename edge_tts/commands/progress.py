@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_bar(console: Console | None = None) -> Iterator[Progress]:
-    """A callback that shows what is being done and how far it is; nothing is shown before its first call."""
+    """A callback that shows what is being done and how far it is; nothing is shown before its first call, nor
+    where there is no terminal."""
     from rich.console import Console as NewConsole
     from rich.progress import Progress as Bar
 
-    with Bar(console=console or NewConsole(stderr=True), transient=True) as bar:
+    console = console or NewConsole(stderr=True)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("preparing", total=1.0, visible=False)
         yield lambda done, label: bar.update(task, completed=done, description=label, visible=True)
