@@ -33,7 +33,10 @@ VERIFIER_DATA = "prm.onnx.data"
 TOKENIZER = "tokenizer.json"
 TABLE = "table.json"
 CARD = "MODEL_CARD.md"
-FILES = frozenset({POLICY, VERIFIER, VERIFIER_DATA, TOKENIZER, TABLE, CARD})
+POLICY_ACCOUNT = "account.json"
+VERIFIER_ACCOUNT = "prm-account.json"
+"""What quantising cost, as the export measured it: of the policy's ladder, and of the verifier."""
+FILES = frozenset({POLICY, VERIFIER, VERIFIER_DATA, TOKENIZER, TABLE, CARD, POLICY_ACCOUNT, VERIFIER_ACCOUNT})
 """What a complete pack may hold beside its manifest."""
 
 QUANTISATIONS = {

@@ -30,7 +30,7 @@ _CHUNK_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Sources:
-    """The files a pack is built from."""
+    """The files a pack is built from; what an export wrote beside a model goes with it."""
 
     policy: Path
     """GGUF."""
@@ -43,21 +43,17 @@ class Sources:
     card: Path | None = None
     """Model card: data, licences, figures, limits."""
 
-    @property
-    def verifier_data(self) -> Path | None:
-        """Weights beside the verifier, where it has any: the graph names them by that name."""
-        beside = self.verifier.with_name(manifest.VERIFIER_DATA) if self.verifier else None
-        return beside if beside and beside.exists() else None
-
     def by_name(self) -> dict[str, Path]:
         """Name inside the pack to the file, for those that are given."""
         named = {
             manifest.POLICY: self.policy,
             manifest.VERIFIER: self.verifier,
-            manifest.VERIFIER_DATA: self.verifier_data,
+            manifest.VERIFIER_DATA: _beside(self.verifier, manifest.VERIFIER_DATA),
             manifest.TOKENIZER: self.tokenizer,
             manifest.TABLE: self.table,
             manifest.CARD: self.card,
+            manifest.POLICY_ACCOUNT: _beside(self.policy, manifest.POLICY_ACCOUNT),
+            manifest.VERIFIER_ACCOUNT: _beside(self.verifier, manifest.VERIFIER_ACCOUNT),
         }
         return {name: path for name, path in named.items() if path is not None}
 
@@ -208,6 +204,12 @@ def _unpack(source: Path, folder: Path, progress: Progress) -> None:
         raise InputError(f"{source} is missing; give a pack's zip file or folder") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise PackError(f"{source} is damaged or no zip file ({error}); copy or download it again") from error
+
+
+def _beside(model: Path | None, name: str) -> Path | None:
+    """The file ``name`` in the folder of ``model``, where it is there."""
+    path = model.with_name(name) if model else None
+    return path if path and path.is_file() else None
 
 
 def _require_manifest(source: Path, names: Sequence[str]) -> None:

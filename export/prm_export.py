@@ -22,11 +22,11 @@ from edge_tts.export.prm_account import (
 )
 from edge_tts.export.prm_cost import SHAPES, measure
 from edge_tts.export.prm_graph import EncoderReward, Quant, StepReward, load, write
+from edge_tts.manifest import VERIFIER_ACCOUNT
 from edge_tts.runtimes.onnx_session import load_tokenizer
 from edge_tts.runtimes.step_layout import StepEncoder
 from edge_tts.runtimes.verifiers import open_verifier
 
-ACCOUNT = "prm-account.json"
 REFUSED = "prm-refused.json"
 """The account of a model that missed a threshold and was not written."""
 
@@ -74,7 +74,7 @@ def export_prm(
         size = sum(file.stat().st_size for file in files)
         forced = force and bool(failures)
         account = PrmAccount(quant, size, recognised.reason, compared, tuple(costs), limits, forced)
-        report, tokenizer = temporary / ACCOUNT, temporary / "tokenizer.json"
+        report, tokenizer = temporary / VERIFIER_ACCOUNT, temporary / "tokenizer.json"
         report.write_text(json.dumps(account.to_dict(), indent=1) + "\n", encoding="utf-8")
         if failures and not force:
             publish(report, out / REFUSED)  # an account in place belongs to the model in place

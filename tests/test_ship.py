@@ -46,6 +46,26 @@ def test_a_built_pack_is_sound_and_says_what_it_is(built: pack.Pack) -> None:
     assert entries(built.folder.parent) == {"mine"}
 
 
+def test_accounts_beside_the_models_go_with_them(sources: ship.Sources, tmp_path: Path) -> None:
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    assert sources.verifier is not None
+    assert sources.tokenizer is not None
+    names = (manifest.VERIFIER, manifest.TOKENIZER, manifest.POLICY)
+    for name, path in zip(names, (sources.verifier, sources.tokenizer, sources.policy), strict=True):
+        (folder / name).write_bytes(path.read_bytes())
+    (folder / manifest.POLICY_ACCOUNT).write_text('{"recommended": "Q4_0"}')
+    (folder / manifest.VERIFIER_ACCOUNT).write_text('{"quant": "int8", "good": false, "forced": true}')
+    made = ship.build(
+        ship.Sources(folder / names[2], folder / names[0], folder / names[1]), SETTINGS, tmp_path / "with-accounts"
+    )
+    assert {manifest.POLICY_ACCOUNT, manifest.VERIFIER_ACCOUNT} <= set(made.files)
+    told = CliRunner().invoke(cli.group, ["pack", "info", str(made.folder), "--json"], catch_exceptions=False)
+    assert json.loads(told.stdout)["verifier_account"] == {"quant": "int8", "good": False, "forced": True}
+    ship.archive(made, tmp_path / "with-accounts.zip")
+    assert ship.install(tmp_path / "with-accounts.zip").files == made.files
+
+
 def test_without_a_verifier(sources: ship.Sources, tmp_path: Path) -> None:
     made = ship.build(ship.Sources(sources.policy), SETTINGS, tmp_path / "bare")
     assert made.verifier is None

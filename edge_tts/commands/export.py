@@ -55,6 +55,7 @@ def policy(
 
     _require_extra()
     from edge_tts.export import account, ladder
+    from edge_tts.manifest import POLICY_ACCOUNT
 
     device = load(profile) if profile else detect()[0]
     content = _read_text(text, "--text") if text else None
@@ -63,7 +64,7 @@ def policy(
     with progress_bar() as progress:
         files = ladder.build(source, quants, out, lora, important, progress)
         measured = account.account(files, device, content, task, progress=progress)
-    (out / "account.json").write_text(json.dumps(measured.to_dict(), indent=1) + "\n", encoding="utf-8")
+    (out / POLICY_ACCOUNT).write_text(json.dumps(measured.to_dict(), indent=1) + "\n", encoding="utf-8")
     if as_json:
         click.echo(json.dumps(measured.to_dict()))
     else:

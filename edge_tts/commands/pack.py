@@ -158,6 +158,9 @@ def _state(pack: Pack) -> str:
 
 
 def _description(pack: Pack) -> dict[str, Any]:
+    from edge_tts import manifest
+    from edge_tts.pack import is_assembled
+
     described: dict[str, Any] = {"name": pack.name, "version": pack.version, "licence": pack.licence}
     described |= {"state": _state(pack), "folder": str(pack.folder)}
     for part in ("policy", "verifier", "sampling", "prompts", "calculator"):
@@ -165,6 +168,9 @@ def _description(pack: Pack) -> dict[str, Any]:
         described[part] = dataclasses.asdict(value) if value else None
     described["table"] = pack.table is not None
     described["base"] = dataclasses.asdict(pack.recipe.base) if pack.recipe else None
+    if manifest.VERIFIER_ACCOUNT in pack.files and is_assembled(pack):
+        account = manifest.read_json(pack.folder / manifest.VERIFIER_ACCOUNT)
+        described["verifier_account"] = {key: account.get(key) for key in ("quant", "good", "forced")}
     described["files"] = {file: record.bytes for file, record in pack.files.items()}
     return described
 
