@@ -111,6 +111,8 @@ class VerifierShape:
     every layer at the full hidden size."""
     vocabulary: int | None = None
     """Entries of its tokenizer; None: told from the embedding table, a byte for each number of it."""
+    weight_copies: float | None = None
+    """Memory its weights take once loaded, in sizes of the file; None: as for this project's int8 encoders."""
 
 
 @dataclass(frozen=True)

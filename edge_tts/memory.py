@@ -129,7 +129,8 @@ def _verifier_weights_mb(verifier: VerifierShape) -> float:
     if vocabulary is None:
         # In int8 a file holds a byte for each weight; what is not in a forward pass is the embedding table.
         vocabulary = max(0, verifier.file_bytes - verifier.parameters) / verifier.hidden
-    return (verifier.file_bytes * _VERIFIER_WEIGHT_COPIES + vocabulary * _VERIFIER_VOCABULARY_BYTES) / MIB
+    copies = verifier.weight_copies or _VERIFIER_WEIGHT_COPIES
+    return (verifier.file_bytes * copies + vocabulary * _VERIFIER_VOCABULARY_BYTES) / MIB
 
 
 def verifier_arena_mb(verifier: VerifierShape, config: VerifierConfig, width: int) -> float:

@@ -123,6 +123,8 @@ def test_a_decoder_gets_a_cache_for_the_traces_of_one_question() -> None:
     plan = make_plan(SMOL, qwen, load("laptop-cpu"), 8192)
     assert plan.verifier_config.cache_mb == 49
     assert plan.memory.verifier_arena > 49
+    half = memory_plan(SMOL, replace(qwen, weight_copies=2.75), EngineConfig())
+    assert half.verifier_weights > 1.2 * plan.memory.verifier_weights
     whole = replace(qwen, kv_bytes=0)
     assert cache_for(whole, VerifierConfig(), 16).cache_mb == 0
     small, large = (memory_plan(SMOL, whole, EngineConfig(width)).verifier_arena for width in (2, 8))

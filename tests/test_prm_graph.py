@@ -27,7 +27,7 @@ from edge_tts.export.prm_graph import Quant
 from edge_tts.export.prm_quantise import BLOCK, pack_blocks, quantise_graph
 from edge_tts.runtimes.graph_metadata import read_metadata
 from edge_tts.runtimes.verifiers import open_verifier
-from edge_tts.shapes import verifier_shape
+from edge_tts.shapes import WEIGHT_COPIES, verifier_shape
 
 Recipe = Callable[[Path, str, Sequence[str]], list[float]]
 TOLERANCE: dict[Quant, float] = {"fp32": 2e-4, "fp16": 0.02, "int8": 0.1, "int4": 0.8}
@@ -275,6 +275,7 @@ def test_a_plan_knows_what_a_token_leaves_in_the_cache(
     present = [node for node in graph.graph.output if node.name.startswith("present")]
     sides = [[d.dim_value for d in node.type.tensor_type.shape.dim] for node in present]
     assert shape.kv_bytes == sum(heads * size for _, heads, _, size in sides) * (2 if quant == "fp16" else 4)
+    assert shape.weight_copies == WEIGHT_COPIES[quant]
     assert shape.vocabulary == Tokenizer.from_file(str(checkpoints[family] / "tokenizer.json")).get_vocab_size()
 
 
