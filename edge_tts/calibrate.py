@@ -117,10 +117,14 @@ def _rotations(prompt: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 
 def _run(policy: Policy, requests: Sequence[Request], seconds: float | None) -> tuple[int, float]:
-    """New tokens of ``requests`` within ``seconds``, and the seconds it took."""
+    """Tokens evaluated for ``requests`` within ``seconds``, and the seconds it took.
+
+    What the requests begin with alike is evaluated once, and counts once.
+    """
     begun = time.monotonic()
     deadline = None if seconds is None else begun + seconds
-    tokens = sum(len(event.tokens) for event in policy.generate(requests, deadline))
+    events = policy.generate(requests, deadline)
+    tokens = sum(event.prefill_tokens + len(event.tokens) - event.shared_tokens for event in events)
     return tokens, time.monotonic() - begun
 
 
