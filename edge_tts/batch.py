@@ -6,15 +6,18 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from edge_tts.answers import is_correct
 from edge_tts.core import Budget
 from edge_tts.errors import InputError
 from edge_tts.solver import Result, Solver, checked
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -121,51 +124,66 @@ def solve_all(
     Every question starts from the same seed, so that a resumed run draws what an uninterrupted one
     would. Closing the iterator cancels the questions under way.
     """
-    todo: queue.SimpleQueue[Question] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[Question, Result] | Exception] = queue.SimpleQueue()
-    stop = threading.Event()
-    for question in questions:
-        todo.put(question)
 
-    def work() -> None:
-        while not stop.is_set():
-            try:
-                question = todo.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                result = _solve_until(solver, question, settings, stop.is_set)
-                if result is not None:
-                    done.put((question, result))
-            except Exception as error:
-                done.put(error)
-                return
+    def solve(question: Question, stopped: Callable[[], bool]) -> tuple[Question, Result] | None:
+        events = solver.stream(question.question, settings.strategy, settings.budget, settings.seed)
+        result = drain(events, stopped)
+        return None if result is None else (question, result)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(max(1, min(parallel, len(questions))))]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in questions:
-            item = done.get()
-            if isinstance(item, Exception):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    return together(questions, solve, parallel)
 
 
-def _solve_until(solver: Solver, question: Question, settings: Settings, stopped: Callable[[], bool]) -> Result | None:
-    events = solver.stream(question.question, settings.strategy, settings.budget, settings.seed)
+def drain(events: Generator[object, None, _R], stopped: Callable[[], bool] = lambda: False) -> _R | None:
+    """Run a search to its end and return what it returns; None, and the search cancelled, once ``stopped``."""
     while not stopped():
         try:
             next(events)
         except StopIteration as end:
-            result: Result = end.value
+            result: _R = end.value
             return result
     events.close()
     return None
+
+
+def together(items: Sequence[_T], work: Callable[[_T, Callable[[], bool]], _R | None], parallel: int) -> Iterator[_R]:
+    """Yield ``work(item, stopped)`` for all items as they finish, ``parallel`` at a time, each in a thread.
+
+    ``work`` looks at ``stopped`` now and then and returns None where it broke off: when the iterator is
+    closed or another item failed. Raises what ``work`` raises.
+    """
+    todo: queue.SimpleQueue[_T] = queue.SimpleQueue()
+    done: queue.SimpleQueue[_R | Exception] = queue.SimpleQueue()
+    stop = threading.Event()
+    for item in items:
+        todo.put(item)
+
+    def run() -> None:
+        while not stop.is_set():
+            try:
+                item = todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                result = work(item, stop.is_set)
+                if result is not None:
+                    done.put(result)
+            except Exception as error:
+                done.put(error)
+                return
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(max(1, min(parallel, len(items))))]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in items:
+            found = done.get()
+            if isinstance(found, Exception):
+                raise found
+            yield found
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def append(sink: IO[str], content: dict[str, Any]) -> None:

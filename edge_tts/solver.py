@@ -67,6 +67,8 @@ class Result:
     """Share of the (weighted) vote the answer got, in [0, 1]."""
     usage: Usage
     seed: int
+    scores: tuple[float, ...] = ()
+    """Verifier scores of ``steps``, each in [0, 1]; empty where they were not scored."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -117,22 +119,23 @@ class Solver:
         self.deadline_s: float | None = self.plan.deadline_s
         """Seconds for a question whose budget names none; None for as long as it takes."""
         self.pack = ensure(self.pack, progress)
+        self.calculator = calculator and self.pack.calculator is not None
+        """Whether the runtime writes the results of equations."""
         table = self.pack.table if self.plan.verifier else None
         self.table = StrategyTable.parse(table) if table is not None else None
         self._stack = ExitStack()
         try:
-            self.policy = self._load_policy(calculator)
+            self.policy = self._load_policy()
             self.verifier = self._load_verifier() if self.plan.verifier else None
         except BaseException:
             self._stack.close()
             raise
 
-    def _load_policy(self, calculator: bool) -> Policy:
+    def _load_policy(self) -> Policy:
         from edge_tts.runtimes.llama import LlamaPolicy
 
-        policy = LlamaPolicy(
-            self.pack.policy_path, self.plan.engine, self.pack.prompts, self.pack.calculator if calculator else None
-        )
+        calculator = self.pack.calculator if self.calculator else None
+        policy = LlamaPolicy(self.pack.policy_path, self.plan.engine, self.pack.prompts, calculator)
         self._stack.callback(policy.close)
         return policy
 
@@ -219,6 +222,7 @@ class Solver:
             support=outcome.support,
             usage=usage,
             seed=seed,
+            scores=best.scores if best else (),
         )
 
     def _auto(

@@ -45,6 +45,8 @@ class SessionVerifier(ABC):
         # Recent cost, as a token-weighted moving average.
         self._spent_seconds, self._spent_tokens = 200 / first_speed, 200.0
         self._info = ModelInfo(model_path.stem, parameters, positions, chosen, reason)
+        self.busy_seconds = 0.0
+        """Time spent in the model since loading."""
 
     @property
     def info(self) -> ModelInfo:
@@ -81,7 +83,9 @@ class SessionVerifier(ABC):
             outputs: list[NDArray[Any]] = self._session.run(None, feed)
         except Exception as error:  # onnxruntime's errors share no public base
             raise BackendError(f"ONNX Runtime failed while scoring {tokens} tokens: {error}") from error
-        self._spent_seconds = 0.8 * self._spent_seconds + time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        self.busy_seconds += seconds
+        self._spent_seconds = 0.8 * self._spent_seconds + seconds
         self._spent_tokens = 0.8 * self._spent_tokens + tokens
         return outputs
 

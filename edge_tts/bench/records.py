@@ -169,7 +169,9 @@ def open_study(folder: Path, config: Mapping[str, Any]) -> None:
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / RECORDS).exists():
-            raise InputError(f"{folder} has records but no {CONFIG}, so what they belong to is unknown; choose another --out")
+            raise InputError(
+                f"{folder} has records but no {CONFIG}, so what they belong to is unknown; choose another --out"
+            )
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(wanted, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         temporary.replace(path)
@@ -181,7 +183,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{folder} holds no study ({path}: {error.strerror}); make one with `bench run --out`") from error
+        raise InputError(
+            f"{folder} holds no study ({path}: {error.strerror}); make one with `bench run --out`"
+        ) from error
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); restore it or start the study anew") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:

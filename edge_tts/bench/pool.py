@@ -1,0 +1,259 @@
+"""A pool of samples that serves every budget and every strategy that only chooses among samples.
+
+A pool is drawn and scored once. A strategy is then run over it by the search code itself: a policy and
+a verifier that give back what the pool holds stand in for the real ones and charge what those would
+have been charged for that part of the pool alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
+from typing import Any, Self
+
+from edge_tts.answers import is_correct
+from edge_tts.batch import Question, drain
+from edge_tts.core import Budget, ModelInfo, Outcome, Request, Scored, StepEvent, StopReason, Trace, Usage
+from edge_tts.errors import InputError
+from edge_tts.search.context import SearchContext, request_seed
+from edge_tts.search.select import voters
+from edge_tts.search.strategy import Kind, Strategy, run
+from edge_tts.solver import Solver
+
+SAMPLING_KINDS: tuple[Kind, ...] = ("greedy", "majority", "adaptive", "best-of-n", "weighted")
+"""What a pool can serve."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One step event of a sample."""
+
+    text: str
+    tokens: int
+    logprob: float
+    forced: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One trace as it was drawn."""
+
+    tokens: tuple[int, ...]
+    """All new tokens."""
+    parts: tuple[Part, ...]
+    stop: StopReason | None
+    """None where the trace had its answer and the rest was not waited for."""
+    steps: tuple[str, ...]
+    answer: str | None
+    """None also where it did not finish."""
+    correct: bool
+    scores: tuple[float, ...] = ()
+    """Step scores; empty without a verifier or an answer."""
+    verifier_tokens: int = 0
+    """What scoring it cost after the samples before it."""
+
+    @classmethod
+    def parse(cls, row: dict[str, Any]) -> Self:
+        """Read what ``dataclasses.asdict`` made."""
+        lists = {name: tuple(row[name]) for name in ("tokens", "steps", "scores")}
+        return cls(**{**row, **lists, "parts": tuple(Part(**part) for part in row["parts"])})
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The samples of one problem and seed; sample i was drawn with the seed of a search's i-th request."""
+
+    id: str
+    seed: int
+    prompt: tuple[int, ...]
+    """Tokens every sample continues."""
+    samples: tuple[Sample, ...]
+    greedy: Sample | None
+    """One more at temperature 0, where it was wanted."""
+    seconds: float = 0.0
+    """The machine's time, of which pools that share a batch each get a part."""
+
+    @classmethod
+    def parse(cls, row: dict[str, Any]) -> Self:
+        """Read what :meth:`to_dict` wrote. Raises KeyError or TypeError for anything else."""
+        greedy = Sample.parse(row["greedy"]) if row["greedy"] else None
+        samples = tuple(map(Sample.parse, row["samples"]))
+        return cls(**{**row, "prompt": tuple(row["prompt"]), "samples": samples, "greedy": greedy})
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return asdict(self)
+
+
+def draw(
+    solver: Solver, question: Question, size: int, seed: int, greedy: bool, stopped: Callable[[], bool]
+) -> Pool | None:
+    """Draw and score ``size`` samples, and one at temperature 0 with ``greedy``; None once ``stopped``.
+
+    Raises InputError for a question that fills the context.
+    """
+    context = SearchContext(solver.policy, None, solver.pack.prompts, solver.pack.sampling)
+    root = context.root(question.question)
+    sampling = replace(solver.pack.sampling, max_tokens=context.room(root, root))
+    requests = [Request(root.tokens, request_seed(seed, i), sampling) for i in range(size)]
+    if greedy:
+        requests.append(Request(root.tokens, request_seed(seed, 0), replace(sampling, temperature=0.0)))
+    events: list[list[StepEvent]] = [[] for _ in requests]
+    traces = [root] * len(requests)
+    running = set(range(len(requests)))
+    with closing(solver.policy.generate(requests)) as generated:
+        for event in generated:
+            if stopped():
+                return None
+            events[event.request].append(event)
+            if not traces[event.request].finished:
+                traces[event.request] = traces[event.request].extended(event, solver.pack.prompts.answer_marker)
+            if event.stop is not None:
+                running.discard(event.request)
+            if all(traces[i].finished for i in running):
+                break
+    scored = _scores(solver, question, traces)
+    samples = [_sample(e, t, question, scored) for e, t in zip(events, traces, strict=True)]
+    return Pool(question.id, seed, root.tokens, tuple(samples[:size]), samples[size] if greedy else None)
+
+
+def _scores(solver: Solver, question: Question, traces: Sequence[Trace]) -> dict[tuple[str, ...], Scored]:
+    """Scores of every distinct finished trace; each is charged to the first of its kind."""
+    distinct = list(dict.fromkeys(trace.steps for trace in voters(traces)))
+    if solver.verifier is None or not distinct:
+        return {}
+    return dict(zip(distinct, solver.verifier.score(question.question, distinct), strict=True))
+
+
+def _sample(
+    events: Sequence[StepEvent], trace: Trace, question: Question, scored: dict[tuple[str, ...], Scored]
+) -> Sample:
+    answer = trace.answer if trace.finished else None
+    known = scored.get(trace.steps) if answer is not None else None
+    if known is not None:
+        scored[trace.steps] = replace(known, tokens=0)  # the next equal trace costs nothing
+    return Sample(
+        tuple(token for event in events for token in event.tokens),
+        tuple(Part(e.text, len(e.tokens), round(e.logprob, 4), e.forced_tokens) for e in events),
+        events[-1].stop if events else None,
+        trace.steps,
+        answer,
+        is_correct(answer, question.answer or ""),
+        tuple(round(score, 5) for score in known.scores) if known else (),
+        known.tokens if known else 0,
+    )
+
+
+class Replay:
+    """Runs strategies over pools as the solver that drew them would; needs no model."""
+
+    def __init__(self, solver: Solver) -> None:
+        self._policy = solver.policy.info
+        self._width = solver.policy.width
+        self._verifier = solver.verifier.info if solver.verifier else None
+        self._prompts, self._sampling = solver.pack.prompts, solver.pack.sampling
+
+    def run(self, question: str, pool: Pool, strategy: Strategy) -> tuple[Outcome, Usage]:
+        """The outcome of ``strategy`` and what it cost, ``seconds`` left out.
+
+        Raises InputError for a strategy that is no choice among samples, or wants more than there are.
+        """
+        size = len(pool.samples)
+        if strategy.kind not in SAMPLING_KINDS or strategy.n > size or (strategy.kind == "greedy" and not pool.greedy):
+            raise InputError(f"a pool of {size} samples cannot serve {strategy}; draw a larger one or run it by itself")
+        context = SearchContext(
+            _PoolPolicy(pool, self._policy, self._width),
+            _PoolVerifier(pool, self._verifier) if self._verifier else None,
+            self._prompts,
+            self._sampling,
+            seed=pool.seed,
+            budget=Budget(generations=strategy.generations),
+        )
+        outcome = drain(run(question, strategy, context))
+        assert outcome is not None
+        return outcome, replace(context.usage, seconds=0.0, verifier_seconds=0.0)
+
+
+class _PoolPolicy:
+    """Gives back the samples of a pool; evaluates the prompt once, and what its samples begin with alike once."""
+
+    def __init__(self, pool: Pool, info: ModelInfo, width: int) -> None:
+        self.info = info
+        self.width = width
+        self._pool = pool
+        self._by_seed = {request_seed(pool.seed, i): sample for i, sample in enumerate(pool.samples)}
+        self._prefilled = False
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        return self._pool.prompt
+
+    def generate(self, requests: Sequence[Request], deadline: float | None = None) -> Generator[StepEvent, None, None]:
+        """Events in the order in which a batch of equally fast sequences has them."""
+        drawn = [self._sample(request) for request in requests]
+        due = [
+            (end, index, event)
+            for index, sample in enumerate(drawn)
+            for end, event in _events(index, sample, self._shared(drawn, index))
+        ]
+        for _, _, event in sorted(due, key=lambda item: item[:2]):
+            prefill = 0 if self._prefilled else len(self._pool.prompt)
+            self._prefilled = True
+            yield replace(event, prefill_tokens=prefill)
+
+    def close(self) -> None:
+        pass
+
+    def _sample(self, request: Request) -> Sample:
+        if request.sampling.temperature == 0:
+            assert self._pool.greedy is not None
+            return self._pool.greedy
+        return self._by_seed[request.seed]
+
+    def _shared(self, drawn: Sequence[Sample], index: int) -> int:
+        """Tokens that sample ``index`` has in common with an earlier one running at the same time.
+
+        The last token of a sample is never evaluated.
+        """
+        first = index - index % self.width
+        mine = drawn[index].tokens
+        common = (_common(mine, other.tokens) for other in drawn[first:index])
+        return min(max(common, default=0), max(0, len(mine) - 1))
+
+
+def _events(index: int, sample: Sample, shared: int) -> list[tuple[int, StepEvent]]:
+    """The step events of a sample, each with the number of tokens at which it ends."""
+    events, at = [], 0
+    for number, part in enumerate(sample.parts):
+        end = at + part.tokens
+        stop = sample.stop if number == len(sample.parts) - 1 else None
+        common = max(0, min(shared, end) - at)
+        tokens = sample.tokens[at:end]
+        events.append((end, StepEvent(index, part.text, tokens, part.logprob, 0, part.forced, stop, common)))
+        at = end
+    return events
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+
+
+class _PoolVerifier:
+    """Gives back the scores of a pool, and what each cost after those before it."""
+
+    def __init__(self, pool: Pool, info: ModelInfo) -> None:
+        self.info = info
+        self._known: dict[tuple[str, ...], Scored] = {}
+        for sample in pool.samples:
+            if sample.scores:
+                self._known.setdefault(sample.steps, Scored(sample.scores, sample.verifier_tokens))
+
+    def score(self, question: str, traces: Sequence[Sequence[str]]) -> list[Scored]:
+        return [self._known[tuple(steps)] for steps in traces]
+
+    def seconds(self, tokens: int) -> float:
+        return 0.0
+
+    def close(self) -> None:
+        pass

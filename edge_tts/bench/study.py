@@ -1,0 +1,348 @@
+"""A study: every strategy at every budget on every problem, each solve a record.
+
+The work is cut into units: a pool of samples of one problem, which serves all the sampling strategies
+at all budgets, or one search of its own, such as a beam. A unit is recorded as a whole or not at all,
+so a killed study loses what was under way and the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from math import fsum
+from pathlib import Path
+from typing import Any
+
+from edge_tts.answers import is_correct
+from edge_tts.batch import Question, drain, together
+from edge_tts.bench.datasets import DataSet
+from edge_tts.bench.pool import SAMPLING_KINDS, Pool, Replay, Sample, draw
+from edge_tts.bench.records import RECORDS, SAMPLES, Appender, Key, Record, read_lines, read_records
+from edge_tts.core import Budget
+from edge_tts.errors import InputError
+from edge_tts.search.select import aggregate
+from edge_tts.search.strategy import Strategy
+from edge_tts.solver import AUTO, Result, Solver
+
+RUNS = "runs.jsonl"
+"""One line for every run of the command: how long it took, and how much of that was decoding and scoring."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is solved how. Raises InputError for a strategy or budget that cannot be used."""
+
+    strategies: tuple[str, ...]
+    """In the words of :meth:`Strategy.parse`, without n; "auto" too."""
+    budgets: tuple[int, ...]
+    """Generations, rising."""
+    search_budgets: tuple[int, ...]
+    """The same for strategies that decode for themselves."""
+    seeds: int
+
+    def __post_init__(self) -> None:
+        for text in self.strategies:
+            if text != AUTO and "n=" in text:
+                raise InputError(f"strategy {text!r} fixes its n, which the budgets are to set; leave n out")
+            if not self.cells((text,)):
+                raise InputError(f"strategy {text!r} fits none of the budgets {self.search_budgets}; give larger ones")
+
+    def cells(self, strategies: Iterable[str]) -> list[tuple[str, int]]:
+        """Every (strategy, budget) that is possible: a chain of 8 revisions needs a budget that 8 divides."""
+        found = []
+        for text in strategies:
+            if text != AUTO and Strategy.parse(text, 1).kind == "greedy":
+                found.append((text, 1))
+                continue
+            budgets = self.budgets if is_sampling(text) else self.search_budgets
+            found += [(text, budget) for budget in budgets if _fits(text, budget)]
+        return found
+
+    @property
+    def sampled(self) -> list[tuple[str, int]]:
+        """The cells that a pool serves."""
+        return self.cells(s for s in self.strategies if is_sampling(s))
+
+    @property
+    def searched(self) -> list[tuple[str, int]]:
+        """The cells that decode for themselves."""
+        return self.cells(s for s in self.strategies if not is_sampling(s))
+
+
+def is_sampling(strategy: str) -> bool:
+    """Whether a pool of samples serves ``strategy``. Raises InputError for an unknown one."""
+    return strategy != AUTO and Strategy.parse(strategy, MANY).kind in SAMPLING_KINDS
+
+
+MANY = 1024
+"""A budget that every setting of a strategy fits, for telling its kind."""
+
+
+def _fits(strategy: str, budget: int) -> bool:
+    if strategy == AUTO:
+        return True
+    Strategy.parse(strategy, MANY)  # what is wrong at any budget is an error
+    try:
+        return Strategy.parse(strategy, budget).generations <= budget
+    except InputError:
+        return False
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Work that is recorded as a whole."""
+
+    problem: Question
+    seed: int
+    cell: tuple[str, int] | None = None
+    """The strategy and budget to run; None draws a pool."""
+
+    def generations(self, grid: Grid) -> int:
+        """About what it costs."""
+        return self.cell[1] if self.cell else max(budget for _, budget in grid.sampled)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished unit."""
+
+    unit: Unit
+    records: tuple[Record, ...]
+    pool: Pool | None
+    """A pool that was drawn just now."""
+
+
+def config(solver: Solver, data: DataSet, problems: int, grid: Grid) -> dict[str, Any]:
+    """What two runs must share to be one study, of the first so many ``problems`` of ``data``."""
+    pack = solver.pack
+    return {
+        "pack": f"{pack.name} {pack.version}",
+        "pack_files": {name: entry.sha256 for name, entry in sorted(pack.files.items())},
+        "policy_parameters": solver.policy.info.parameters,
+        "verifier_parameters": solver.verifier.info.parameters if solver.verifier else None,
+        "sampling": asdict(pack.sampling),
+        "calculator": solver.calculator,
+        "device": {"policy": solver.policy.info.device, "width": solver.policy.width},
+        "data": {"name": data.name, "sha256": data.sha256, "problems": problems},
+        **asdict(grid),
+    }
+
+
+class Study:
+    """The state of a study's folder: which records it has and which are missing."""
+
+    def __init__(self, folder: Path, problems: Sequence[Question], grid: Grid) -> None:
+        """Raises InputError for a damaged record file."""
+        self.folder = folder
+        self.problems = problems
+        self.grid = grid
+        self.done: set[Key] = {record.key for record in read_records(folder / RECORDS)}
+
+    def total(self) -> int:
+        """Records of the whole study."""
+        return len(self.problems) * self.grid.seeds * len(self.grid.sampled + self.grid.searched)
+
+    def groups(self) -> Iterator[tuple[str, list[Unit]]]:
+        """Units that miss records, those of a kind together, with a label: they cost about the same."""
+        for seed in range(self.grid.seeds):
+            cells: list[tuple[str, int] | None] = [None] if self.grid.sampled else []
+            for cell in [*cells, *self.grid.searched]:
+                units = [Unit(problem, seed, cell) for problem in self.problems]
+                missing = [unit for unit in units if self._missing(unit)]
+                if missing:
+                    yield f"{cell[0]} at {cell[1]}" if cell else "samples", missing
+
+    def _missing(self, unit: Unit) -> bool:
+        cells = [unit.cell] if unit.cell else self.grid.sampled
+        return any((unit.problem.id, *cell, unit.seed) not in self.done for cell in cells)
+
+    def missing_generations(self) -> int:
+        """About what is left to do."""
+        return sum(unit.generations(self.grid) for _, units in self.groups() for unit in units)
+
+    def run(self, solver: Solver, parallel: int) -> Iterator[tuple[str, int]]:
+        """Solve what is missing, ``parallel`` units at a time; yields what was done, and its generations.
+
+        Closing the iterator cancels what is under way and keeps what was done.
+        """
+        known = self._pools()
+        log = _RunLog(solver)
+        with (
+            Appender(self.folder / SAMPLES) as samples,
+            Appender(self.folder / RECORDS) as records,
+            Appender(self.folder / RUNS) as runs,
+        ):
+            try:
+                for label, units in self.groups():
+                    with closing(run_units(solver, units, self.grid, parallel, known)) as finished:
+                        for done in finished:
+                            self._write(done, samples, records)
+                            log.units += 1
+                            yield label, done.unit.generations(self.grid)
+            finally:
+                if log.units:
+                    runs.add([log.line()])
+
+    def _write(self, done: Done, samples: Appender, records: Appender) -> None:
+        """The pool goes first, since its records can be made again from it."""
+        if done.pool:
+            samples.add([done.pool.to_dict()])
+        fresh = [record for record in done.records if record.key not in self.done]
+        records.add([record.to_dict() for record in fresh])
+        self.done.update(record.key for record in fresh)
+
+    def summary(self) -> str:
+        """One line on how many records there are and how busy the models were while they were made."""
+        runs = [row for _, row in read_lines(self.folder / RUNS)]
+        wall = fsum(run["seconds"] for run in runs)
+        text = f"{len(self.done)} of {self.total()} records in {self.folder}"
+        if not wall:
+            return text
+        decoding, scoring = (fsum(run[name] for run in runs) / wall for name in ("decoding", "scoring"))
+        return f"{text}; {wall:.0f} s, of which {decoding:.0%} decoding and {scoring:.0%} scoring (they overlap)"
+
+    def _pools(self) -> dict[tuple[str, int], Pool]:
+        """Pools on the disk whose records are not all there: a crash came between."""
+        wanted = {(p.id, s) for p in self.problems for s in range(self.grid.seeds) if self._missing(Unit(p, s))}
+        found = {}
+        for number, row in read_lines(self.folder / SAMPLES):
+            try:
+                if (row["id"], row["seed"]) in wanted:
+                    found[row["id"], row["seed"]] = Pool.parse(row)
+            except (KeyError, TypeError) as error:
+                raise InputError(
+                    f"{self.folder / SAMPLES}, line {number}: not a pool of samples ({error!r})"
+                ) from error
+        return found
+
+
+def run_units(
+    solver: Solver, units: Sequence[Unit], grid: Grid, parallel: int, known: dict[tuple[str, int], Pool]
+) -> Generator[Done, None, None]:
+    """Solve ``units`` of one group, ``parallel`` at a time in a shared batch; yields them as they finish.
+
+    A unit's seconds are those since the one before it, so that their mean is the machine's time for
+    one. Closing the iterator cancels what is under way. ``known`` are pools that need not be drawn.
+    """
+    replay = Replay(solver)
+
+    def work(unit: Unit, stopped: Callable[[], bool]) -> Done | None:
+        if unit.cell:
+            return _search(solver, unit, unit.cell, stopped)
+        pool = known.get((unit.problem.id, unit.seed))
+        if pool is not None:
+            return Done(unit, choose(replay, unit.problem, pool, grid), None)
+        greedy = any(Strategy.parse(strategy, 1).kind == "greedy" for strategy, _ in grid.sampled)
+        pool = draw(solver, unit.problem, unit.generations(grid), unit.seed, greedy, stopped)
+        return Done(unit, choose(replay, unit.problem, pool, grid), pool) if pool else None
+
+    last = time.monotonic()
+    for done in together(units, work, parallel):
+        now = time.monotonic()
+        yield _timed(done, now - last)
+        last = now
+
+
+def choose(replay: Replay, problem: Question, pool: Pool, grid: Grid) -> tuple[Record, ...]:
+    """The records of every sampling strategy at every budget, from one pool."""
+    records = []
+    for text, budget in grid.sampled:
+        strategy = Strategy.parse(text, budget)
+        outcome, usage = replay.run(problem.question, pool, strategy)
+        answer = outcome.best.answer if outcome.best else None
+        detail = {} if strategy.kind == "greedy" else _difficulty(pool.samples[: strategy.n])
+        records.append(
+            Record(
+                problem.id,
+                text,
+                budget,
+                pool.seed,
+                answer,
+                is_correct(answer, problem.answer or ""),
+                outcome.stop_reason,
+                usage,
+                round(outcome.support, 4),
+                outcome.best.scores if outcome.best else (),
+                detail,
+            )
+        )
+    return tuple(_share_seconds(records, pool))
+
+
+def _difficulty(samples: Sequence[Sample]) -> dict[str, Any]:
+    """What samples say of a problem: how many are right, and their mean score, as in :func:`difficulty.probe`."""
+    scores = [aggregate(sample.scores, "last") for sample in samples]
+    return {"right_samples": sum(s.correct for s in samples), "mean_score": round(fsum(scores) / len(scores), 5)}
+
+
+def _share_seconds(records: Sequence[Record], pool: Pool) -> Iterator[Record]:
+    """Each record gets the part of the pool's seconds that its FLOPs are of the largest record's.
+
+    The largest strategy uses the whole pool: with a verifier, every score too.
+    """
+    most = max(r.usage.policy_flops + r.usage.verifier_flops for r in records)
+    for record in records:
+        share = (record.usage.policy_flops + record.usage.verifier_flops) / most if most else 0.0
+        yield replace(record, usage=replace(record.usage, seconds=round(share * pool.seconds, 4)))
+
+
+def _timed(done: Done, seconds: float) -> Done:
+    """The unit with its share of the machine's time."""
+    if done.unit.cell:
+        (record,) = done.records
+        return replace(done, records=(replace(record, usage=replace(record.usage, seconds=round(seconds, 4))),))
+    if done.pool is None:
+        return done
+    pool = replace(done.pool, seconds=round(seconds, 4))
+    return replace(done, pool=pool, records=tuple(_share_seconds(done.records, pool)))
+
+
+def _search(solver: Solver, unit: Unit, cell: tuple[str, int], stopped: Callable[[], bool]) -> Done | None:
+    strategy, budget = cell
+    events = solver.stream(unit.problem.question, strategy, Budget(generations=budget), unit.seed)
+    result: Result | None = drain(events, stopped)
+    if result is None:
+        return None
+    detail: dict[str, Any] = {}
+    if result.difficulty:
+        detail = {"bin": result.difficulty.bin, "probe": result.difficulty.score, "ran": result.strategy}
+    record = Record(
+        unit.problem.id,
+        strategy,
+        budget,
+        unit.seed,
+        result.answer,
+        is_correct(result.answer, unit.problem.answer or ""),
+        result.stop_reason,
+        result.usage,
+        round(result.support, 4),
+        tuple(round(score, 5) for score in result.scores),
+        detail,
+    )
+    return Done(unit, (record,), None)
+
+
+class _RunLog:
+    """How long a run took, and how much of that the models worked."""
+
+    def __init__(self, solver: Solver) -> None:
+        self.units = 0
+        self._solver = solver
+        self._began = time.monotonic()
+        self._busy = self._models()
+
+    def _models(self) -> tuple[float, float]:
+        policy, verifier = (getattr(m, "busy_seconds", 0.0) for m in (self._solver.policy, self._solver.verifier))
+        return policy, verifier
+
+    def line(self) -> dict[str, Any]:
+        seconds = time.monotonic() - self._began
+        decoding, scoring = (now - then for now, then in zip(self._models(), self._busy, strict=True))
+        return {
+            "units": self.units,
+            "seconds": round(seconds, 2),
+            "decoding": round(decoding, 2),
+            "scoring": round(scoring, 2),
+        }
