@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 
 from edge_tts.calculator import evaluate
 from edge_tts.formulas import CHECKER
@@ -19,6 +20,8 @@ GROUP_SECONDS = 20.0
 """Longest time spent on formulas unless told otherwise; the first pair waits for a process to start."""
 MAX_FORMULA_CHARS = 200
 
+_REMEMBERED = 2**16
+"""Pairs of answers whose comparison is remembered."""
 _TOLERANCE = Fraction(1, 10**6)
 _WRAPPERS = (
     re.compile(r"\$+([^$]*)\$+"),
@@ -42,6 +45,14 @@ def equivalent(a: str, b: str, timeout: float = GROUP_SECONDS) -> bool:
     is "0.5"); different units make different answers. ``timeout`` bounds, in seconds, the slow path
     for formulas; with 0 only numbers and equal texts are equivalent.
     """
+    known = _plainly(a, b)
+    return CHECKER.equal(_normalise(a), _normalise(b), timeout) if known is None else known
+
+
+@lru_cache(_REMEMBERED)
+def _plainly(a: str, b: str) -> bool | None:
+    """The same without the slow path: None where formulas have to be compared. Votes ask for the same pairs again
+    and again."""
     a, b = _normalise(a), _normalise(b)
     if a == b:
         return True
@@ -50,7 +61,7 @@ def equivalent(a: str, b: str, timeout: float = GROUP_SECONDS) -> bool:
         return _same_number(number_a, number_b)
     if a.casefold() == b.casefold():
         return _is_wordy(a)
-    return _is_formula(a) and _is_formula(b) and CHECKER.equal(a, b, timeout)
+    return None if _is_formula(a) and _is_formula(b) else False
 
 
 def group(answers: Sequence[str], timeout: float = GROUP_SECONDS) -> list[int]:
@@ -61,8 +72,12 @@ def group(answers: Sequence[str], timeout: float = GROUP_SECONDS) -> list[int]:
     """
     representatives: list[str] = []
     ids: list[int] = []
+    known: dict[str, int] = {}
     ends = time.monotonic() + timeout
     for answer in answers:
+        if answer in known:
+            ids.append(known[answer])
+            continue
         for index, representative in enumerate(representatives):
             if equivalent(representative, answer, max(0.0, ends - time.monotonic())):
                 ids.append(index)
@@ -70,6 +85,7 @@ def group(answers: Sequence[str], timeout: float = GROUP_SECONDS) -> list[int]:
         else:
             ids.append(len(representatives))
             representatives.append(answer)
+        known[answer] = ids[-1]
     return ids
 
 

@@ -5,6 +5,7 @@ A pack made here is complete as it is: nothing is assembled on first use.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import zipfile
@@ -112,6 +113,26 @@ def build(sources: Sources, settings: Settings, out: Path, progress: Progress = 
         _require_sound(manifest.read(folder))
         publish(folder, out)
     return replace(pack, folder=out)
+
+
+def set_table(folder: Path, table: Mapping[str, Any]) -> Pack:
+    """Give the pack in ``folder`` the strategy ``table``, in the place of one it has; its manifest follows.
+
+    The folder is replaced as a whole. Raises PackError for a folder that is no pack and for a table that
+    cannot be used, InputError or ResourceError where the folder cannot be written.
+    """
+    StrategyTable.parse(table)
+    pack = manifest.read(folder)
+    require_space(folder.parent, sum(path.stat().st_size for path in folder.iterdir()))
+    with building(folder.parent) as temporary:
+        changed = temporary / folder.name
+        shutil.copytree(folder, changed)
+        text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"
+        (changed / manifest.TABLE).write_text(text, encoding="utf-8")
+        files = {**pack.files, manifest.TABLE: FileRecord.of(changed / manifest.TABLE)}
+        manifest.write(replace(pack, files=files), changed)
+        publish(changed, folder)
+    return manifest.read(folder)
 
 
 def read_prompts(path: Path | None) -> PromptFormat:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from math import fsum
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from edge_tts.answers import is_correct
 from edge_tts.batch import Question, drain, together
 from edge_tts.bench.datasets import DataSet
+from edge_tts.bench.energy import Measurement, open_meter
 from edge_tts.bench.pool import SAMPLING_KINDS, Pool, Replay, Sample, draw
 from edge_tts.bench.records import RECORDS, SAMPLES, Appender, Key, Record, read_lines, read_records
 from edge_tts.core import Budget
@@ -27,7 +28,7 @@ from edge_tts.search.strategy import Strategy
 from edge_tts.solver import AUTO, Result, Solver
 
 RUNS = "runs.jsonl"
-"""One line for every run of the command: how long it took, and how much of that was decoding and scoring."""
+"""One line for every run of the command: its seconds and joules, and how long the models worked."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,25 @@ def config(solver: Solver, data: DataSet, problems: int, grid: Grid) -> dict[str
         "sampling": asdict(pack.sampling),
         "calculator": solver.calculator,
         "device": {"policy": solver.policy.info.device, "width": solver.policy.width},
-        "data": {"name": data.name, "sha256": data.sha256, "problems": problems},
+        "data": data.describe(problems),
         **asdict(grid),
     }
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a study, perhaps of many that resumed it."""
+
+    units: int
+    seconds: float
+    """Of all machines that took part together."""
+    decoding: float
+    """Seconds in which the policy worked; the verifier may have worked at the same time."""
+    scoring: float
+    joules: float | None = None
+    """None where they are not known."""
+    energy: str | None = None
+    """Where ``joules`` come from, as :mod:`edge_tts.bench.energy` says it."""
 
 
 class Study:
@@ -167,31 +184,39 @@ class Study:
 
         Closing the iterator cancels what is under way and keeps what was done.
         """
-        known = self._pools()
-        log = _RunLog(solver)
-        with (
-            Appender(self.folder / SAMPLES) as samples,
-            Appender(self.folder / RECORDS) as records,
-            Appender(self.folder / RUNS) as runs,
-        ):
-            try:
+        known, log = self.pools(), _RunLog(solver)
+        meter = open_meter(solver.profile.watts)
+        energy = Measurement(meter.source)
+        try:
+            with meter.measure() as energy, self.writing() as write:
                 for label, units in self.groups():
                     with closing(run_units(solver, units, self.grid, parallel, known)) as finished:
                         for done in finished:
-                            self._write(done, samples, records)
                             log.units += 1
-                            yield label, done.unit.generations(self.grid)
-            finally:
-                if log.units:
-                    runs.add([log.line()])
+                            yield label, write(done)
+        finally:
+            self.log_run(log.line(energy))
 
-    def _write(self, done: Done, samples: Appender, records: Appender) -> None:
-        """The pool goes first, since its records can be made again from it."""
-        if done.pool:
-            samples.add([done.pool.to_dict()])
-        fresh = [record for record in done.records if record.key not in self.done]
-        records.add([record.to_dict() for record in fresh])
-        self.done.update(record.key for record in fresh)
+    @contextmanager
+    def writing(self) -> Iterator[Callable[[Done], int]]:
+        """A function that puts a finished unit on the disk and gives its generations."""
+        with Appender(self.folder / SAMPLES) as samples, Appender(self.folder / RECORDS) as records:
+
+            def write(done: Done) -> int:
+                if done.pool:  # first, since its records can be made again from it
+                    samples.add([done.pool.to_dict()])
+                fresh = [record for record in done.records if record.key not in self.done]
+                records.add([record.to_dict() for record in fresh])
+                self.done.update(record.key for record in fresh)
+                return done.unit.generations(self.grid)
+
+            yield write
+
+    def log_run(self, run: Run) -> None:
+        """Add a line about a run that did something."""
+        if run.units:
+            with Appender(self.folder / RUNS) as runs:
+                runs.add([asdict(run)])
 
     def summary(self) -> str:
         """One line on how many records there are and how busy the models were while they were made."""
@@ -203,7 +228,7 @@ class Study:
         decoding, scoring = (fsum(run[name] for run in runs) / wall for name in ("decoding", "scoring"))
         return f"{text}; {wall:.0f} s, of which {decoding:.0%} decoding and {scoring:.0%} scoring (they overlap)"
 
-    def _pools(self) -> dict[tuple[str, int], Pool]:
+    def pools(self) -> dict[tuple[str, int], Pool]:
         """Pools on the disk whose records are not all there: a crash came between."""
         wanted = {(p.id, s) for p in self.problems for s in range(self.grid.seeds) if self._missing(Unit(p, s))}
         found = {}
@@ -325,24 +350,20 @@ def _search(solver: Solver, unit: Unit, cell: tuple[str, int], stopped: Callable
 
 
 class _RunLog:
-    """How long a run took, and how much of that the models worked."""
+    """Watches a run and the models that work for it."""
 
     def __init__(self, solver: Solver) -> None:
         self.units = 0
         self._solver = solver
         self._began = time.monotonic()
-        self._busy = self._models()
+        self._busy = busy_seconds(solver)
 
-    def _models(self) -> tuple[float, float]:
-        policy, verifier = (getattr(m, "busy_seconds", 0.0) for m in (self._solver.policy, self._solver.verifier))
-        return policy, verifier
+    def line(self, energy: Measurement) -> Run:
+        decoding, scoring = (now - then for now, then in zip(busy_seconds(self._solver), self._busy, strict=True))
+        return Run(self.units, time.monotonic() - self._began, decoding, scoring, energy.joules, energy.source)
 
-    def line(self) -> dict[str, Any]:
-        seconds = time.monotonic() - self._began
-        decoding, scoring = (now - then for now, then in zip(self._models(), self._busy, strict=True))
-        return {
-            "units": self.units,
-            "seconds": round(seconds, 2),
-            "decoding": round(decoding, 2),
-            "scoring": round(scoring, 2),
-        }
+
+def busy_seconds(solver: Solver) -> tuple[float, float]:
+    """How long the policy and the verifier have worked since they were loaded."""
+    policy, verifier = (getattr(model, "busy_seconds", 0.0) for model in (solver.policy, solver.verifier))
+    return policy, verifier

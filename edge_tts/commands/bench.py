@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from edge_tts.commands.progress import progress_bar
 from edge_tts.errors import InputError
 
 if TYPE_CHECKING:
+    from edge_tts.batch import Question
+    from edge_tts.bench.datasets import DataSet
+    from edge_tts.bench.runtime_settings import RuntimeSettings
     from edge_tts.bench.study import Study
-    from edge_tts.solver import Solver
 
 STRATEGIES = "greedy,majority,adaptive,best-of-n,weighted,beam,revise"
 FULL_BATCH = 32
 """Sequences that use the machine well; small budgets share a batch."""
+
+_DATA = click.option("--data", required=True, help="JSON lines with answers, or one of gsm8k, svamp, math-500.")
+_OUT = click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The study's folder; the same command resumes."
+)
+_BUDGETS = click.option("--budgets", default="1,2,4,8,16", show_default=True, help="Generations a problem.")
+_SEEDS = click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True)
+_FIRST = click.option("--first", type=click.IntRange(1), default=None, help="Only so many problems.")
+_SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Go on without the lines of --data that cannot be used.")
 
 
 @click.group()
@@ -24,19 +39,21 @@ def command() -> None:
 
 
 @command.command("run")
-@click.option("--data", required=True, help="JSON lines with answers, or one of gsm8k, svamp, math-500.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder; the same command resumes.")
+@_DATA
+@_OUT
 @click.option("--pack", default=None, help="Pack, by name or folder.")
 @click.option("--strategies", default=STRATEGIES, show_default=True, help="Separated by commas; auto too.")
-@click.option("--budgets", default="1,2,4,8,16", show_default=True, help="Generations a problem.")
+@_BUDGETS
 @click.option("--search-budgets", default=None, help="Budgets of what decodes for itself: beam, revise, auto.")
-@click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True)
-@click.option("--first", type=click.IntRange(1), default=None, help="Only so many problems.")
-@click.option("--skip-bad", is_flag=True, help="Go on without the lines of --data that cannot be used.")
+@_SEEDS
+@_FIRST
+@_SKIP_BAD
 @click.option("--parallel", type=click.IntRange(1, 64), default=None, help="Problems under way at once.")
 @click.option("--memory", type=float, default=None, help="Memory cap in MB.")
 @click.option("--profile", default=None, help="Device profile, by name or file; detected by default.")
 @click.option("--calculator/--no-calculator", default=True, help="Let the runtime write results of equations.")
+@click.option("--alone", type=click.IntRange(0), default=0, help="Afterwards time so many questions, one by one.")
+@click.option("--ray", "address", default=None, help="Run on the Ray cluster at this address (auto, HOST:PORT).")
 def run_command(
     data: str,
     out: Path,
@@ -51,39 +68,49 @@ def run_command(
     memory: float | None,
     profile: str | None,
     calculator: bool,
+    alone: int,
+    address: str | None,
 ) -> None:
     """Solve every problem with every strategy at every budget; each solve is a line of OUT/records.jsonl."""
-    from edge_tts.bench import datasets, machine
+    from edge_tts.bench import machine
     from edge_tts.bench.records import open_study
+    from edge_tts.bench.runtime_settings import RuntimeSettings
     from edge_tts.bench.study import Grid, Study, config
-    from edge_tts.solver import Solver, uses_verifier
+    from edge_tts.profiles.loader import detect, load
+    from edge_tts.solver import uses_verifier
 
     sampled = _numbers(budgets, "--budgets")
     searched = _numbers(search_budgets, "--search-budgets") if search_budgets else sampled
     grid = Grid(_strategies(strategies), sampled, searched, seeds)
-    chosen = datasets.load(data, skip_bad)
-    for sentence in chosen.left_out:
-        click.echo(f"left out: {sentence}", err=True)
-    problems = chosen.problems[:first]
-    longest = max(len(p.question.encode()) for p in problems)
+    chosen, problems = _problems(data, skip_bad, first)
     largest = max(budget for _, budget in grid.sampled + grid.searched)
     together = parallel or max(2, 2 * FULL_BATCH // largest)
-    with Solver(
+    settings = RuntimeSettings(
         pack,
-        profile,
+        load(profile) if profile else detect()[0],
         memory,
         generations=min(FULL_BATCH, together * largest),
-        prompt_tokens=longest // 3 + 16,
+        prompt_tokens=max(len(p.question.encode()) for p in problems) // 3 + 16,
         calculator=calculator,
         verifier=any(map(uses_verifier, grid.strategies)),
-    ) as solver:
-        solver.deadline_s = None
+    )
+    with ExitStack() as stack:
+        solver = stack.enter_context(settings.open())
         open_study(out, {**config(solver, chosen, len(problems), grid), "made_on": machine.describe()})
-        _run(Study(out, problems, grid), solver, together)
+        study = Study(out, problems, grid)
+        if address is None:
+            _follow(study, study.run(solver, together))
+        else:
+            from edge_tts.bench.cluster import run_study
+
+            stack.close()  # this machine's cores are for a worker
+            _follow(study, run_study(study, settings, address, together))
+    if alone:
+        _alone(study, settings, problems[:alone])
 
 
-def _run(study: Study, solver: Solver, parallel: int) -> None:
-    """Solve what is missing, with a bar; the line at the end says how busy the models were."""
+def _follow(study: Study, work: Iterator[tuple[str, int]]) -> None:
+    """Show ``work`` as it goes on; the line at the end says how busy the models were."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -91,11 +118,144 @@ def _run(study: Study, solver: Solver, parallel: int) -> None:
     if study.done:
         console.print(f"{len(study.done)} of {study.total()} records are in {study.folder} already")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("solving", total=study.missing_generations())
-        for label, generations in study.run(solver, parallel):
-            bar.update(task, advance=generations, description=label)
+    with Progress(*columns, console=console) as bar, closing(work):  # type: ignore[type-var]
+        task = bar.add_task("generations", total=study.missing_generations())
+        for label, generations in work:
+            bar.update(task, advance=generations, description=f"generations: {label}")
     click.echo(study.summary())
+
+
+def _alone(study: Study, settings: RuntimeSettings, problems: tuple[Question, ...]) -> None:
+    from edge_tts.bench.alone import measure_alone
+
+    cells = study.grid.sampled + study.grid.searched
+    with progress_bar() as progress:
+        for number, (strategy, budget) in enumerate(measure_alone(study.folder, cells, problems, settings), 1):
+            progress(number / len(cells), f"alone: {strategy} at {budget}")
+
+
+@command.command("baseline")
+@_DATA
+@_OUT
+@click.option("--endpoint", "url", required=True, help="OpenAI-compatible server, such as http://127.0.0.1:8000.")
+@click.option("--model", required=True, help="Its name there.")
+@click.option("--key-variable", default=None, help="Environment variable that holds the API key.")
+@click.option("--strategies", default="greedy,majority,adaptive", show_default=True)
+@_BUDGETS
+@_SEEDS
+@_FIRST
+@_SKIP_BAD
+@click.option("--concurrency", type=click.IntRange(1, 1024), default=8, show_default=True)
+@click.option("--timeout", type=float, default=120.0, show_default=True, help="Longest wait for a token, in seconds.")
+@click.option("--retries", type=click.IntRange(0, 100), default=4, show_default=True)
+@click.option("--max-tokens", type=click.IntRange(1), default=2048, show_default=True)
+@click.option("--temperature", type=float, default=0.7, show_default=True)
+@click.option("--stream/--no-stream", default=True, help="No: for servers that report usage of whole answers only.")
+@click.option("--price-in", type=float, default=None, help="Price of a million prompt tokens.")
+@click.option("--price-out", type=float, default=None, help="Price of a million new tokens.")
+@click.option("--parameters", type=float, default=None, help="Its weights, such as 1.7e9, for FLOPs.")
+def baseline_command(
+    data: str,
+    out: Path,
+    url: str,
+    model: str,
+    key_variable: str | None,
+    strategies: str,
+    budgets: str,
+    seeds: int,
+    first: int | None,
+    skip_bad: bool,
+    concurrency: int,
+    timeout: float,
+    retries: int,
+    max_tokens: int,
+    temperature: float,
+    stream: bool,
+    price_in: float | None,
+    price_out: float | None,
+    parameters: float | None,
+) -> None:
+    """Ask a larger model behind an endpoint the same problems; a study like those of `run`."""
+    from edge_tts.bench import baseline, machine
+    from edge_tts.bench.records import RECORDS, Appender, open_study, read_records
+    from edge_tts.runtimes.endpoint import Endpoint, EndpointSettings
+
+    settings = EndpointSettings(
+        url,
+        model,
+        key_variable,
+        concurrency,
+        timeout,
+        retries,
+        max_tokens,
+        temperature,
+        stream,
+        price_in,
+        price_out,
+        int(parameters) if parameters else None,
+    )
+    wanted, numbers = _strategies(strategies), _numbers(budgets, "--budgets")
+    chosen, problems = _problems(data, skip_bad, first)
+    endpoint = Endpoint(settings)
+    grid = {"strategies": wanted, "budgets": numbers, "seeds": seeds, "data": chosen.describe(len(problems))}
+    open_study(out, {**baseline.config(settings), **grid, "made_on": machine.describe()})
+    done = {record.key for record in read_records(out / RECORDS)}
+    rows = baseline.run_baseline(endpoint, problems, wanted, numbers, range(seeds), done)
+    with Appender(out / RECORDS) as sink, progress_bar() as progress, closing(rows):
+        for number, records in enumerate(rows, 1):
+            sink.add([record.to_dict() for record in records])
+            progress(min(1.0, number / (len(problems) * seeds)), f"asking {model}")
+    click.echo(f"{len(read_records(out / RECORDS))} records in {out}")
+
+
+@command.command("fit")
+@click.argument("study", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Write the table to this file.")
+@click.option("--pack", type=click.Path(path_type=Path), default=None, help="Put the table into this pack's folder.")
+def fit_command(study: Path, out: Path | None, pack: Path | None) -> None:
+    """Fit the strategy table of a pack on STUDY, which is to hold problems nothing is reported on."""
+    from edge_tts.bench.fit import fit
+    from edge_tts.bench.loading import load_study
+    from edge_tts.ship import set_table
+
+    if (out is None) == (pack is None):
+        raise InputError("say where the table goes: --out FILE or --pack FOLDER")
+    table = fit(load_study(study))
+    if pack is not None:
+        set_table(pack, table)
+    elif out is not None:
+        try:
+            out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot write {out}: {error.strerror}; choose another --out") from error
+    click.echo(json.dumps({key: table[key] for key in ("edges", "budgets", "cells")}))
+
+
+@command.command("report")
+@click.argument("studies", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the page, plots and tables.")
+@click.option("--json", "as_json", is_flag=True, help="Print all figures as one JSON object.")
+def report_command(studies: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Write what STUDIES say: OUT/report.html, plots as PNG and SVG, numbers as CSV and JSON."""
+    from edge_tts.bench import page, plots, tables
+    from edge_tts.bench.analysis import analyse
+
+    with progress_bar() as progress:
+        report = analyse(studies, progress)
+        progress(1.0, "drawing")
+        page.write(report, plots.draw(report, out), out / "report.html")
+        tables.write_csv(report, out)
+    click.echo(json.dumps(report.to_dict()) if as_json else f"{out / 'report.html'}")
+
+
+def _problems(data: str, skip_bad: bool, first: int | None) -> tuple[DataSet, tuple[Question, ...]]:
+    """The data set and those of its problems that are wanted; says what is left out."""
+    from edge_tts.bench import datasets
+
+    chosen = datasets.load(data, skip_bad)
+    for sentence in chosen.left_out:
+        click.echo(f"left out: {sentence}", err=True)
+    return chosen, chosen.problems[:first]
 
 
 def _strategies(text: str) -> tuple[str, ...]:

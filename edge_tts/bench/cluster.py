@@ -1,0 +1,271 @@
+"""Scale-out of a study on a Ray cluster: shards of units, each solved by a runtime in a worker process.
+
+The driver holds the study's folder and alone writes to it. A worker keeps its runtime open between shards.
+A worker or node that dies takes only the shards under way with it, and they run again elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from math import ceil
+from typing import Any
+
+from edge_tts.bench.datasets import DataSet
+from edge_tts.bench.pool import Pool
+from edge_tts.bench.records import read_config
+from edge_tts.bench.runtime_settings import RuntimeSettings
+from edge_tts.bench.study import Done, Grid, Run, Study, Unit, busy_seconds, config, run_units
+from edge_tts.errors import BackendError, EdgeError, InputError
+from edge_tts.runtimes.choose import threads
+from edge_tts.solver import Solver
+
+SHARD = 16
+"""Most units of a shard: enough to fill a shared batch, and all that a lost worker costs."""
+AHEAD = 2
+"""Shards under way for each runtime the cluster has room for: one that runs and one that waits for it."""
+RETRIES = 3
+"""Times a shard runs again after its worker or node died."""
+CONNECT_SECONDS = 10
+"""Longest wait for an address to answer."""
+POLL_SECONDS = 1.0
+"""Between two looks at which nodes there are, and at Ctrl-C."""
+
+RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_NUM_REDIS_GET_RETRIES": "1",
+    "RAY_py_gcs_connect_timeout_s": str(CONNECT_SECONDS),
+}
+"""Set before Ray is imported, where the user has not: no telemetry, and an address that does not answer is an error
+after one try; by default Ray makes 20, which take a quarter of an hour."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A shard as it comes back."""
+
+    label: str
+    """Of the group its units are of."""
+    done: tuple[Done, ...]
+    """Every unit of the shard, once."""
+    seconds: float
+    """That its runtime took, opening it excepted."""
+    decoding: float
+    """Seconds in which the policy worked."""
+    scoring: float
+    """Seconds in which the verifier worked."""
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """Units of one group, and those of their pools that need not be drawn."""
+
+    label: str
+    units: tuple[Unit, ...]
+    known: dict[tuple[str, int], Pool]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What all shards of a study have in common."""
+
+    settings: RuntimeSettings
+    grid: Grid
+    parallel: int
+    config: Mapping[str, Any]
+    """As ``study.json`` has it."""
+
+
+def run_study(
+    study: Study, settings: RuntimeSettings, address: str, parallel: int, cores: int | None = None
+) -> Iterator[tuple[str, int]]:
+    """As :meth:`Study.run`, on the Ray cluster at ``address``; see :func:`run_on_ray`."""
+    run = Run(0, 0.0, 0.0, 0.0)
+    with closing(run_on_ray(study, settings, address, parallel, cores)) as shards, study.writing() as write:
+        try:
+            for shard in shards:
+                run = Run(
+                    run.units + len(shard.done),
+                    run.seconds + shard.seconds,
+                    run.decoding + shard.decoding,
+                    run.scoring + shard.scoring,
+                )
+                yield shard.label, sum(write(done) for done in shard.done)
+        finally:
+            study.log_run(run)
+
+
+def run_on_ray(
+    study: Study, settings: RuntimeSettings, address: str, parallel: int, cores: int | None = None
+) -> Generator[Finished, None, None]:
+    """Solve what is missing of ``study`` on the Ray cluster at ``address``; yields shards as they finish.
+
+    ``address`` is "auto" or HOST:PORT where this machine is a node of the cluster, ray://HOST:PORT elsewhere.
+    A runtime solves ``parallel`` units at a time and has ``cores`` to itself, by default as many as one here would
+    take, and a GPU where the study was begun on one. Shards that were under way on a worker or node that died run
+    again. Closing the generator cancels what is under way.
+
+    Raises InputError where the cluster cannot be used or a node's runtime differs from the one that began the
+    study, BackendError for what breaks again and again, and what solving raises, with the node's name.
+    """
+    begun = read_config(study.folder)
+    cores = cores or threads(settings.profile.threads)
+    needed = {"CPU": cores, "GPU": int(begun["device"]["policy"] == "cuda")}
+    job = _Job(settings.on_nodes(cores), study.grid, parallel, begun)
+    ray = _connect(address)
+    try:
+        if not _room(ray, needed):
+            raise InputError(f"the Ray cluster at {address} has {_lacking(ray, needed)}")
+        yield from _run(ray, job, needed, _shards(study, _room(ray, needed)))
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str) -> Any:
+    """The module ray, connected. Raises InputError, soon, where it is missing or the cluster cannot be had."""
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError(
+            "running on a cluster needs the package ray, which is missing; pip install 'edge-reasoning-runtime[bench]'"
+        ) from error
+    try:
+        _require_listening(ray, address)
+        ray.init(address=address, logging_level="ERROR", log_to_driver=False)
+    except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"no Ray cluster can be used at {address} ({' '.join(str(error).split())}); "
+            "give auto or HOST:PORT on a machine of the cluster, ray://HOST:10001 elsewhere"
+        ) from error
+    return ray
+
+
+def _require_listening(ray: Any, address: str) -> None:
+    """Raise OSError where nothing listens: Ray itself would take long to say so. "auto" is left to Ray."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        if not address.startswith("ray://") and host in ("localhost", "127.0.0.1", "[::1]"):
+            host = ray.util.get_node_ip_address()  # as ray.init does
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+
+
+def _room(ray: Any, needed: Mapping[str, int]) -> int:
+    """Runtimes for which the cluster has room now."""
+    nodes = (node["Resources"] for node in ray.nodes() if node["Alive"])
+    return sum(min(int(node.get(name, 0) // n) for name, n in needed.items() if n) for node in nodes)
+
+
+def _lacking(ray: Any, needed: Mapping[str, int]) -> str:
+    wanted = " and ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in needed.items() if count)
+    nodes = [[int(node["Resources"].get(name, 0)) for name in needed] for node in ray.nodes() if node["Alive"]]
+    found = "; ".join(f"{cpus} and {gpus}" for cpus, gpus in sorted(nodes))
+    return f"no node with {wanted} for a runtime (CPUs and GPUs of its nodes: {found}); ask for fewer, or add nodes"
+
+
+def _shards(study: Study, runtimes: int) -> Iterator[_Shard]:
+    """The missing units in shards, small enough for every one of so many runtimes to have a part of a group."""
+    known = study.pools()
+    for label, units in study.groups():
+        size = max(1, min(SHARD, ceil(len(units) / runtimes)))
+        for first in range(0, len(units), size):
+            part = tuple(units[first : first + size])
+            keys = [(unit.problem.id, unit.seed) for unit in part if unit.cell is None]
+            yield _Shard(label, part, {key: known[key] for key in keys if key in known})
+
+
+def _run(ray: Any, job: _Job, needed: Mapping[str, int], shards: Iterator[_Shard]) -> Generator[Finished, None, None]:
+    """Keep as many shards under way as the cluster has use for, so that memory stays flat and stopping is quick."""
+    solve = ray.remote(_solve).options(num_cpus=needed["CPU"], num_gpus=needed["GPU"], max_retries=RETRIES)
+    running: list[Any] = []
+    try:
+        while True:
+            wanted = max(1, AHEAD * _room(ray, needed)) - len(running)
+            running += [solve.remote(job, shard) for shard in islice(shards, max(0, wanted))]
+            if not running:
+                return
+            ready, running = ray.wait(running, timeout=POLL_SECONDS)
+            for reference in ready:
+                yield _result(ray, reference)
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+
+
+def _result(ray: Any, reference: Any) -> Finished:
+    try:
+        finished: Finished = ray.get(reference)
+        return finished
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, EdgeError):
+            raise type(error.cause)(str(error.cause)) from error
+        raise InputError(
+            f"a node cannot run shards ({type(error.cause).__name__}: {' '.join(str(error.cause).split())}); "
+            "install the edge-reasoning-runtime of this machine on every node"
+        ) from error
+    except ray.exceptions.RayError as error:
+        raise BackendError(
+            f"a shard was lost {RETRIES + 1} times with its worker ({type(error).__name__}: "
+            f"{' '.join(str(error).split())}); see Ray's logs on the nodes. What was done is kept"
+        ) from error
+
+
+_runtime: tuple[RuntimeSettings, Solver] | None = None
+"""Of this worker process."""
+
+
+def _solve(job: _Job, shard: _Shard) -> Finished:
+    """Runs in a worker. Every error is one of this package's, and names the node."""
+    try:
+        solver = _opened(job)
+        began, before = time.monotonic(), busy_seconds(solver)
+        with closing(run_units(solver, shard.units, job.grid, job.parallel, shard.known)) as finished:
+            done = tuple(finished)
+        decoding, scoring = (now - then for now, then in zip(busy_seconds(solver), before, strict=True))
+        return Finished(shard.label, done, time.monotonic() - began, decoding, scoring)
+    except EdgeError as error:
+        raise type(error)(f"{_node()}: {error}") from error
+    except Exception as error:
+        raise BackendError(f"{_node()}: {type(error).__name__}: {error}; see Ray's logs on that node") from error
+
+
+def _opened(job: _Job) -> Solver:
+    """This process's runtime. Raises InputError where it is not the one of the study."""
+    global _runtime
+    if _runtime is None or _runtime[0] != job.settings:
+        solver = job.settings.open()
+        differences = _differences(solver, job)
+        if differences:
+            solver.close()
+            raise InputError(f"the runtime is not that of the study: {'; '.join(differences)}; make them the same")
+        _runtime = (job.settings, solver)
+    return _runtime[1]
+
+
+def _differences(solver: Solver, job: _Job) -> list[str]:
+    """One clause for each entry of the study's configuration that ``solver`` would not have given it."""
+    data = job.config["data"]
+    here = config(solver, DataSet(data["name"], (), data["sha256"]), data["problems"], job.grid)
+    found = json.loads(json.dumps(here))
+    clauses = []
+    for name in sorted(found):
+        mine, wanted = found[name], job.config.get(name)
+        if name == "pack_files" and isinstance(wanted, dict):
+            files = sorted(file for file in mine.keys() | wanted.keys() if mine.get(file) != wanted.get(file))
+            clauses += [f"the pack's {f} is {mine.get(f, 'missing')} and was {wanted.get(f, 'missing')}" for f in files]
+        elif mine != wanted:
+            clauses.append(f"{name} is {json.dumps(mine)} and was {json.dumps(wanted)}")
+    return clauses
+
+
+def _node() -> str:
+    import ray
+
+    return f"node {ray.util.get_node_ip_address()} ({socket.gethostname()})"

@@ -1,0 +1,200 @@
+"""Joules that this machine uses: from its processors' and GPUs' own counters, else estimated.
+
+RAPL, through Linux's powercap (https://docs.kernel.org/power/powercap/powercap.html), counts what the processor
+packages use, NVML what each NVIDIA GPU's board uses. Both count the whole device, whoever uses it. Neither sees
+the rest of the machine; an estimate from a profile's watts may.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from edge_tts.runtimes.choose import nvidia_gpu_present
+
+POWERCAP = Path("/sys/class/powercap")
+SECONDS_BETWEEN_READS = 0.5
+"""A counter that wraps around does so in minutes at the least; sampled power wants it shorter."""
+
+Source = Literal["rapl", "rapl+nvml", "nvml", "profile estimate"]
+
+
+class Counter(Protocol):
+    """One device's energy. Raises what its driver does where it cannot be read any more."""
+
+    def joules(self) -> float:
+        """Used since some moment in the past; never falls."""
+
+
+class RaplPackage:
+    """One processor package. Its counter is kept from wrapping around by reading it often enough."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises OSError or ValueError where the counter cannot be read."""
+        self._file = folder / "energy_uj"
+        self._range = int((folder / "max_energy_range_uj").read_text())
+        self._last = int(self._file.read_text())
+        self._total = 0
+
+    def joules(self) -> float:
+        now = int(self._file.read_text())
+        self._total += now - self._last if now >= self._last else now + self._range - self._last
+        self._last = now
+        return self._total / 1e6
+
+
+class SampledPower:
+    """A device that tells its power only: taken to change evenly between two readings."""
+
+    def __init__(self, watts: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
+        self._watts, self._clock = watts, clock
+        self._at, self._power, self._total = clock(), watts(), 0.0
+
+    def joules(self) -> float:
+        at, power = self._clock(), self._watts()
+        self._total += (at - self._at) * (power + self._power) / 2
+        self._at, self._power = at, power
+        return self._total
+
+
+class NvmlEnergy:
+    """A GPU that counts its own energy, in millijoules since the driver was loaded (Volta and later)."""
+
+    def __init__(self, millijoules: Callable[[], int]) -> None:
+        self._millijoules = millijoules
+
+    def joules(self) -> float:
+        return self._millijoules() / 1e3
+
+
+@dataclass
+class Measurement:
+    """What was used since it began; final once its ``with`` block is left."""
+
+    source: Source | None
+    """None where nothing is known of this machine's energy."""
+    joules: float | None = None
+    """None where ``source`` is."""
+    seconds: float = 0.0
+    failure: str | None = None
+    """Why a counter was given up on the way; ``joules`` is then an estimate."""
+
+
+class EnergyMeter:
+    """Measures joules between two moments, or estimates them where nothing can be read."""
+
+    def __init__(self, counters: Sequence[Counter], source: Source | None, reason: str, watts: float | None) -> None:
+        self.source = source
+        self.reason = reason
+        """Why from there, as one clause for each kind of counter."""
+        self._counters = counters
+        self._watts = watts
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def measure(self) -> Iterator[Measurement]:
+        """What runs inside is measured; a thread reads the counters now and then meanwhile."""
+        found = Measurement(self.source)
+        stop = threading.Event()
+
+        def watch() -> None:
+            while not stop.wait(SECONDS_BETWEEN_READS):
+                self._read(found)
+
+        begin, before = time.monotonic(), self._read(found)
+        watcher = threading.Thread(target=watch, name="energy", daemon=True)
+        if self._counters:
+            watcher.start()
+        try:
+            yield found
+        finally:
+            stop.set()
+            if self._counters:
+                watcher.join()
+            after = self._read(found)
+            found.seconds = time.monotonic() - begin
+            self._settle(found, after - before)
+
+    def _read(self, found: Measurement) -> float:
+        """All counters' sum; a failing one is noted in ``found`` and nothing is read any more."""
+        if found.failure:
+            return 0.0
+        try:
+            with self._lock:
+                return sum(counter.joules() for counter in self._counters)
+        except Exception as error:  # NVML's errors and the file system's share no base
+            found.failure = f"a counter could not be read any more: {error}"
+            return 0.0
+
+    def _settle(self, found: Measurement, joules: float) -> None:
+        if self._counters and not found.failure:
+            found.joules = joules
+            return
+        found.source = "profile estimate" if self._watts is not None else None
+        found.joules = self._watts * found.seconds if self._watts is not None else None
+
+
+def open_meter(watts: float | None, root: Path = POWERCAP) -> EnergyMeter:
+    """The best meter there is here; ``watts`` is a profile's power, for an estimate where nothing can be read."""
+    packages, why_rapl = rapl(root)
+    gpus, why_nvml = nvml()
+    reason = f"{why_rapl}; {why_nvml}"
+    if packages:
+        return EnergyMeter([*packages, *gpus], "rapl+nvml" if gpus else "rapl", reason, watts)
+    if gpus:
+        return EnergyMeter(gpus, "nvml", reason, watts)
+    if watts is None:
+        return EnergyMeter((), None, f"{reason}; and no profile states the power", None)
+    return EnergyMeter((), "profile estimate", f"{reason}; taken for the profile's {watts:g} W", watts)
+
+
+def rapl(root: Path = POWERCAP) -> tuple[list[Counter], str]:
+    """Counters of the processor packages, all of them or none, and why.
+
+    Only packages count: cores, graphics and "psys" are parts of them or the other way round.
+    """
+    found: list[Counter] = []
+    for folder in sorted(root.glob("intel-rapl:*")):
+        try:
+            if (folder / "name").read_text().startswith("package"):
+                found.append(RaplPackage(folder))
+        except PermissionError as error:
+            return [], f"{error.filename} may only be read by root, so it needs `sudo chmod a+r {error.filename}`"
+        except (OSError, ValueError) as error:
+            return [], f"the processor's energy counter in {folder} cannot be read ({error})"
+    if not found:
+        return [], f"{root} has no energy counter of a processor package"
+    return found, f"RAPL counts {len(found)} processor package{'s' if len(found) > 1 else ''}"
+
+
+def nvml() -> tuple[list[Counter], str]:
+    """Counters of all NVIDIA GPUs, and why."""
+    if not nvidia_gpu_present():
+        return [], "there is no NVIDIA GPU"
+    try:
+        import pynvml
+    except ImportError:
+        return [], "the GPU is not counted without nvidia-ml-py; pip install 'edge-reasoning-runtime[bench]'"
+    try:
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        found = [_gpu(pynvml, handle) for handle in handles]
+    except pynvml.NVMLError as error:
+        return [], f"the GPU is not counted, since NVML failed ({error})"
+    sampled = sum(isinstance(counter, SampledPower) for counter in found)
+    note = f", {sampled} by its power" if sampled else ""
+    return found, f"NVML counts {len(found)} GPU{'s' if len(found) > 1 else ''}{note}"
+
+
+def _gpu(pynvml: Any, handle: Any) -> Counter:
+    """Its own counter where it has one, else its power. Raises NVMLError where it tells neither."""
+    try:
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except pynvml.NVMLError_NotSupported:
+        return SampledPower(lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1e3)
+    return NvmlEnergy(lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))

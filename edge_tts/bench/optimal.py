@@ -1,0 +1,221 @@
+"""Compute-optimal allocation (Snell et al. 2024, section 3.2): chosen per difficulty bin on one half of the
+problems, scored on the other, with what estimating the difficulty costs.
+
+The paper fixes a budget and picks the best strategy of each bin. Here a bin may also get a smaller or
+larger budget than another: for a price L of compute, every bin takes the cell with the largest
+accuracy - L x cost. A sweep over L gives the curve of accuracy against mean cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tts.allocate import BINS
+from edge_tts.bench.figures import Share
+from edge_tts.bench.loading import COSTS, PROBE, Array, Cell, Loaded
+from edge_tts.search.strategy import Strategy
+from edge_tts.solver import AUTO
+
+PRIOR = 100
+"""Pseudo-problems that pull a bin's accuracy towards the cell's own over all bins: as many as a bin of a study of 500
+has, so that a handful of lucky problems does not choose a strategy."""
+PRICES = 48
+RESAMPLES = 2000
+SEED = 0
+
+
+def edges(scores: Array) -> Array:
+    """Four falling scores that cut ``scores`` into five bins of about equal size."""
+    return np.quantile(scores, [0.8, 0.6, 0.4, 0.2])
+
+
+def bins(scores: Array) -> NDArray[np.int64]:
+    """The bin of each problem, 0 (easiest) to 4, as :meth:`StrategyTable.bin` has it."""
+    return np.asarray((scores[:, None] < edges(scores)[None, :]).sum(axis=1), np.int64)
+
+
+def halves(count: int) -> NDArray[np.bool_]:
+    """A random half of the problems, always the same one."""
+    mask = np.zeros(count, bool)
+    mask[np.random.default_rng(SEED).permutation(count)[: count // 2]] = True
+    return mask
+
+
+def resample(count: int) -> Array:
+    """How often each problem is drawn in each bootstrap resample, (RESAMPLES + 1, count); row 0 draws each once."""
+    drawn = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    return np.vstack([np.ones(count), drawn]).astype(float)
+
+
+def with_probe(study: Loaded, cell: Cell, cost: str) -> Array:
+    """What a cell costs each problem when its difficulty was estimated first.
+
+    The samples of the estimate are the first ones of a cell that samples; one that searches by itself
+    starts anew. Raises ValueError without an estimate.
+    """
+    if study.probe is None:
+        raise ValueError("the study has no difficulty estimate")
+    probe, own = study.probe[cost], study.cells[cell].costs[cost]
+    strategy, budget = cell
+    kind = AUTO if strategy == AUTO else Strategy.parse(strategy, max(budget, 1)).kind
+    if kind == AUTO:
+        return own  # it has paid already
+    if kind in ("weighted", "best-of-n"):
+        return np.maximum(own, probe)
+    if kind in ("majority", "adaptive"):
+        # Of the estimate, only the scoring is not part of what the cell does itself.
+        sampling = study.cells.get(("majority", PROBE))
+        scoring = probe - sampling.costs[cost] if sampling else probe
+        return np.maximum(own + scoring, probe)
+    return own + probe
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy against mean cost, for the data as they are (row 0) and for every bootstrap resample."""
+
+    accuracy: Array
+    """(RESAMPLES + 1, points)."""
+    costs: dict[str, Array]
+    """The same shape, by the names of ``COSTS``."""
+    cells: tuple[tuple[Cell, ...], ...] = ()
+    """For an allocation: what each bin gets at each point when all problems take part in choosing."""
+
+
+def baseline(study: Loaded, strategy: str, weights: Array) -> Curve:
+    """One strategy at its budgets, without a difficulty estimate."""
+    cells = sorted((cell for cell in study.cells if cell[0] == strategy), key=lambda cell: cell[1])
+    total = weights.sum(axis=1, keepdims=True)
+    accuracy = weights @ np.stack([study.cells[c].correct for c in cells], axis=1) / total
+    costs = {name: weights @ np.stack([study.cells[c].costs[name] for c in cells], axis=1) / total for name in COSTS}
+    return Curve(accuracy, costs)
+
+
+def candidates(study: Loaded) -> list[Cell]:
+    """Cells an allocation may choose from: "auto" is an allocation itself."""
+    return sorted(cell for cell in study.cells if cell[0] != AUTO)
+
+
+def allocate(study: Loaded, scores: Array, weights: Array) -> Curve:
+    """The compute-optimal curve by difficulty ``scores``, two-fold cross-validated."""
+    cells = candidates(study)
+    where = bins(scores)
+    first = halves(len(scores))
+    correct = np.stack([study.cells[c].correct for c in cells], axis=1)
+    costs = {name: np.stack([with_probe(study, c, name) for c in cells], axis=1) for name in COSTS}
+    prices = _prices(costs["flops"])
+    shape = (len(weights), len(prices))
+    hits, spent = np.zeros(shape), {name: np.zeros(shape) for name in COSTS}
+    for chosen_on, scored_on in ((first, ~first), (~first, first)):
+        for bin in range(BINS):
+            there = weights[:, scored_on & (where == bin)]
+            picks = _choose(correct, costs["flops"], weights, chosen_on, where == bin, prices)
+            inside = scored_on & (where == bin)
+            hits += np.take_along_axis(there @ correct[inside], picks, axis=1)
+            for name in COSTS:
+                spent[name] += np.take_along_axis(there @ costs[name][inside], picks, axis=1)
+    total = weights.sum(axis=1, keepdims=True)
+    everything = np.ones(len(scores), bool)
+    per_bin = [_choose(correct, costs["flops"], weights[:1], everything, where == b, prices)[0] for b in range(BINS)]
+    chosen = tuple(tuple(cells[per_bin[b][i]] for b in range(BINS)) for i in range(len(prices)))
+    return Curve(hits / total, {name: spent[name] / total for name in COSTS}, chosen)
+
+
+def _prices(flops: Array) -> Array:
+    """Prices of compute, rising, from 0 to where only the cheapest cell is bought."""
+    mean = flops.mean(axis=0)
+    return np.concatenate([[0.0], np.geomspace(1e-3 / mean.max(), 1.0 / mean.min(), PRICES - 1)])
+
+
+def _choose(
+    correct: Array,
+    cost: Array,
+    weights: Array,
+    chosen_on: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
+    prices: Array,
+) -> NDArray[np.int64]:
+    """The cell a bin takes at each price, (resamples, prices); among equals the cheapest."""
+    overall_weights, mine = weights[:, chosen_on], weights[:, chosen_on & inside]
+    overall = overall_weights @ correct[chosen_on] / np.maximum(1e-9, overall_weights.sum(axis=1, keepdims=True))
+    count = mine.sum(axis=1, keepdims=True)
+    accuracy = (mine @ correct[chosen_on & inside] + PRIOR * overall) / (count + PRIOR)
+    mean_cost = overall_weights @ cost[chosen_on] / np.maximum(1e-9, overall_weights.sum(axis=1, keepdims=True))
+    spent = (mine @ cost[chosen_on & inside] + PRIOR * mean_cost) / (count + PRIOR)
+    order = np.argsort(spent[0], kind="stable")
+    picks = [np.argmax((accuracy - price * spent)[:, order], axis=1) for price in prices]
+    return np.asarray(order[np.stack(picks, axis=1)], np.int64)
+
+
+def envelope(cost: Array, accuracy: Array) -> tuple[Array, Array]:
+    """The points of a curve that no cheaper or equal point beats, by rising cost."""
+    order = np.lexsort((-accuracy, cost))
+    best = np.maximum.accumulate(accuracy[order])
+    keep = np.concatenate([[True], best[1:] > best[:-1]])
+    return cost[order][keep], accuracy[order][keep]
+
+
+def cost_of(accuracy: float, cost: Array, reached: Array) -> float:
+    """Cost at which a curve first reaches ``accuracy``: linear between its points in log cost.
+
+    The cheapest point's cost where that has it already, nan where none has it.
+    """
+    costs, levels = envelope(cost, reached)
+    if accuracy <= levels[0]:
+        return float(costs[0])
+    if accuracy > levels[-1]:
+        return float("nan")
+    return float(np.exp(np.interp(accuracy, levels, np.log(costs))))
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Compute a baseline needs over what an allocation needs, at the same accuracy."""
+
+    accuracy: float
+    optimal: float
+    baseline: float
+    factor: float
+    low: float
+    high: float
+
+
+def saving(optimal: Curve, other: Curve, cost: str) -> Factor:
+    """How many times more ``cost`` the baseline ``other`` needs.
+
+    Read off at the baseline's accuracy at its largest budget, or at the allocation's best where that is
+    lower. In every resample both curves and that accuracy are those of the resample.
+    """
+    found = [_factor(optimal, other, cost, row) for row in range(len(optimal.accuracy))]
+    level, mine, theirs = found[0]
+    ratios = np.array([theirs / mine for _, mine, theirs in found[1:]])
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return Factor(level, mine, theirs, theirs / mine, float(low), float(high))
+
+
+def _factor(optimal: Curve, other: Curve, cost: str, row: int) -> tuple[float, float, float]:
+    level = float(min(other.accuracy[row, -1], optimal.accuracy[row].max()))
+    mine = cost_of(level, optimal.costs[cost][row], optimal.accuracy[row])
+    return level, mine, cost_of(level, other.costs[cost][row], other.accuracy[row])
+
+
+def interval(values: Sequence[float] | Array) -> tuple[float, float]:
+    """The 95% interval of bootstrap values."""
+    low, high = np.quantile(np.asarray(values), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def share(values: Array, weights: Array) -> Share:
+    """The mean of ``values`` over problems, with its interval from the resamples of ``weights``."""
+    means = weights @ values / np.maximum(1e-9, weights.sum(axis=1))
+    return as_share(means)
+
+
+def as_share(values: Array) -> Share:
+    """Row 0 is the value, the others its bootstrap."""
+    low, high = interval(values[1:])
+    return Share(round(float(values[0]), 5), round(low, 5), round(high, 5))
