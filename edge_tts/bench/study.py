@@ -54,7 +54,7 @@ class Grid:
         """Every (strategy, budget) that is possible: a chain of 8 revisions needs a budget that 8 divides."""
         found = []
         for text in strategies:
-            if text != AUTO and Strategy.parse(text, 1).kind == "greedy":
+            if text != AUTO and Strategy.parse(text, MANY).kind == "greedy":
                 found.append((text, 1))
                 continue
             budgets = self.budgets if is_sampling(text) else self.search_budgets
@@ -259,7 +259,7 @@ def run_units(
         pool = known.get((unit.problem.id, unit.seed))
         if pool is not None:
             return Done(unit, choose(replay, unit.problem, pool, grid), None)
-        greedy = any(Strategy.parse(strategy, 1).kind == "greedy" for strategy, _ in grid.sampled)
+        greedy = any(Strategy.parse(strategy, MANY).kind == "greedy" for strategy, _ in grid.sampled)
         pool = draw(solver, unit.problem, unit.generations(grid), unit.seed, greedy, stopped)
         return Done(unit, choose(replay, unit.problem, pool, grid), pool) if pool else None
 

@@ -1,0 +1,64 @@
+"""A report as one HTML page that needs nothing else: no script, font or picture from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_tts.atomic import building, disk_errors, publish
+from edge_tts.bench.figures import Report
+from edge_tts.bench.plots import Panel, Plot
+from edge_tts.bench.sections import headlines, sections
+from edge_tts.errors import InputError
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+TEMPLATE = "page.html.j2"
+
+
+def write(report: Report, plots: Sequence[Plot], path: Path) -> None:
+    """Write the page to ``path``, which is replaced whole; ``plots`` are those that ``draw`` made of ``report``.
+
+    Raises InputError where it cannot be written, ResourceError where the disk is full.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file for the page, such as {path / 'report.html'}")
+    text = render(report, plots)
+    with disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with building(path.parent) as temporary:
+        (temporary / path.name).write_text(text, encoding="utf-8")
+        publish(temporary / path.name, path)
+
+
+def render(report: Report, plots: Sequence[Plot]) -> str:
+    """The page as text; the SVG files of ``plots`` become part of it."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["inline"] = _inline
+    template = environment.from_string(files("edge_tts.bench").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    return template.render(
+        report=report,
+        policies=list(dict.fromkeys(study.policy for study in report.studies)),
+        headlines=headlines(report),
+        sections=sections(report, plots),
+    )
+
+
+def _inline(panel: Panel) -> Markup:
+    """The SVG without what a page has itself or must have once: its prologue, its style, and ids nothing refers to."""
+    from markupsafe import Markup, escape
+
+    text = panel.svg.read_text(encoding="utf-8")
+    opening = re.search(r"<svg[^>]*>", text)
+    assert opening is not None
+    (view,) = re.findall(r'viewBox="[^"]*"', opening.group())
+    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text[opening.end() :], flags=re.DOTALL)
+    used = set(re.findall(r"#([\w-]+)", body))
+    body = re.sub(r' id="([^"]*)"', lambda found: found.group() if found.group(1) in used else "", body)
+    return Markup(f'<svg {view} role="img" aria-label="{escape(panel.alt)}">{body}')

@@ -1,0 +1,260 @@
+"""This runtime beside searching with Hugging Face transformers, on the same models and problems.
+
+    python -m edge_tts.bench.peers --data svamp_test.jsonl --first 8 --budget 16 --out records/peers.json
+
+The other side is :mod:`edge_tts.bench.transformers_peer`. The same on both: the policy's weights (dequantised
+there), the reward model in ONNX Runtime, prompts, temperature, top-k, token limit, n and m, last-step scores, the
+processor cores, and no calculator; one problem at a time. Each does its own search: our beams end with their traces
+where the other side fills its n lanes again, so that it may write more; ``generated_tokens`` says how much.
+
+Every solve is one line of ``OUT.d/rows.jsonl`` (the same command resumes). Each side runs in a process of its own,
+for the reason that :mod:`edge_tts.bench.engine` gives; while one computes the other sleeps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from importlib import metadata, util
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from edge_tts.answers import is_correct
+from edge_tts.atomic import disk_errors
+from edge_tts.batch import Question
+from edge_tts.bench import machine
+from edge_tts.bench.datasets import DataSet, load
+from edge_tts.bench.engine import QUESTION
+from edge_tts.bench.records import Appender, Record, open_study, read_records
+from edge_tts.bench.transformers_peer import BEAM_WIDTH, WARM_UP_BUDGET, Method, Solved, TransformersPeer
+from edge_tts.core import Budget
+from edge_tts.errors import BackendError, EdgeError, InputError, PackError
+from edge_tts.intervals import wilson
+from edge_tts.pack import Pack, ensure, find
+from edge_tts.runtimes import choose
+from edge_tts.solver import Solver
+
+METHODS: tuple[Method, ...] = ("best-of-n", "beam")
+SIDES = ("ours", "transformers")
+FIGURES = ("seconds", "policy_tokens", "generated_tokens", "verifier_tokens")
+RESAMPLES = 10_000
+
+
+class Ours:
+    """This runtime."""
+
+    def __init__(self, pack: Pack, budget: int, prompt_tokens: int) -> None:
+        self._load = partial(Solver, pack, generations=budget, prompt_tokens=prompt_tokens, calculator=False)
+        self._solver = self._load()
+
+    def prepare(self, method: Method) -> None:
+        """Forget what another method left in the caches, which may be of the same problems; then warm up."""
+        self._solver.close()
+        self._solver = self._load()
+        self._solver.deadline_s = None
+        self.solve(method, QUESTION, WARM_UP_BUDGET, 0)
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        return self._solver.policy.tokenize(text)
+
+    def solve(self, method: Method, question: str, n: int, seed: int) -> Solved:
+        strategy = f"weighted:n={n}" if method == "best-of-n" else f"beam:n={n},m={min(BEAM_WIDTH, n)}"
+        found = self._solver.solve(question, strategy, Budget(generations=n), seed)
+        return Solved(found.answer, found.support, found.scores, found.usage)
+
+
+# --- each side's process ------------------------------------------------------------------------------------------
+
+_side: Ours | TransformersPeer
+
+
+def _begin() -> None:
+    """Ctrl-C ends a side at once, without a traceback; what it was solving is not recorded."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.environ |= {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}  # they would break into our bar
+
+
+def _open(make: Callable[..., Ours | TransformersPeer], *arguments: Any) -> tuple[int, ...]:
+    """Load a side; its tokens of a text, which are to be the other's too."""
+    global _side
+    _side = make(*arguments)
+    return _side.tokenize(f"{QUESTION}\n12*8=96\n")
+
+
+def _prepare(method: Method) -> None:
+    _side.prepare(method)
+
+
+def _solve(method: Method, question: str, n: int, seed: int) -> Solved:
+    return _side.solve(method, question, n, seed)
+
+
+# --- the comparison -----------------------------------------------------------------------------------------------
+
+
+def compare(
+    pack: Pack, problems: Sequence[Question], n: int, seed: int, done: set[tuple[str, str]]
+) -> Iterator[Record]:
+    """Solve what is not ``done`` (id and strategy), method by method, the sides in turn; yields records.
+
+    Raises EdgeError where a side cannot be loaded, reads text as other tokens, or ends by itself.
+    """
+    longest = max(len(problem.question.encode()) for problem in problems)
+    makers: list[tuple[Any, ...]] = [(Ours, pack, n, longest // 3 + 16), (TransformersPeer, pack)]
+    with ExitStack() as stack:
+        spawn = get_context("spawn")
+        sides = {side: stack.enter_context(ProcessPoolExecutor(1, spawn, _begin)) for side in SIDES}
+        try:
+            opened = [sides[side].submit(_open, *made) for side, made in zip(SIDES, makers, strict=True)]
+            if opened[0].result() != opened[1].result():
+                raise PackError(f"transformers reads text as other tokens than the pack {pack.name} is made for")
+            for method in METHODS:
+                turns = [(p, side) for i, p in enumerate(problems) for side in (SIDES if i % 2 == 0 else SIDES[::-1])]
+                missing = [(p, side) for p, side in turns if (p.id, f"{side}/{method}") not in done]
+                for side in SIDES if missing else ():
+                    sides[side].submit(_prepare, method).result()
+                for problem, side in missing:
+                    solved = sides[side].submit(_solve, method, problem.question, n, seed).result()
+                    yield _record(problem, f"{side}/{method}", n, seed, solved)
+        except BrokenProcessPool as error:
+            raise BackendError("a side's process ended by itself, perhaps for want of memory; free some") from error
+
+
+def _record(problem: Question, strategy: str, n: int, seed: int, solved: Solved) -> Record:
+    correct = is_correct(solved.answer, problem.answer or "")
+    scores = tuple(round(score, 5) for score in solved.scores)
+    support = round(solved.support, 4)
+    return Record(problem.id, strategy, n, seed, solved.answer, correct, "complete", solved.usage, support, scores)
+
+
+def summarise(records: Sequence[Record]) -> dict[str, Any]:
+    """By method: each side's figures, and the ratios of transformers to ours.
+
+    Only problems that both sides solved count. ``ratio`` is that of the sums; its interval is a bootstrap over
+    problems.
+    """
+    found: dict[str, Any] = {}
+    for method in METHODS:
+        by_side = {side: {r.id: r for r in records if r.strategy == f"{side}/{method}"} for side in SIDES}
+        ids = [id_ for id_ in by_side["ours"] if id_ in by_side["transformers"]]
+        if not ids:
+            continue
+        rows = {side: [by_side[side][id_] for id_ in ids] for side in SIDES}
+        found[method] = {side: _figures(rows[side]) for side in SIDES}
+        values = {f: [[getattr(r.usage, f) for r in rows[side]] for side in SIDES] for f in FIGURES}
+        found[method]["ratios"] = {f: ratio(theirs, ours) for f, (ours, theirs) in values.items()}
+    return found
+
+
+def _figures(rows: Sequence[Record]) -> dict[str, Any]:
+    right = sum(r.correct for r in rows)
+    sums = {f: round(sum(getattr(r.usage, f) for r in rows), 3) for f in FIGURES}
+    return {
+        "problems": len(rows),
+        "right": right,
+        "interval95": [round(bound, 4) for bound in wilson(right, len(rows))],
+        **sums,
+        "median_seconds": round(statistics.median(r.usage.seconds for r in rows), 3),
+        "peak_memory_mb": round(max(r.usage.peak_memory_mb for r in rows), 1),
+    }
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, Any]:
+    """Ratio of the sums with its 95% interval (percentile bootstrap over pairs), and median of the pairs' ratios."""
+    a, b = np.array(above, float), np.array(below, float)
+    drawn = np.random.default_rng(0).integers(len(a), size=(RESAMPLES, len(a)))
+    low, high = np.quantile(a[drawn].sum(axis=1) / b[drawn].sum(axis=1), [0.025, 0.975])
+    return {
+        "ratio": round(float(a.sum() / b.sum()), 3),
+        "interval95": [round(float(low), 3), round(float(high), 3)],
+        "median": round(float(np.median(a / b)), 3),
+    }
+
+
+@click.command()
+@click.option("--data", required=True, help="JSON lines with answers, or gsm8k, svamp, math-500.")
+@click.option("--first", type=click.IntRange(1), default=8, show_default=True, help="Problems.")
+@click.option("--budget", type=click.IntRange(1, 64), default=16, show_default=True, help="Generations per problem.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--pack", default=None, help="Pack, by name or folder.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Record; rows are kept in OUT.d.")
+def main(data: str, first: int, budget: int, seed: int, pack: str | None, out: Path) -> None:
+    """Compare this runtime with searching through transformers, and write a record."""
+    try:
+        record = run(load(data), first, budget, seed, ensure(find(pack)), out)
+        with disk_errors(out.parent):
+            out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    except EdgeError as error:
+        raise click.ClickException(str(error)) from error
+    show(record["methods"])
+
+
+def run(data: DataSet, first: int, budget: int, seed: int, pack: Pack, out: Path) -> dict[str, Any]:
+    """The whole comparison, resumed where it was broken off; the record. Raises EdgeError."""
+    missing = [name for name in ("torch", "transformers") if util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"this comparison needs {missing[0]}; pip install 'edge-reasoning-runtime[export]'")
+    if pack.verifier is None:
+        raise InputError(f"the pack {pack.name} has no verifier, which both searches need; choose another --pack")
+    problems = data.problems[:first]
+    config = {
+        "machine": machine.describe(),
+        "peer": {name: metadata.version(name) for name in ("torch", "transformers")},
+        "pack": f"{pack.name} {pack.version}",
+        "pack_files": {name: entry.sha256 for name, entry in sorted(pack.files.items())},
+        "sampling": asdict(pack.sampling),
+        "threads": choose.threads(None),
+        "data": {"name": data.name, "sha256": data.sha256},
+        "problems": [problem.id for problem in problems],
+        "budget": budget,
+        "beam_width": min(BEAM_WIDTH, budget),
+        "seed": seed,
+    }
+    folder = out.with_suffix(".d")
+    open_study(folder, config)
+    rows = folder / "rows.jsonl"
+    done = {(record.id, record.strategy) for record in read_records(rows)}
+    total = len(problems) * len(METHODS) * len(SIDES)
+    if len(done) < total:
+        with Appender(rows) as sink, Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task("loading", total=total, completed=len(done))
+            for record in compare(pack, problems, budget, seed, done):
+                sink.add([record.to_dict()])
+                bar.update(task, advance=1, description=record.strategy)
+    command = f"bench.peers --data {data.name} --first {first} --budget {budget} --seed {seed}"
+    return {"command": command, **config, "methods": summarise(read_records(rows))}
+
+
+def show(methods: dict[str, Any]) -> None:
+    """Print the figures as a table."""
+    table = Table()
+    for name in ("method", "side", "right", *FIGURES):
+        table.add_column(name.replace("_", " "), justify="left" if name in ("method", "side") else "right")
+    for method, found in methods.items():
+        for side in SIDES:
+            row = found[side]
+            right = f"{row['right']}/{row['problems']}"
+            table.add_row(method, side, right, *(f"{row[figure]:,.5g}" for figure in FIGURES))
+        ratios = (found["ratios"][figure] for figure in FIGURES)
+        texts = ("{ratio:.2f} ({interval95[0]:.2f} to {interval95[1]:.2f})".format(**r) for r in ratios)
+        table.add_row("", "ratio", "", *texts, end_section=True)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,322 @@
+"""The plots of a report: one small panel a file, each legible at the width of a phone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+from edge_tts.atomic import disk_errors
+from edge_tts.bench.charts import (
+    INK,
+    SETTINGS,
+    Axis,
+    Look,
+    Series,
+    draw_arrow,
+    draw_bars,
+    draw_lines,
+    looks_of,
+    rising_looks,
+)
+from edge_tts.bench.figures import BinPoint, Cost, Report, Saving
+from edge_tts.bench.wording import percent, span, times
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FOLDER = "plots"
+
+Topic = Literal["budgets", "bins", "ratios", "optimal", "matched", "front"]
+"""The section of a page that a plot belongs to."""
+
+_BASELINES = ("best-of-n", "weighted", "majority", "adaptive")
+
+_COSTS: tuple[tuple[str, str, Callable[[Cost], float | None]], ...] = (
+    ("tokens", "policy + verifier tokens", lambda cost: cost.policy_tokens + cost.verifier_tokens),
+    ("compute", "GFLOP", lambda cost: cost.flops / 1e9),
+    ("time", "seconds", lambda cost: cost.seconds),
+    ("energy", "joules", lambda cost: cost.joules),
+)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture in two formats, with what it says in words."""
+
+    alt: str
+    svg: Path
+    png: Path
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Panels that are read together."""
+
+    topic: Topic
+    study: str
+    name: str
+    title: str
+    caption: str
+    """One sentence on how to read it."""
+    panels: tuple[Panel, ...]
+
+
+class _OfStudy(Protocol):
+    @property
+    def study(self) -> str: ...
+
+
+T = TypeVar("T")
+K = TypeVar("K")
+S = TypeVar("S", bound=_OfStudy)
+
+
+def draw(report: Report, folder: Path) -> list[Plot]:
+    """Draw ``report`` as SVG and PNG files in ``folder/plots``; what has no data is left out.
+
+    Raises InputError where the folder cannot be written, ResourceError where the disk is full.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context(SETTINGS), disk_errors(folder):
+        target = folder / FOLDER
+        target.mkdir(parents=True, exist_ok=True)
+        drawing = _Drawing(report, target)
+        return [plot for place, study in enumerate(studies(report), 1) for plot in drawing.study(study, place)]
+
+
+def studies(report: Report) -> list[str]:
+    """The names of all studies that ``report`` has figures of."""
+    parts: list[Iterable[_OfStudy]] = [report.points, report.bins, report.ratios, report.optimal, report.savings]
+    parts += [report.differences, report.matched, report.front]
+    return list(
+        dict.fromkeys([*(study.name for study in report.studies), *(row.study for part in parts for row in part)])
+    )
+
+
+def at_common_budget(points: Iterable[BinPoint]) -> list[BinPoint]:
+    """What each strategy has at the largest budget that all share, or at its own largest where it has not that one.
+
+    Greedy, which has one budget, does not count.
+    """
+    points = list(points)
+    budgets = {strategy: {point.budget for point in own} for strategy, own in by(points, lambda p: p.strategy).items()}
+    several = [own for own in budgets.values() if max(own) > 1]
+    shared = set.intersection(*several) if several else set()
+    chosen = {strategy: max(own & shared or own) for strategy, own in budgets.items()}
+    return [point for point in points if point.budget == chosen[point.strategy]]
+
+
+class _Drawing:
+    """Draws the plots of one report into ``target``, with one look for a strategy throughout."""
+
+    def __init__(self, report: Report, target: Path) -> None:
+        self._report = report
+        self._target = target
+        names = [row.strategy for part in (report.points, report.bins, report.front) for row in part]
+        self._looks = looks_of(dict.fromkeys(names))
+
+    def study(self, study: str, place: int) -> list[Plot]:
+        """The plots of one study that have data."""
+        stem = f"{place}-{re.sub(r'[^a-z0-9]+', '-', study.lower()).strip('-')}"
+        made = [
+            self._budgets(study, stem),
+            self._bins(study, stem),
+            self._ratios(study, stem),
+            self._optimal(study, stem),
+            self._matched(study, stem),
+            self._front(study, stem),
+        ]
+        return [plot for plot in made if plot.panels]
+
+    def _budgets(self, study: str, stem: str) -> Plot:
+        points = by(of_study(self._report.points, study), lambda p: p.strategy)
+        panels = []
+        for name, label, cost in _COSTS:
+            series = []
+            for strategy, own in points.items():
+                own.sort(key=lambda p: p.budget)
+                known = [(x, p.accuracy) for p in own if (x := cost(p.cost))]
+                if known:
+                    series.append(Series.of(strategy, self._looks[strategy], known))
+            if series:
+                figure, _ = draw_lines(f"{study}\nAccuracy by {name}", Axis(f"{label} per problem"), series)
+                panels.append(self._save(figure, f"{stem}-{name}", f"{study}\nAccuracy by {label} per problem", series))
+        return Plot(
+            "budgets",
+            study,
+            f"{stem}-budgets",
+            f"{study}: accuracy against what it costs",
+            "Each marker is a budget, from few generations to many; higher and further left is better, and the bands "
+            "are 95% intervals.",
+            tuple(panels),
+        )
+
+    def _bins(self, study: str, stem: str) -> Plot:
+        panels = []
+        for difficulty, points in by(of_study(self._report.bins, study), lambda p: p.difficulty).items():
+            common = at_common_budget(points)
+            budget = max(point.budget for point in common)
+            series = []
+            for strategy, own in by(common, lambda p: p.strategy).items():
+                own.sort(key=lambda p: p.bin)
+                label = strategy if own[0].budget in (1, budget) else f"{strategy}\nat {own[0].budget}"
+                series.append(Series.of(label, self._looks[strategy], [(p.bin, p.accuracy) for p in own]))
+            ticks = ("1\neasiest", "2", "3", "4", "5\nhardest")
+            title = f"{study}\n{difficulty.capitalize()} difficulty, budget {budget}"
+            figure, _ = draw_lines(title, Axis("", ticks=ticks), series, whiskers=True)
+            panels.append(self._save(figure, f"{stem}-bins-{difficulty}", f"{title}, from easiest to hardest", series))
+        return Plot(
+            "bins",
+            study,
+            f"{stem}-bins",
+            f"{study}: accuracy by difficulty",
+            "Problems are in five bins from easiest to hardest; the line on top in a bin is the strategy to choose "
+            "there, and whiskers are 95% intervals.",
+            tuple(panels),
+        )
+
+    def _ratios(self, study: str, stem: str) -> Plot:
+        points = by(of_study(self._report.ratios, study), lambda p: p.bin is None)
+        panels = []
+        for overall, some in points.items():
+            budgets = by(some, lambda p: p.budget)
+            if overall:
+                lines = {f"budget {budget}": budgets[budget] for budget in sorted(budgets)}
+                title = f"{study}\nSequential to parallel"
+            else:
+                budget = max(budgets)
+                bins = by(budgets[budget], lambda p: p.bin or 0)
+                lines = {f"bin {bin + 1}": bins[bin] for bin in sorted(bins)}
+                title = f"{study}\nBy difficulty, budget {budget}"
+            series = []
+            for look, (label, own) in zip(rising_looks(len(lines)), lines.items(), strict=True):
+                own.sort(key=lambda p: p.sequential)
+                series.append(Series.of(label, look, [(p.sequential**2 / p.budget, p.accuracy) for p in own]))
+            figure, _ = draw_lines(title, Axis("sequential : parallel", "ratio"), series)
+            panels.append(self._save(figure, f"{stem}-ratios-{'all' if overall else 'bins'}", title, series))
+        return Plot(
+            "ratios",
+            study,
+            f"{stem}-ratios",
+            f"{study}: sequential or parallel",
+            "At the left all attempts are independent and at the right each revises the one before, at the same number "
+            "of generations; bands are 95% intervals.",
+            tuple(panels),
+        )
+
+    def _optimal(self, study: str, stem: str) -> Plot:
+        panels = []
+        for difficulty, points in by(of_study(self._report.optimal, study), lambda p: p.difficulty).items():
+            savings = {
+                saving.baseline: saving
+                for saving in of_study(self._report.savings, study)
+                if saving.difficulty == difficulty and saving.unit == "flops"
+            }
+            points.sort(key=lambda p: p.cost.flops)
+            best = Look(INK, "*", width=2.4, size=9)
+            series = [Series.of("compute-\noptimal", best, [(p.cost.flops / 1e9, p.accuracy) for p in points])]
+            for strategy, own in by(of_study(self._report.points, study), lambda p: p.strategy).items():
+                if strategy in savings or strategy in _BASELINES:
+                    factor = _factor(savings[strategy]) if strategy in savings else ""
+                    label, look = f"{strategy}{factor}", self._looks[strategy]
+                    own.sort(key=lambda p: p.budget)
+                    series.append(Series.of(label, look, [(p.cost.flops / 1e9, p.accuracy) for p in own]))
+            title = f"{study}\nCompute-optimal, {difficulty} difficulty"
+            figure, axes = draw_lines(title, Axis("GFLOP per problem"), series)
+            longest_first = sorted(savings.values(), key=lambda s: -max(s.factor, 1 / s.factor))  # none hides another
+            for saving in longest_first:
+                baseline = self._looks.get(saving.baseline)
+                draw_arrow(axes, saving, baseline.colour if baseline else INK)
+            panels.append(self._save(figure, f"{stem}-optimal-{difficulty}", f"{title}, accuracy by GFLOP", series))
+        return Plot(
+            "optimal",
+            study,
+            f"{stem}-optimal",
+            f"{study}: an allocation by difficulty against one strategy for all",
+            "Each arrow goes from the compute that the allocation needs to what the baseline needs for the same "
+            "accuracy; the number is their ratio with its 95% interval, and above 1 is a saving.",
+            tuple(panels),
+        )
+
+    def _matched(self, study: str, stem: str) -> Plot:
+        panels = []
+        rows = by(of_study(self._report.matched, study), lambda m: m.larger)
+        for place, (larger, own) in enumerate(rows.items(), 1):
+            own.sort(key=lambda m: m.ratio)
+            figure = draw_bars(f"{study}\nAt equal FLOPs", own)
+            said = "; ".join(
+                f"at R = {m.ratio:g} {m.strategy} {percent(m.accuracy.value)} against {percent(m.larger_accuracy)}"
+                for m in own
+            )
+            alt = f"{study} against {larger}, {own[0].times:.3g} times larger, at equal FLOPs: {said}"
+            panels.append(self._write(figure, f"{stem}-matched-{place}", alt))
+        return Plot(
+            "matched",
+            study,
+            f"{stem}-matched",
+            f"{study}: against a larger model at equal FLOPs",
+            "Where the blue bar is higher, compute spent while answering beats the same compute spent on a larger "
+            "model; the line on it is its 95% interval.",
+            tuple(panels),
+        )
+
+    def _front(self, study: str, stem: str) -> Plot:
+        panels = []
+        points = by(of_study(self._report.front, study), lambda p: p.strategy)
+        for name, axis in (
+            ("latency", Axis("median seconds of a lone question")),
+            ("memory", Axis("peak memory, MB", "linear")),
+        ):
+            series = []
+            for strategy, own in points.items():
+                own.sort(key=lambda p: p.budget)
+                x = tuple(p.latency_s if name == "latency" else p.memory_mb for p in own)
+                y, hollow = tuple(p.accuracy for p in own), tuple(not p.on_front for p in own)
+                series.append(Series(strategy, self._looks[strategy], x, y, hollow))
+            if series:
+                title = f"{study}\nAccuracy by {name}"
+                figure, _ = draw_lines(title, axis, series, whiskers=True)
+                panels.append(self._save(figure, f"{stem}-front-{name}", title, series))
+        return Plot(
+            "front",
+            study,
+            f"{stem}-front",
+            f"{study}: accuracy, latency and memory",
+            "Filled markers are on the front: nothing else is at least as good in accuracy, latency and memory at "
+            "once; whiskers are 95% intervals.",
+            tuple(panels),
+        )
+
+    def _save(self, figure: Figure, name: str, title: str, series: Sequence[Series]) -> Panel:
+        ends = ", ".join(f"{' '.join(s.label.split())} {percent(s.y[-1].value)}" for s in series)
+        return self._write(figure, name, f"{': '.join(title.splitlines())}. At the right end of each line: {ends}.")
+
+    def _write(self, figure: Figure, name: str, alt: str) -> Panel:
+        import matplotlib
+
+        panel = Panel(alt, self._target / f"{name}.svg", self._target / f"{name}.png")
+        with matplotlib.rc_context({"svg.hashsalt": name}):  # ids that differ between panels, and not between runs
+            figure.savefig(panel.svg, metadata={"Date": None})
+        figure.savefig(panel.png)
+        return panel
+
+
+def of_study(rows: Iterable[S], study: str) -> list[S]:
+    """Those of ``rows`` that belong to ``study``."""
+    return [row for row in rows if row.study == study]
+
+
+def by(rows: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """``rows`` in groups, in the order in which the groups appear."""
+    groups: dict[K, list[T]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def _factor(saving: Saving) -> str:
+    return f"\n{times(saving.factor)} ({span(saving)})"
