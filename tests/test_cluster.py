@@ -13,9 +13,10 @@ import pytest
 
 from edge_tts.batch import Question, read_questions
 from edge_tts.bench import cluster
-from edge_tts.bench.cluster import RuntimeSettings, run_on_ray
+from edge_tts.bench.cluster import Finished, run_on_ray, run_study
 from edge_tts.bench.datasets import DataSet, digest
 from edge_tts.bench.records import CONFIG, RECORDS, open_study, read_records
+from edge_tts.bench.runtime_settings import RuntimeSettings
 from edge_tts.bench.study import Grid, Study, config
 from edge_tts.errors import InputError
 from edge_tts.pack import Pack

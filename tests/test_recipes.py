@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -106,20 +105,3 @@ def test_fine_tuning_learns_resumes_and_is_extracted(home: Path, tmp_path: Path)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert state["step"] == 8
     assert set(state["weights"]) == {n for n, p in model.named_parameters() if p.requires_grad}
-
-
-def test_the_table_takes_the_best_strategy_of_each_bin() -> None:
-    from edge_tts.export.train.fit_table import fit
-
-    rows: list[dict[str, Any]] = []
-    for i in range(50):
-        easy = i >= 25
-        rows.append({"id": str(i), "score": i / 50, "right": {"majority": easy, "beam": not easy}})
-    table = fit(rows, 16)
-    assert len(table["edges"]) == 4
-    assert table["edges"] == sorted(table["edges"], reverse=True)
-    assert [row[0] for row in table["cells"]] == ["majority", "majority", table["cells"][2][0], "beam", "beam"]
-    assert sum(b["problems"] for b in table["evidence"]["bins"]) == 50
-    from edge_tts.allocate import StrategyTable
-
-    assert StrategyTable.parse(table).probe == table["probe"]

@@ -1,1 +1,1 @@
-"""Measurements whose records are committed: strategies side by side, and the runtime's own speed."""
+"""Measurements: studies of strategies and their report, the runtime's own speed, a comparison with transformers."""
