@@ -26,7 +26,7 @@ from edge_tts.core import Usage
 from edge_tts.errors import InputError
 
 PARAMETERS = 1000
-PROBLEMS = 200
+PROBLEMS = 1000
 BUDGETS = (1, 4, 16)
 
 
@@ -139,7 +139,7 @@ def test_allocation_saves_where_difficulty_can_be_told(folder: Path) -> None:
     curve = allocate(study, study.predicted, weights)
     found = saving(curve, baseline(study, "weighted", weights), "flops")
     # Easy problems need the estimate only, hard ones all 16 samples.
-    assert found.factor == pytest.approx(1.5, abs=0.3)
+    assert found.factor == pytest.approx(1.4, abs=0.15)
     assert 1 <= found.low < found.factor < found.high
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from edge_tts.batch import Question, read_questions
 from edge_tts.bench import cluster
-from edge_tts.bench.cluster import Finished, run_on_ray, run_study
+from edge_tts.bench.cluster import run_on_ray, run_study
 from edge_tts.bench.datasets import DataSet, digest
-from edge_tts.bench.records import CONFIG, RECORDS, open_study, read_records
+from edge_tts.bench.records import CONFIG, RECORDS, SAMPLES, Appender, open_study, read_lines, read_records
 from edge_tts.bench.runtime_settings import RuntimeSettings
-from edge_tts.bench.study import Grid, Study, config
+from edge_tts.bench.study import RUNS, Grid, Study, config
 from edge_tts.errors import InputError
 from edge_tts.pack import Pack
 from edge_tts.profiles.loader import load
@@ -31,7 +34,8 @@ SETTINGS = RuntimeSettings(None, load("laptop-cpu"), None, 4, 120, True, False)
 @pytest.fixture(scope="module")
 def nodes(pack: Pack) -> Iterator[Any]:
     """Two nodes of one CPU each that listen on the loopback address alone."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray") as folder:
+        patch.setenv("RAY_TMPDIR", folder)  # pytest's own are too long for the paths of sockets
         for name, value in cluster.RAY_ENVIRONMENT.items():
             patch.setenv(name, value)
         import ray.cluster_utils
@@ -41,15 +45,11 @@ def nodes(pack: Pack) -> Iterator[Any]:
         small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
         node = {"node_ip_address": "127.0.0.1", "include_dashboard": False, **small}
         made = ray.cluster_utils.Cluster(initialize_head=True, head_node_args=node)
-        made.add_node(**node)
-        yield made
-        made.shutdown()
-
-
-def begin(folder: Path, solver: Solver, problems: list[Question] = PROBLEMS) -> Study:
-    """A study whose folder has its configuration and nothing else."""
-    open_study(folder, config(solver, DataSet("sample", tuple(problems), digest(problems)), len(problems), GRID))
-    return Study(folder, problems, GRID)
+        try:
+            made.add_node(**node)
+            yield made
+        finally:
+            made.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -58,51 +58,96 @@ def solver(pack: Pack) -> Iterator[Solver]:
         yield solver
 
 
-def test_a_node_that_dies_loses_nothing(
-    nodes: Any, solver: Solver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import ray
+def begin(folder: Path, solver: Solver, problems: list[Question] = PROBLEMS) -> Study:
+    """A study whose folder has its configuration and nothing else."""
+    open_study(folder, config(solver, DataSet("sample", tuple(problems), digest(problems)), len(problems), GRID))
+    return Study(folder, problems, GRID)
 
-    monkeypatch.setattr(cluster, "SHARD", 1)
-    here, there = begin(tmp_path / "here", solver), begin(tmp_path / "there", solver)
-    list(here.run(solver, 2))
-    shards = run_on_ray(there, SETTINGS, nodes.address, 2, cores=1)
-    finished = [next(shards)]
-    while ray.available_resources().get("CPU"):
-        time.sleep(0.05)  # both nodes are to be at work
-    (doomed,) = nodes.worker_nodes
-    nodes.remove_node(doomed, allow_graceful=False)
-    finished += shards
-    records = [record for shard in finished for done in shard.done for record in done.records]
-    assert sorted(record.key for record in records) == sorted(r.key for r in read_records(here.folder / RECORDS))
-    assert sorted(done.unit.problem.id for shard in finished for done in shard.done) == sorted(p.id for p in PROBLEMS)
-    assert all(record.usage.policy_flops > 0 and record.usage.seconds > 0 for record in records)
-    assert all(0 < shard.decoding <= shard.seconds and shard.label == "samples" for shard in finished)
-    pools = [done.pool for shard in finished for done in shard.done]
-    assert all(pool is not None and len(pool.samples) == 2 for pool in pools)
-    assert not ray.is_initialized()
+
+def rewrite(folder: Path, table: str, key: str, value: str) -> None:
+    """As if the study had been begun elsewhere."""
+    written = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    written[table][key] = value
+    (folder / CONFIG).write_text(json.dumps(written), encoding="utf-8")
+
+
+def solving(node: Any) -> list[psutil.Process]:
+    """The workers of a node that have a shard under way, as Ray's process titles say."""
+    (raylet,) = node.all_processes["raylet"]
+    return [p for p in psutil.Process(raylet.process.pid).children() if "_solve" in " ".join(p.cmdline())]
+
+
+def kill(nodes: Any, node: Any) -> None:
+    """As if the machine's power went, while it has a shard under way."""
+    for _ in range(1200):
+        if workers := solving(node):
+            break
+        time.sleep(0.05)
+    assert workers
+    nodes.remove_node(node, allow_graceful=False)
+    for worker in workers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            worker.kill()
 
 
 def test_an_error_of_a_problem_is_raised_once_and_names_the_node(nodes: Any, solver: Solver, tmp_path: Path) -> None:
-    endless = Question("endless", "How many are there? " * 200, "1")
-    began = time.monotonic()
+    study = begin(tmp_path, solver, [Question("endless", "How many are there? " * 200, "1")])
     with pytest.raises(InputError, match=r"^node 127\.0\.0\.1 .*context"):
-        next(run_on_ray(begin(tmp_path, solver, [endless]), SETTINGS, nodes.address, 2, cores=1))
-    assert time.monotonic() - began < 60
+        list(run_study(study, SETTINGS, nodes.address, 2, cores=1))
+    assert not read_records(tmp_path / RECORDS)
 
 
 def test_a_pack_with_other_files_is_refused(nodes: Any, solver: Solver, tmp_path: Path) -> None:
     study = begin(tmp_path, solver)
-    written = json.loads((tmp_path / CONFIG).read_text(encoding="utf-8"))
-    written["pack_files"]["policy.gguf"] = "0" * 64
-    (tmp_path / CONFIG).write_text(json.dumps(written), encoding="utf-8")
+    rewrite(tmp_path, "pack_files", "policy.gguf", "0" * 64)
     with pytest.raises(InputError, match=r"node 127\.0\.0\.1 .*the pack's policy\.gguf is \w+ and was 0000"):
         next(run_on_ray(study, SETTINGS, nodes.address, 2, cores=1))
 
 
 def test_a_runtime_larger_than_every_node(nodes: Any, solver: Solver, tmp_path: Path) -> None:
+    study = begin(tmp_path, solver)
     with pytest.raises(InputError, match=r"no node with 3 CPUs for a runtime .*: 1 and 0"):
-        next(run_on_ray(begin(tmp_path, solver), SETTINGS, nodes.address, 2, cores=3))
+        next(run_on_ray(study, SETTINGS, nodes.address, 2, cores=3))
+    rewrite(tmp_path, "device", "policy", "cuda")
+    with pytest.raises(InputError, match="no node with 1 CPU and 1 GPU for a runtime"):
+        next(run_on_ray(study, SETTINGS, nodes.address, 2, cores=1))
+
+
+def test_neither_stopping_nor_a_node_that_dies_loses_anything(
+    nodes: Any, solver: Solver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "SHARD", 1)
+    here = begin(tmp_path / "here", solver)
+    list(here.run(solver, 2))
+
+    there = begin(tmp_path / "there", solver)
+    stopped = run_on_ray(there, SETTINGS, nodes.address, 2, cores=1)
+    (done,) = next(stopped).done
+    began = time.monotonic()
+    stopped.close()
+    assert time.monotonic() - began < 20
+    assert done.pool is not None
+    with Appender(there.folder / SAMPLES) as samples:  # as if the driver died before the records were written
+        samples.add([done.pool.to_dict()])
+
+    resumed = Study(there.folder, PROBLEMS, GRID)
+    progress = run_study(resumed, SETTINGS, nodes.address, 2, cores=1)
+    finished = [next(progress)]
+    (doomed,) = nodes.worker_nodes
+    kill(nodes, doomed)
+    finished += progress
+    assert finished == [("samples", 2)] * 6
+    assert len(resumed.done) == resumed.total() == 12
+
+    kept = [read_records(study.folder / RECORDS) for study in (here, there)]
+    assert sorted(record.key for record in kept[0]) == sorted(record.key for record in kept[1])
+    assert all(record.usage.policy_flops > 0 and record.usage.seconds > 0 for record in kept[1])
+    pools = [row for _, row in read_lines(there.folder / SAMPLES)]
+    assert sorted(pool["id"] for pool in pools) == sorted(problem.id for problem in PROBLEMS)
+    assert all(len(pool["samples"]) == 2 for pool in pools)
+    (run,) = (row for _, row in read_lines(there.folder / RUNS))
+    assert run["units"] == 6
+    assert 0 < run["decoding"] <= run["seconds"]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nowhere"])

@@ -7,10 +7,11 @@ A worker or node that dies takes only the shards under way with it, and they run
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -41,9 +42,10 @@ RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_NUM_REDIS_GET_RETRIES": "1",
     "RAY_py_gcs_connect_timeout_s": str(CONNECT_SECONDS),
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
 }
-"""Set before Ray is imported, where the user has not: no telemetry, and an address that does not answer is an error
-after one try; by default Ray makes 20, which take a quarter of an hour."""
+"""Set before Ray is imported, where the user has not: no telemetry; an address that does not answer is an error after
+one try (by default Ray makes 20, which take a quarter of an hour); a shard that runs again is not told of at length."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def _connect(address: str) -> Any:
         ) from error
     try:
         _require_listening(ray, address)
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
         raise InputError(
             f"no Ray cluster can be used at {address} ({' '.join(str(error).split())}); "
@@ -207,14 +209,19 @@ def _result(ray: Any, reference: Any) -> Finished:
         if isinstance(error.cause, EdgeError):
             raise type(error.cause)(str(error.cause)) from error
         raise InputError(
-            f"a node cannot run shards ({type(error.cause).__name__}: {' '.join(str(error.cause).split())}); "
-            "install the edge-reasoning-runtime of this machine on every node"
+            f"a node cannot run shards ({_last_line(error.cause)}); "
+            "install this machine's edge-reasoning-runtime on every node"
         ) from error
     except ray.exceptions.RayError as error:
         raise BackendError(
-            f"a shard was lost {RETRIES + 1} times with its worker ({type(error).__name__}: "
-            f"{' '.join(str(error).split())}); see Ray's logs on the nodes. What was done is kept"
+            f"a shard was lost {RETRIES + 1} times with its worker ({type(error).__name__}); "
+            "see Ray's logs on the nodes, and give --memory where they had too little. What was done is kept"
         ) from error
+
+
+def _last_line(error: Exception) -> str:
+    """Ray puts a traceback first."""
+    return str(error).strip().rpartition("\n")[2]
 
 
 _runtime: tuple[RuntimeSettings, Solver] | None = None
@@ -268,4 +275,5 @@ def _differences(solver: Solver, job: _Job) -> list[str]:
 def _node() -> str:
     import ray
 
-    return f"node {ray.util.get_node_ip_address()} ({socket.gethostname()})"
+    address: Callable[[], str] = ray.util.get_node_ip_address
+    return f"node {address()} ({socket.gethostname()})"

@@ -20,9 +20,9 @@ from edge_tts.bench.loading import COSTS, PROBE, Array, Cell, Loaded
 from edge_tts.search.strategy import Strategy
 from edge_tts.solver import AUTO
 
-PRIOR = 10
+PRIOR = 100
 """Pseudo-problems that pull a bin's accuracy towards the cell's own over all bins, so that a handful of lucky
-problems does not choose a strategy."""
+problems does not choose a strategy. On 150 held-out training problems, 3 to 30 did worse and 300 no better."""
 PRICES = 48
 RESAMPLES = 2000
 SEED = 0
