@@ -54,6 +54,7 @@ def command() -> None:
 @click.option("--calculator/--no-calculator", default=True, help="Let the runtime write results of equations.")
 @click.option("--alone", type=click.IntRange(0), default=0, help="Afterwards time so many questions, one by one.")
 @click.option("--ray", "address", default=None, help="Run on the Ray cluster at this address (auto, HOST:PORT).")
+@click.option("--ray-cores", type=click.IntRange(1), default=None, help="Cores of each runtime there; as here.")
 def run_command(
     data: str,
     out: Path,
@@ -70,6 +71,7 @@ def run_command(
     calculator: bool,
     alone: int,
     address: str | None,
+    ray_cores: int | None,
 ) -> None:
     """Solve every problem with every strategy at every budget; each solve is a line of OUT/records.jsonl."""
     from edge_tts.bench import machine
@@ -104,7 +106,7 @@ def run_command(
             from edge_tts.bench.cluster import run_study
 
             stack.close()  # this machine's cores are for a worker
-            _follow(study, run_study(study, settings, address, together))
+            _follow(study, run_study(study, settings, address, together, ray_cores))
     if alone:
         _alone(study, settings, problems[:alone])
 
