@@ -22,9 +22,9 @@ FIXED = ("majority", "adaptive", "best-of-n", "weighted")
 def fit(study: Loaded) -> dict[str, Any]:
     """The table as ``table.json`` has it: five bins of predicted difficulty, one column for each budget.
 
-    In a cell, the best strategy is that with the highest accuracy in its bin at that budget or a smaller one,
-    pulled towards its accuracy over all bins; the cheapest that answers as many of the bin's problems is taken.
-    Raises InputError where the study lacks what that takes.
+    In a cell is the strategy with the highest accuracy in its bin at that budget or a smaller one, pulled towards
+    its accuracy over all bins, and the cheapest among equals. Raises InputError where the study lacks what that
+    takes.
     """
     if study.predicted is None:
         raise InputError(
@@ -68,11 +68,10 @@ def _column(study: Loaded, where: NDArray[np.int64], chosen_on: NDArray[np.bool_
 
 
 def _best(correct: Array, overall: Array, flops: Array) -> int:
-    """Index of the cell for a bin: see :func:`fit`."""
-    right = correct.sum(axis=0)
-    best = int(np.argmax((right + PRIOR * overall) / (len(correct) + PRIOR)))
-    good = np.flatnonzero(right >= right[best] - 1e-9)
-    return int(good[np.argmin(flops[good])])
+    """Index of the most accurate cell, the cheapest among equals; accuracies are pulled towards ``overall``."""
+    accuracy = (correct.sum(axis=0) + PRIOR * overall) / (len(correct) + PRIOR)
+    equal = np.flatnonzero(np.isclose(accuracy, accuracy.max()))
+    return int(equal[np.argmin(flops[equal])])
 
 
 def _bins(study: Loaded, where: NDArray[np.int64], budgets: Sequence[int]) -> list[dict[str, Any]]:
