@@ -16,8 +16,8 @@ from edge_tts import cli, pack
 from edge_tts.errors import BackendError, InputError, PackError, ResourceError
 
 HEAVY = {
-    "accelerate", "gguf", "llama_cpp", "math_verify", "numpy", "onnx", "onnxruntime", "optimum", "peft", "psutil",
-    "rich", "sympy", "tokenizers", "torch", "transformers",
+    "accelerate", "datasets", "gguf", "jinja2", "llama_cpp", "math_verify", "matplotlib", "numpy", "onnx",
+    "onnxruntime", "openai", "optimum", "peft", "psutil", "ray", "rich", "sympy", "tokenizers", "torch", "transformers",
 }  # fmt: skip
 
 

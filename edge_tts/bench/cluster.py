@@ -86,7 +86,7 @@ class _Job:
 
 def run_study(
     study: Study, settings: RuntimeSettings, address: str, parallel: int, cores: int | None = None
-) -> Iterator[tuple[str, int]]:
+) -> Generator[tuple[str, int], None, None]:
     """As :meth:`Study.run`, on the Ray cluster at ``address``; see :func:`run_on_ray`."""
     run = Run(0, 0.0, 0.0, 0.0)
     with closing(run_on_ray(study, settings, address, parallel, cores)) as shards, study.writing() as write:

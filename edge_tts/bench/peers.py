@@ -26,7 +26,7 @@ from functools import partial
 from importlib import metadata, util
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import numpy as np
@@ -53,6 +53,8 @@ METHODS: tuple[Method, ...] = ("best-of-n", "beam")
 SIDES = ("ours", "transformers")
 FIGURES = ("seconds", "policy_tokens", "generated_tokens", "verifier_tokens")
 RESAMPLES = 10_000
+
+_R = TypeVar("_R")
 
 
 class Ours:
@@ -84,9 +86,17 @@ _side: Ours | TransformersPeer
 
 
 def _begin() -> None:
-    """Ctrl-C ends a side at once, without a traceback; what it was solving is not recorded."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ |= {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}  # they would break into our bar
+
+
+def _call(work: Callable[..., _R], *arguments: Any) -> _R:
+    """Ctrl-C breaks off the side that works; the other, which waits, has nothing to break off."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return work(*arguments)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _open(make: Callable[..., Ours | TransformersPeer], *arguments: Any) -> tuple[int, ...]:
@@ -120,16 +130,16 @@ def compare(
         spawn = get_context("spawn")
         sides = {side: stack.enter_context(ProcessPoolExecutor(1, spawn, _begin)) for side in SIDES}
         try:
-            opened = [sides[side].submit(_open, *made) for side, made in zip(SIDES, makers, strict=True)]
+            opened = [sides[side].submit(_call, _open, *made) for side, made in zip(SIDES, makers, strict=True)]
             if opened[0].result() != opened[1].result():
                 raise PackError(f"transformers reads text as other tokens than the pack {pack.name} is made for")
             for method in METHODS:
                 turns = [(p, side) for i, p in enumerate(problems) for side in (SIDES if i % 2 == 0 else SIDES[::-1])]
                 missing = [(p, side) for p, side in turns if (p.id, f"{side}/{method}") not in done]
                 for side in SIDES if missing else ():
-                    sides[side].submit(_prepare, method).result()
+                    sides[side].submit(_call, _prepare, method).result()
                 for problem, side in missing:
-                    solved = sides[side].submit(_solve, method, problem.question, n, seed).result()
+                    solved = sides[side].submit(_call, _solve, method, problem.question, n, seed).result()
                     yield _record(problem, f"{side}/{method}", n, seed, solved)
         except BrokenProcessPool as error:
             raise BackendError("a side's process ended by itself, perhaps for want of memory; free some") from error

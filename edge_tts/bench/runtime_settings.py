@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from edge_tts.atomic import Progress, silent
 from edge_tts.pack import find
 from edge_tts.profiles.loader import Profile
 from edge_tts.solver import Solver
@@ -27,7 +28,7 @@ class RuntimeSettings:
     calculator: bool
     verifier: bool
 
-    def open(self) -> Solver:
+    def open(self, progress: Progress = silent) -> Solver:
         """A runtime without a deadline. Raises what :class:`Solver` does."""
         solver = Solver(
             self.pack,
@@ -37,6 +38,7 @@ class RuntimeSettings:
             prompt_tokens=self.prompt_tokens,
             calculator=self.calculator,
             verifier=self.verifier,
+            progress=progress,
         )
         solver.deadline_s = None
         return solver

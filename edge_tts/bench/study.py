@@ -179,7 +179,7 @@ class Study:
         """About what is left to do."""
         return sum(unit.generations(self.grid) for _, units in self.groups() for unit in units)
 
-    def run(self, solver: Solver, parallel: int) -> Iterator[tuple[str, int]]:
+    def run(self, solver: Solver, parallel: int) -> Generator[tuple[str, int], None, None]:
         """Solve what is missing, ``parallel`` units at a time; yields what was done, and its generations.
 
         Closing the iterator cancels what is under way and keeps what was done.

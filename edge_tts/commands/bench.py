@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,7 +97,8 @@ def run_command(
         verifier=any(map(uses_verifier, grid.strategies)),
     )
     with ExitStack() as stack:
-        solver = stack.enter_context(settings.open())
+        with progress_bar() as progress:
+            solver = stack.enter_context(settings.open(progress))
         open_study(out, {**config(solver, chosen, len(problems), grid), "made_on": machine.describe()})
         study = Study(out, problems, grid)
         if address is None:
@@ -111,7 +112,7 @@ def run_command(
         _alone(study, settings, problems[:alone])
 
 
-def _follow(study: Study, work: Iterator[tuple[str, int]]) -> None:
+def _follow(study: Study, work: Generator[tuple[str, int], None, None]) -> None:
     """Show ``work`` as it goes on; the line at the end says how busy the models were."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -120,7 +121,7 @@ def _follow(study: Study, work: Iterator[tuple[str, int]]) -> None:
     if study.done:
         console.print(f"{len(study.done)} of {study.total()} records are in {study.folder} already")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar, closing(work):  # type: ignore[type-var]
+    with Progress(*columns, console=console) as bar, closing(work):
         task = bar.add_task("generations", total=study.missing_generations())
         for label, generations in work:
             bar.update(task, advance=generations, description=f"generations: {label}")
