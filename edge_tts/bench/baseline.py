@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from itertools import accumulate, islice, pairwise
 from typing import Any
 
-from edge_tts.answers import group, is_correct
+from edge_tts.answers import is_correct
 from edge_tts.batch import Question
 from edge_tts.bench.records import Key, Record
 from edge_tts.core import Trace, Usage
 from edge_tts.errors import InputError
 from edge_tts.runtimes.endpoint import Endpoint, EndpointSettings, Reply, concurrently
 from edge_tts.search.context import request_seed
-from edge_tts.search.sampling import ADAPTIVE_CONFIDENCE, ADAPTIVE_ROUND
-from edge_tts.search.select import decided, majority, voters
+from edge_tts.search.sampling import ADAPTIVE_ROUND, is_decided
+from edge_tts.search.select import majority
 
 STRATEGIES = ("greedy", "majority", "adaptive")
 PROMPT = (
@@ -243,9 +243,7 @@ def _until_decided(traces: Sequence[Trace], most: int) -> int:
     used = 0
     while used < most:
         used = min(most, used + ADAPTIVE_ROUND)
-        ids = group([trace.answer or "" for trace in voters(traces[:used])])
-        votes = [*sorted((ids.count(id) for id in set(ids)), reverse=True), 0, 0]
-        if decided(votes[0], votes[1]) > ADAPTIVE_CONFIDENCE:
+        if is_decided(traces[:used]):
             break
     return used
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
-from edge_tts.answers import group
+from edge_tts.answers import GROUP_SECONDS, group
 from edge_tts.core import Event, Outcome, StepTaken, Trace
 from edge_tts.search.context import SearchContext
 from edge_tts.search.select import Choice, best_scored, decided, majority, voters, weighted
@@ -61,7 +61,7 @@ def adaptive_consistency(
 ) -> Generator[Event, None, Outcome]:
     """Majority vote that stops before ``n`` samples once the vote is decided (Aggarwal et al. 2023)."""
     pool = yield from sample(question, len(initial), context, initial)
-    while not (settled := _is_decided(pool, context)) and len(pool) < n and not context.exhausted():
+    while not (settled := is_decided(pool, context.grouping_seconds())) and len(pool) < n and not context.exhausted():
         before = len(pool)
         pool = yield from sample(question, min(n, before + ADAPTIVE_ROUND), context, pool)
         if len(pool) == before:
@@ -109,7 +109,8 @@ def _verified(
     return context.outcome(choice, pool)
 
 
-def _is_decided(pool: Sequence[Trace], context: SearchContext) -> bool:
-    ids = group([trace.answer or "" for trace in voters(pool)], context.grouping_seconds())
+def is_decided(pool: Sequence[Trace], timeout: float = GROUP_SECONDS) -> bool:
+    """Whether adaptive consistency stops at these traces; ``timeout`` bounds, in seconds, comparing formulas."""
+    ids = group([trace.answer or "" for trace in voters(pool)], timeout)
     votes = [*sorted((ids.count(id) for id in set(ids)), reverse=True), 0, 0]
     return decided(votes[0], votes[1]) > ADAPTIVE_CONFIDENCE
