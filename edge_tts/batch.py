@@ -54,7 +54,7 @@ def read_questions(path: Path) -> list[Question]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        question = _question(line, number, path)
+        question = parse_question(line, number, path)
         if question.id in seen:
             raise InputError(f"{path}, line {number}: id {question.id!r} is that of line {seen[question.id]} too")
         seen[question.id] = number
@@ -64,7 +64,8 @@ def read_questions(path: Path) -> list[Question]:
     return questions
 
 
-def _question(line: bytes, number: int, path: Path) -> Question:
+def parse_question(line: bytes, number: int, path: Path) -> Question:
+    """The question in line ``number`` of ``path``. Raises InputError naming file and line where it cannot be used."""
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -79,8 +80,10 @@ def _question(line: bytes, number: int, path: Path) -> Question:
         text = checked(row["question"])
     except InputError as error:
         raise InputError(f"{path}, line {number}: {error}") from error
-    answer = row.get("answer")
-    return Question(str(row.get("id", number)), text, None if answer is None else str(answer))
+    answer, id = row.get("answer"), row.get("id")
+    if isinstance(answer, list | dict):
+        raise InputError(f"{path}, line {number}: the answer {answer!r} is no text or number")
+    return Question(str(number if id is None else id), text, None if answer is None else str(answer))
 
 
 def finished_ids(out: Path, settings: Settings) -> set[str]:

@@ -28,10 +28,15 @@ from edge_tts.solver import Solver
 SAMPLE = Path(__file__).parent / "data" / "svamp_sample.jsonl"
 
 
+def new_solver(pack: Pack) -> Solver:
+    solver = Solver(pack, "laptop-cpu", generations=16, prompt_tokens=120)
+    solver.deadline_s = None
+    return solver
+
+
 @pytest.fixture(scope="module")
 def solver(pack: Pack) -> Iterator[Solver]:
-    with Solver(pack, "laptop-cpu", generations=16, prompt_tokens=120) as solver:
-        solver.deadline_s = None
+    with new_solver(pack) as solver:
         yield solver
 
 
@@ -53,22 +58,26 @@ def record(id: str = "1", strategy: str = "majority", budget: int = 4, seed: int
 # --- pools -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", ["majority", "best-of-n", "weighted"])
-def test_a_pool_gives_what_the_solver_gives(solver: Solver, problems: list[Question], strategy: str) -> None:
-    for problem in problems:
-        pool = draw(solver, problem, 8, 3, False, lambda: False)  # the batch that the solver will run
-        assert pool is not None
-        solver.solve("How much is 2 plus 2?", "majority:n=16", Budget(tokens=200))  # evicts the prompt
-        outcome, usage = Replay(solver).run(problem.question, pool, Strategy.parse(strategy, 8))
-        result = solver.solve(problem.question, strategy, Budget(generations=8), seed=3)
+def test_a_pool_gives_what_the_solver_gives(problems: list[Question], pack: Pack) -> None:
+    """Batches and caches alike, so that every float is too."""
+    problem = problems[1]
+    with new_solver(pack) as solver:
+        pool = draw(solver, problem, 8, 3, False, lambda: False)
+        replay = Replay(solver)
+    assert pool is not None
+    for strategy in ("majority", "best-of-n", "weighted"):
+        outcome, usage = replay.run(problem.question, pool, Strategy.parse(strategy, 8))
+        with new_solver(pack) as solver:
+            result = solver.solve(problem.question, strategy, Budget(generations=8), seed=3)
         assert outcome.best is not None
-        assert outcome.best.answer == result.answer
         assert outcome.best.steps == result.steps
+        assert outcome.best.answer == result.answer
         assert outcome.stop_reason == result.stop_reason
-        assert outcome.support == pytest.approx(result.support, abs=0.02)  # int8 scores move a little
-        assert usage.generated_tokens == result.usage.generated_tokens
-        # A few tokens that all prompts begin with are still known to the solver.
-        assert usage.policy_tokens == pytest.approx(result.usage.policy_tokens, abs=12)
+        assert outcome.support == pytest.approx(result.support, abs=1e-3)
+        for count in ("generated_tokens", "forced_tokens", "verifier_tokens"):
+            assert getattr(usage, count) == getattr(result.usage, count)
+        # Samples that parted may meet again in a stream that a third one left; a pool does not know of that.
+        assert result.usage.policy_tokens <= usage.policy_tokens <= 1.1 * result.usage.policy_tokens
 
 
 def test_a_pool_serves_greedy_and_a_vote_that_stops_early(

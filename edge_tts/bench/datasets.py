@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_tts.batch import Question, _question
+from edge_tts.batch import Question, parse_question
 from edge_tts.errors import InputError
 from edge_tts.solver import checked
 
@@ -130,7 +130,7 @@ def _lines(path: Path) -> Iterator[tuple[int, _Read]]:
         raise InputError(f"cannot read {path}: {error.strerror}; give a file of JSON lines") from error
     for number, line in enumerate(lines, 1):
         if line.strip():
-            yield number, partial(_question, line, number, path)
+            yield number, partial(parse_question, line, number, path)
 
 
 def _hub_rows(name: str, hub: HubSet) -> Iterator[tuple[int, _Read]]:
