@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from edge_tts.bench.records import RECORDS, Record, read_config, read_records
 from edge_tts.errors import InputError
-from edge_tts.search.strategy import Strategy
-from edge_tts.solver import AUTO
 
 Array = NDArray[np.float64]
 Cell = tuple[str, int]
@@ -122,22 +120,12 @@ def _mean(rows: list[list[float]]) -> Array:
     return np.asarray(np.array(rows).mean(axis=1), np.float64)
 
 
-def _pooled(cells: Mapping[Cell, None]) -> Iterator[Cell]:
-    for strategy, budget in cells:
-        if strategy != AUTO and Strategy.parse(strategy, 1024).kind in (
-            "majority",
-            "weighted",
-            "best-of-n",
-            "adaptive",
-        ):
-            yield strategy, budget
-
-
 def _oracle(
     rows: list[dict[tuple[Cell, int], Record]], cells: Mapping[Cell, None], seeds: int
 ) -> tuple[Array | None, tuple[int, Array] | None]:
-    largest = max(_pooled(cells), key=lambda cell: cell[1], default=None)
-    if largest is None or "right_samples" not in rows[0][largest, 0].detail:
+    pooled = [cell for cell in cells if "right_samples" in rows[0][cell, 0].detail]
+    largest = max(pooled, key=lambda cell: cell[1], default=None)
+    if largest is None:
         return None, None
     right = _detail(rows, largest, seeds, "right_samples")
     return right / largest[1], (largest[1], right)

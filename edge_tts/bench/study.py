@@ -258,7 +258,7 @@ def run_units(
             return _search(solver, unit, unit.cell, stopped)
         pool = known.get((unit.problem.id, unit.seed))
         if pool is not None:
-            return Done(unit, choose(replay, unit.problem, pool, grid), None)
+            return Done(unit, _share_seconds(choose(replay, unit.problem, pool, grid), pool), None)
         greedy = any(Strategy.parse(strategy, MANY).kind == "greedy" for strategy, _ in grid.sampled)
         pool = draw(solver, unit.problem, unit.generations(grid), unit.seed, greedy, stopped)
         return Done(unit, choose(replay, unit.problem, pool, grid), pool) if pool else None
@@ -271,7 +271,7 @@ def run_units(
 
 
 def choose(replay: Replay, problem: Question, pool: Pool, grid: Grid) -> tuple[Record, ...]:
-    """The records of every sampling strategy at every budget, from one pool."""
+    """The records of every sampling strategy at every budget, from one pool; their ``seconds`` are not filled in."""
     records = []
     for text, budget in grid.sampled:
         strategy = Strategy.parse(text, budget)
@@ -293,7 +293,7 @@ def choose(replay: Replay, problem: Question, pool: Pool, grid: Grid) -> tuple[R
                 detail,
             )
         )
-    return tuple(_share_seconds(records, pool))
+    return tuple(records)
 
 
 def _difficulty(samples: Sequence[Sample]) -> dict[str, Any]:
@@ -302,26 +302,28 @@ def _difficulty(samples: Sequence[Sample]) -> dict[str, Any]:
     return {"right_samples": sum(s.correct for s in samples), "mean_score": round(fsum(scores) / len(scores), 5)}
 
 
-def _share_seconds(records: Sequence[Record], pool: Pool) -> Iterator[Record]:
-    """Each record gets the part of the pool's seconds that its FLOPs are of the largest record's.
+def _share_seconds(records: Sequence[Record], pool: Pool) -> tuple[Record, ...]:
+    """The records, each with the part of the pool's seconds that its FLOPs are of the largest record's.
 
     The largest strategy uses the whole pool: with a verifier, every score too.
     """
-    most = max(r.usage.policy_flops + r.usage.verifier_flops for r in records)
-    for record in records:
-        share = (record.usage.policy_flops + record.usage.verifier_flops) / most if most else 0.0
-        yield replace(record, usage=replace(record.usage, seconds=round(share * pool.seconds, 4)))
+    flops = [record.usage.policy_flops + record.usage.verifier_flops for record in records]
+    return tuple(_lasting(record, pool.seconds * own / max(flops)) for record, own in zip(records, flops, strict=True))
+
+
+def _lasting(record: Record, seconds: float) -> Record:
+    return replace(record, usage=replace(record.usage, seconds=round(seconds, 4)))
 
 
 def _timed(done: Done, seconds: float) -> Done:
     """The unit with its share of the machine's time."""
     if done.unit.cell:
         (record,) = done.records
-        return replace(done, records=(replace(record, usage=replace(record.usage, seconds=round(seconds, 4))),))
+        return replace(done, records=(_lasting(record, seconds),))
     if done.pool is None:
         return done
     pool = replace(done.pool, seconds=round(seconds, 4))
-    return replace(done, pool=pool, records=tuple(_share_seconds(done.records, pool)))
+    return replace(done, pool=pool, records=_share_seconds(done.records, pool))
 
 
 def _search(solver: Solver, unit: Unit, cell: tuple[str, int], stopped: Callable[[], bool]) -> Done | None:
