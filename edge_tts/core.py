@@ -62,8 +62,8 @@ class StepEvent:
     stop: StopReason | None
     """None while the request goes on; its last event carries the reason."""
     shared_tokens: int = 0
-    """New tokens, of this event and the one before, that were evaluated once for several requests whose tokens were
-    equal so far, and are charged to another of them."""
+    """New tokens, of this event and the one before, that were evaluated once for several requests of this ``generate``
+    call whose tokens were equal so far, and are charged to another of them."""
 
 
 @dataclass(frozen=True)

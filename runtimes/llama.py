@@ -220,9 +220,11 @@ class LlamaPolicy:
         top_k = max(job.request.sampling.top_k or len(logits[0]) for stream in drawing for job in stream.jobs)
         for stream, row, total, ids in zip(drawing, logits, totals.tolist(), shortlist(logits, top_k), strict=True):
             candidates = row[ids]
-            for job in stream.jobs[1:]:
-                job.shared += job.fresh
+            charged: set[Call] = set()
             for job in list(stream.jobs):
+                if job.call in charged:
+                    job.shared += job.fresh
+                charged.add(job.call)
                 if job.sampler is None:
                     job.sampler = NativeSampler(job.request.sampling, job.request.seed)
                 token = job.sampler.sample(ids, candidates)

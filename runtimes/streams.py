@@ -5,7 +5,8 @@ its tokens that any stream holds: in place where an idle stream ends there, else
 
 Jobs whose tokens are equal share a stream, so that what many samples begin with (their prompt, and
 often the first steps) is evaluated once; each still draws with its own sampler, and a job that
-draws another token than the first goes on in a stream of its own.
+draws another token than the first goes on in a stream of its own. Drawn tokens that are equal are
+charged once to each call, so that what a call costs does not depend on who else is calling.
 
 llama.cpp evaluates sequences with consecutive numbers together and begins a new part of the batch at
 every gap (``llama_batch_allocr::split_equal``), at about twice the cost for eight sequences with
@@ -125,7 +126,7 @@ class Streams:
                 self.waiting.remove(job)
 
     def _join(self, job: Job) -> bool:
-        """Let ``job`` run with those it is equal to; the first of them is charged for all."""
+        """Let ``job`` run with those it is equal to; the prompt is charged to the first of them."""
         for stream in self.all:
             held = len(stream.tokens)
             if (

@@ -106,14 +106,14 @@ def test_several_threads_share_a_solver(solver: Solver) -> None:
     results = []
     threads = [
         threading.Thread(target=lambda s=s: results.append(solver.solve(QUESTION, "weighted", Budget(4), seed=s)))
-        for s in range(3)
+        for s in (0, 1, 2, 2)  # the two that are equal run in the same streams, and each pays
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(120)
-    assert len(results) == 3
-    assert all(r.usage.policy_tokens > 0 for r in results)
+    assert len(results) == 4
+    assert all(r.usage.policy_tokens >= len(r.steps) for r in results)
 
 
 @pytest.mark.parametrize(
