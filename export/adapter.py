@@ -18,7 +18,7 @@ import numpy.typing as npt
 from edge_tts.errors import InputError, PackError
 from edge_tts.merge import open_gguf
 
-_MODULES = {
+MODULES = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
@@ -62,9 +62,9 @@ def convert(peft: Path, base: Path, out: Path, storage: str = "Q4_0") -> None:
     writer.add_float32("adapter.lora.alpha", float(config["lora_alpha"]))
     for key, weight in sorted(load_file(peft / "adapter_model.safetensors").items()):
         match = _KEY.fullmatch(key)
-        if match is None or match[2] not in _MODULES:
-            raise InputError(f"{peft} adapts {key}, which has no llama.cpp name; train {', '.join(_MODULES)} only")
-        layer, module, part = match[1], _MODULES[match[2]], match[3].lower()
+        if match is None or match[2] not in MODULES:
+            raise InputError(f"{peft} adapts {key}, which has no llama.cpp name; train {', '.join(MODULES)} only")
+        layer, module, part = match[1], MODULES[match[2]], match[3].lower()
         name = f"blk.{layer}.{module}.weight"
         # lora_a (rank, inputs) meets the base's inputs, lora_b (outputs, rank) its outputs.
         side = 1 if part == "a" else 0

@@ -7,6 +7,10 @@ runs through, and no separate rollouts are drawn.
 
     python -m edge_tts.export.train.rollouts --policy policy.gguf --data gsm8k_train.jsonl \\
         --split train --problems 500 --samples 16 --out rollouts.jsonl
+
+``--attempts rollouts.jsonl`` samples revisions instead: each continues after one to four wrong attempts
+found there. With ``--base BASE.gguf --tuned RUN/adapter`` in place of ``--policy``, PyTorch samples,
+on a GPU where there is one.
 """
 
 from __future__ import annotations
@@ -24,19 +28,28 @@ from rich.progress import Progress
 from edge_tts.answers import is_correct
 from edge_tts.core import EngineConfig, Policy, Request, Sampling, Trace
 from edge_tts.export.train.data import Problem, read_problems, split
-from edge_tts.prompts import CalculatorFormat, PromptFormat
-from edge_tts.runtimes.llama import LlamaPolicy
+from edge_tts.export.train.examples import Samples, attempts, read_samples
+from edge_tts.prompts import ATTEMPTS_IN_CONTEXT, CalculatorFormat, PromptFormat
 from edge_tts.search.context import request_seed
 
 PROBLEMS_PER_CALL = 16
 
 
 def sample(
-    policy: Policy, problems: Sequence[Problem], samples: int, sampling: Sampling, seed: int
+    policy: Policy,
+    problems: Sequence[Problem],
+    samples: int,
+    sampling: Sampling,
+    seed: int,
+    earlier: Samples | None = None,
 ) -> list[list[Trace]]:
-    """``samples`` traces of each problem, drawn in one batch."""
-    prompts = PromptFormat()
-    traces = [Trace(policy.tokenize(prompts.render(p.question))) for p in problems for _ in range(samples)]
+    """``samples`` traces of each problem, drawn in one batch; each a revision of wrong attempts in ``earlier``."""
+    prompts, rng = PromptFormat(), random.Random(seed)
+    traces = []
+    for problem in problems:
+        for _ in range(samples):
+            before = attempts(problem, earlier, rng.randint(1, ATTEMPTS_IN_CONTEXT), rng) if earlier else []
+            traces.append(Trace(policy.tokenize(prompts.render(problem.question, before))))
     requests = [Request(t.tokens, request_seed(seed, i), sampling) for i, t in enumerate(traces)]
     for event in policy.generate(requests):
         traces[event.request] = traces[event.request].extended(event, prompts.answer_marker)
@@ -68,27 +81,53 @@ def label(problem: Problem, traces: Iterable[Trace]) -> list[dict[str, Any]]:
 
 
 def collect(
-    policy: Policy, problems: Sequence[Problem], samples: int, out: Path, sampling: Sampling, seed: int
+    policy: Policy,
+    problems: Sequence[Problem],
+    samples: int,
+    out: Path,
+    sampling: Sampling,
+    seed: int,
+    earlier: Samples | None = None,
 ) -> None:
-    """Append labelled rows to ``out``; problems already there are skipped."""
+    """Append labelled rows to ``out``; problems already there are skipped.
+
+    With ``earlier`` the rows are of revisions, and its problems without wrong attempts are skipped.
+    """
     done: set[str] = set()
     if out.exists():
         done = {json.loads(line)["id"] for line in out.read_text(encoding="utf-8").splitlines()}
-    todo = [p for p in problems if p.id not in done]
+    todo = [p for p in problems if p.id not in done and (earlier is None or p.id in earlier.wrong)]
+    together = max(PROBLEMS_PER_CALL, policy.width // samples)
     with Progress() as progress, out.open("a", encoding="utf-8") as sink:
         task = progress.add_task("sampling", total=len(todo))
-        for start in range(0, len(todo), PROBLEMS_PER_CALL):
-            batch = todo[start : start + PROBLEMS_PER_CALL]
-            for problem, traces in zip(batch, sample(policy, batch, samples, sampling, seed + start), strict=True):
+        for start in range(0, len(todo), together):
+            batch = todo[start : start + together]
+            drawn = sample(policy, batch, samples, sampling, seed + start, earlier)
+            for problem, traces in zip(batch, drawn, strict=True):
                 for row in label(problem, traces):
                     sink.write(json.dumps(row) + "\n")
                 progress.advance(task)
             sink.flush()
 
 
+def open_policy(policy: Path | None, base: Path, tuned: Path | None, width: int) -> Policy:
+    """The policy as GGUF in llama.cpp or, without one, ``base`` with ``tuned`` in PyTorch."""
+    if policy is not None:
+        from edge_tts.runtimes.llama import LlamaPolicy
+
+        return LlamaPolicy(policy, EngineConfig(width=width, context=768), calculator=CalculatorFormat())
+    from edge_tts.export.train.torch_policy import TorchPolicy
+
+    return TorchPolicy(base, tuned, CalculatorFormat(), width=width)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policy", type=Path, required=True, help="policy as GGUF")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--policy", type=Path, help="policy as GGUF")
+    source.add_argument("--base", type=Path, help="base policy as GGUF, for PyTorch")
+    parser.add_argument("--tuned", type=Path, help="with --base: adapter or model folder of the fine-tuning")
+    parser.add_argument("--attempts", type=Path, help="rollouts with the wrong attempts to revise")
     parser.add_argument("--data", type=Path, required=True, help="JSON lines: question, solution, answer")
     parser.add_argument("--split", choices=("train", "validation"), default="train")
     parser.add_argument("--problems", type=int, default=500)
@@ -101,10 +140,12 @@ def main() -> None:
     train, held_out = split(read_problems(options.data))
     problems = train if options.split == "train" else held_out
     random.Random(options.seed).shuffle(problems)
-    policy = LlamaPolicy(options.policy, EngineConfig(width=options.width, context=384), calculator=CalculatorFormat())
+    problems = problems[: options.problems]
+    earlier = read_samples([options.attempts], problems) if options.attempts else None
+    policy = open_policy(options.policy, options.base, options.tuned, options.width)
     try:
         sampling = Sampling(temperature=options.temperature)
-        collect(policy, problems[: options.problems], options.samples, options.out, sampling, options.seed)
+        collect(policy, problems, options.samples, options.out, sampling, options.seed, earlier)
     finally:
         policy.close()
 

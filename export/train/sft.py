@@ -2,11 +2,15 @@
 
 Loss on answer tokens only, and little on the results a calculator writes; float32 on a CPU
 (bfloat16 autocast on a GPU), batches bucketed by length, a checkpoint every few minutes; the same
-command resumes. A LoRA run can be followed by a full one that starts from it:
+command resumes. A LoRA run can be followed by a full one that starts from it and, once that is cut
+down to an adapter, by one that trains the adapter through its quantisation, also with the policy's
+own samples as further solutions and as mistakes to revise:
 
     python -m edge_tts.export.train.sft --base BASE.gguf --data gsm8k_train.jsonl --out RUN1 --minutes 46
     python -m edge_tts.export.train.sft --base BASE.gguf --data gsm8k_train.jsonl --out RUN2 --minutes 60 \\
         --start RUN1/adapter --rank 0 --learning-rate 3e-4
+    python -m edge_tts.export.train.sft --base BASE.gguf --data gsm8k_train.jsonl --out RUN3 --minutes 60 \\
+        --start adapter.gguf --learning-rate 5e-4 --samples rollouts.jsonl
 """
 
 from __future__ import annotations
@@ -27,7 +31,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import decoders, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from edge_tts.export.train.data import Problem, read_problems, split, wrong_attempts
+from edge_tts.export.train import quantised_lora
+from edge_tts.export.train.data import Problem, read_problems, split
+from edge_tts.export.train.examples import Samples, epoch, read_samples
 from edge_tts.merge import open_gguf
 from edge_tts.prompts import PromptFormat
 
@@ -49,7 +55,11 @@ class SftConfig:
     alpha: int = 32
     first_layer: int = 8
     batch_size: int = 16
+    batch_tokens: int = 2400
+    """Most tokens of a batch, padding included: long examples come in smaller batches, for memory's sake."""
     revision_share: float = 0.12
+    redrawn_share: float = 0.5
+    """Problems of an epoch that get new numbers, where they can be redrawn."""
     result_weight: float = 0.1
     """Loss weight of the digits after "=": a pack with a calculator does not need them."""
     warmup: float = 0.03
@@ -85,24 +95,34 @@ def encode(
 
 
 def epochs(
-    problems: Sequence[Problem], tokenizer: Any, prompts: PromptFormat, config: SftConfig
+    problems: Sequence[Problem], samples: Samples, tokenizer: Any, prompts: PromptFormat, config: SftConfig
 ) -> Iterator[list[Example]]:
-    """Yield batches for ever: each epoch reshuffled, bucketed by length, new wrong attempts drawn."""
+    """Yield batches for ever: each epoch drawn anew, shuffled, bucketed by length."""
     rng = random.Random(config.seed)
     while True:
-        examples = []
-        for problem in problems:
-            revise = rng.random() < config.revision_share
-            attempts = wrong_attempts(problem, rng.randint(1, 4), rng) if revise else []
-            examples.append(encode(problem, attempts, tokenizer, prompts, config.result_weight))
+        drawn = epoch(problems, samples, config.redrawn_share, config.revision_share, rng)
+        examples = [encode(problem, attempts, tokenizer, prompts, config.result_weight) for problem, attempts in drawn]
         rng.shuffle(examples)
         bucket = 40 * config.batch_size
         batches = []
         for start in range(0, len(examples), bucket):
             chunk = sorted(examples[start : start + bucket], key=lambda e: len(e.prompt) + len(e.target))
-            batches += [chunk[i : i + config.batch_size] for i in range(0, len(chunk), config.batch_size)]
+            batches += batched(chunk, config)
         rng.shuffle(batches)
         yield from batches
+
+
+def batched(examples: Sequence[Example], config: SftConfig) -> Iterator[list[Example]]:
+    """Cut ``examples``, shortest first, into batches of a number of examples and of tokens."""
+    batch: list[Example] = []
+    for example in examples:
+        longest = len(example.prompt) + len(example.target)
+        if batch and (len(batch) == config.batch_size or longest * (len(batch) + 1) > config.batch_tokens):
+            yield batch
+            batch = []
+        batch.append(example)
+    if batch:
+        yield batch
 
 
 def collate(batch: Sequence[Example], pad: int, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -135,6 +155,19 @@ def load_base(gguf: Path) -> tuple[Any, Any]:
     return model, load_tokenizer(gguf)
 
 
+def load_policy(base: Path, tuned: Path | None) -> tuple[Any, Any]:
+    """The fine-tuned policy: ``base`` with a PEFT or GGUF adapter, or a whole model's folder in its place."""
+    if tuned is not None and (tuned / "model.safetensors").exists():
+        return AutoModelForCausalLM.from_pretrained(str(tuned), dtype=torch.float32), load_tokenizer(base)
+    model, tokenizer = load_base(base)
+    if tuned is not None and tuned.suffix == ".gguf":
+        quantised_lora.attach(model, tuned)
+        quantised_lora.freeze(model)
+    elif tuned is not None:
+        model = PeftModel.from_pretrained(model, str(tuned)).merge_and_unload()
+    return model, tokenizer
+
+
 def load_tokenizer(gguf: Path) -> Any:
     """The tokenizer inside a SmolLM GGUF, as its model's authors publish it.
 
@@ -158,7 +191,13 @@ def load_tokenizer(gguf: Path) -> Any:
 
 
 def trainable(model: Any, config: SftConfig, start: Path | None) -> Any:
-    """Merge the adapter in ``start``, then make LoRA matrices or all block weights trainable."""
+    """Make weights trainable: LoRA matrices or all of the blocks, an adapter in ``start`` merged first.
+
+    Where ``start`` is a GGUF adapter, its matrices are what is trained, through their quantisation.
+    """
+    if start is not None and start.suffix == ".gguf":
+        quantised_lora.attach(model, start)
+        return model
     if start is not None:
         model = PeftModel.from_pretrained(model, str(start)).merge_and_unload()
     if not config.rank:
@@ -173,17 +212,30 @@ def trainable(model: Any, config: SftConfig, start: Path | None) -> Any:
     return get_peft_model(model, lora)
 
 
-def train(base: Path, data: Path, out: Path, config: SftConfig, start: Path | None) -> None:
+def save_result(model: Any, tokenizer: Any, out: Path) -> None:
+    """``out/adapter`` as PEFT writes it where LoRA was trained, else the whole ``out/model``."""
+    if isinstance(model, PeftModel):
+        model.save_pretrained(str(out / "adapter"))
+    elif any(isinstance(module, quantised_lora.QuantisedLora) for module in model.modules()):
+        quantised_lora.save(model, out / "adapter")
+    else:
+        model.save_pretrained(str(out / "model"))
+        tokenizer.save_pretrained(str(out / "model"))
+
+
+def train(
+    base: Path, data: Path, out: Path, config: SftConfig, start: Path | None, samples: Sequence[Path] = ()
+) -> None:
     """Run or resume one fine-tuning run in ``out``.
 
-    Leaves ``out/adapter`` (LoRA, as PEFT) or ``out/model`` (full, as transformers), and ``out/log.jsonl``.
+    ``samples`` are files of the rollouts recipe. Leaves ``out/adapter`` (LoRA, as PEFT) or
+    ``out/model`` (full, as transformers), and ``out/log.jsonl``.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, tokenizer = load_base(base)
     model = trainable(model, config, start).to(device)
-    result = out / ("adapter" if config.rank else "model")
     problems, _ = split(read_problems(data))
     weights = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=0.0)
@@ -194,7 +246,7 @@ def train(base: Path, data: Path, out: Path, config: SftConfig, start: Path | No
         model.load_state_dict(state["weights"], strict=False)
         optimiser.load_state_dict(state["optimiser"])
         step, spent, tokens = state["step"], state["spent"], state["tokens"]
-    batches = epochs(problems, tokenizer, PromptFormat(), config)
+    batches = epochs(problems, read_samples(samples, problems), tokenizer, PromptFormat(), config)
     for _ in range(step):
         next(batches)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
@@ -219,10 +271,9 @@ def train(base: Path, data: Path, out: Path, config: SftConfig, start: Path | No
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             saved = time.monotonic()
             save_state(state_file, model, optimiser, step, spent, tokens)
-            model.save_pretrained(result)
+            save_result(model, tokenizer, out)
     save_state(state_file, model, optimiser, step, spent, tokens)
-    model.save_pretrained(result)
-    tokenizer.save_pretrained(result)
+    save_result(model, tokenizer, out)
 
 
 def schedule(progress: float, warmup: float) -> float:
@@ -246,12 +297,13 @@ def main() -> None:
     parser.add_argument("--base", type=Path, required=True, help="base policy as GGUF")
     parser.add_argument("--data", type=Path, required=True, help="JSON lines: question, solution, answer")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
-    parser.add_argument("--start", type=Path, default=None, help="PEFT adapter to merge first")
+    parser.add_argument("--start", type=Path, default=None, help="PEFT adapter to merge, or GGUF one to train on")
+    parser.add_argument("--samples", type=Path, action="append", default=[], help="rollouts of training problems")
     for name, default in asdict(SftConfig()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     options = vars(parser.parse_args())
-    base, data, out, start = (options.pop(name) for name in ("base", "data", "out", "start"))
-    train(base, data, out, SftConfig(**options), start)
+    base, data, out, start, samples = (options.pop(name) for name in ("base", "data", "out", "start", "samples"))
+    train(base, data, out, SftConfig(**options), start, samples)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,261 @@
+"""A pack from a base model and problems, in one command that can be interrupted and run again.
+
+    python -m edge_tts.export.train.pipeline --data gsm8k_train.jsonl --base BASE.gguf --out RUN --minutes 150
+
+Fine-tuning of all weights, their change cut down to an adapter, the adapter trained through its
+quantisation; rounds of rejection sampling (sample the training problems, train on right solutions that
+are new and on revisions of wrong ones) until two in a row bring nothing on validation problems; traces
+and revisions labelled by Monte Carlo; a process reward model trained on them, exported and gated; a
+strategy table fitted on other validation problems; the pack.
+
+The same command runs on a CPU and on a GPU, where PyTorch samples instead of llama.cpp. ``--minutes``
+is training time; sampling comes on top. Each stage is a recipe of this package, run as a process of its
+own with its output in ``RUN/log``, and resumes by itself; a stage that is done is not run again. Limited
+to some stages with ``--until``, a run can be spread over several short loans of a machine: what they
+exchange is the folder RUN, of which ``state.pt`` files and ``sft/model`` are only needed by the stage at work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_tts.errors import EdgeError, InputError
+from edge_tts.export.train.data import read_problems, split
+from edge_tts.merge import merge
+
+SHIPPED = "edge_tts/packs/smol-math"
+TABLE_PROBLEMS = 150
+"""Validation problems kept for the strategy table; rounds and the PRM are validated on others."""
+SHARES = {"sft": 0.4, "quantised": 0.12, "round": 0.14, "prm": 0.2}
+"""Of the training minutes; ``round`` for each of two, more rounds come on top."""
+PATIENCE = 2
+"""Rounds without a gain that end the rejection sampling."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the pipeline was asked for."""
+
+    data: Path
+    base: Path
+    out: Path
+    minutes: float
+    problems: int
+    """Training problems sampled in a round."""
+    samples: int
+    rounds: int
+    validation: int
+    """Validation problems that decide on a round."""
+    rank: int
+    torch: bool
+    """Whether PyTorch samples."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    run: Callable[[], None]
+
+
+def stages(settings: Settings) -> Iterator[Stage]:
+    """The stages, in order; how many rounds there are is decided as they go."""
+    out, minutes = settings.out, settings.minutes
+    common = ["--base", settings.base, "--data", settings.data]
+    full, adapter = out / "sft", out / "quantised"
+
+    def recipe(stage: str, name: str, *arguments: object) -> Stage:
+        return Stage(stage, lambda: _recipe(settings, stage, name, *arguments))
+
+    def sft(target: Path, share: str, *arguments: object) -> Stage:
+        spent = ["--out", target, "--minutes", minutes * SHARES[share]]
+        return recipe(target.name, "train.sft", *common, *spent, *arguments)
+
+    yield sft(full, "sft", "--rank", 0, "--learning-rate", 3e-4)
+    cut = ["--base", settings.base, "--model", full / "model", "--rank", settings.rank, "--out", full / "adapter"]
+    yield recipe("extract", "train.extract", *cut)
+    yield _converted(settings, full)
+    yield sft(adapter, "quantised", "--start", full / "adapter.gguf", "--learning-rate", 4e-4)
+    yield _converted(settings, adapter)
+    yield _sampled(settings, adapter, "validation")
+
+    best, idle = adapter, 0
+    for number in range(1, settings.rounds + 1):
+        yield _sampled(settings, best, "train")
+        current = out / f"round-{number}"
+        own = [argument for path in sorted(out.glob("*/train.jsonl")) for argument in ("--samples", path)]
+        yield sft(current, "round", "--start", best / "adapter.gguf", "--learning-rate", 2e-4, "--seed", number, *own)
+        yield _converted(settings, current)
+        yield _sampled(settings, current, "validation")
+        gained = accuracy(current / "validation.jsonl") > accuracy(best / "validation.jsonl")
+        _log(settings, {"round": number, "kept": gained, **measured(settings, current)})
+        best, idle = (current, 0) if gained else (best, idle + 1)
+        if idle == PATIENCE:
+            break
+
+    yield _sampled(settings, best, "train")
+    yield _sampled(settings, best, "revised", "--attempts", best / "train.jsonl", "--samples", settings.samples // 4)
+    yield Stage("labelled", lambda: _joined([best / "train.jsonl", best / "revised.jsonl"], out / "labelled.jsonl"))
+    held = ["--data", out / "labelled.jsonl", "--validation", best / "validation.jsonl"]
+    yield recipe("prm", "train.prm", *held, "--out", out / "prm", "--minutes", minutes * SHARES["prm"])
+    yield recipe("prm-export", "prm", "--run", out / "prm", "--out", out / "verifier")
+    yield from _packed(settings, best)
+
+
+def _packed(settings: Settings, policy: Path) -> Iterator[Stage]:
+    """Assemble the pack with a provisional table, fit one on validation problems, put it in."""
+    out = settings.out
+    pack, study, problems = out / "pack", out / "study", out / "table-problems.jsonl"
+    verifier = out / "verifier"
+    parts = ["--base", settings.base, "--peft", policy / "adapter", "--prm", verifier / "prm.onnx"]
+    parts += ["--tokenizer", verifier / "tokenizer.json", "--table", f"{SHIPPED}/table.json", "--out", pack]
+    yield Stage("figures", lambda: _figures(settings, policy))
+    arguments = [*parts, "--figures", out / "figures.json", "--temperature", 0.7]
+    yield Stage("pack", lambda: _recipe(settings, "pack", "train.assemble_pack", *arguments))
+    yield Stage("table-problems", lambda: _table_problems(settings, problems))
+    bench = ["bench", "run", "--data", problems, "--pack", pack, "--strategies", "majority,weighted,best-of-n,beam"]
+    budgets = ["--budgets", "4,8,16", "--search-budgets", "16", "--out", study]
+    yield Stage("study", lambda: _run(settings, "study", [sys.executable, "-m", "edge_tts", *bench, *budgets]))
+    fit = ["bench", "fit", study, "--pack", pack]
+    yield Stage("table", lambda: _run(settings, "table", [sys.executable, "-m", "edge_tts", *fit]))
+
+
+def _converted(settings: Settings, folder: Path) -> Stage:
+    """The adapter in ``folder`` as GGUF and, where llama.cpp samples, merged to a policy."""
+
+    def convert() -> None:
+        adapter = folder / "adapter.gguf"
+        names = ["--peft", folder / "adapter", "--base", settings.base, "--out", adapter]
+        _recipe(settings, f"{folder.name}-convert", "adapter", *names)
+        if not settings.torch:
+            merge(settings.base, adapter, folder / "policy.gguf", "Q4_0")
+
+    return Stage(f"{folder.name}-convert", convert)
+
+
+def _sampled(settings: Settings, policy: Path, kind: str, *more: object) -> Stage:
+    """Labelled traces of ``policy``: of training or validation problems, or revisions of the former."""
+    validation = kind == "validation"
+    count = settings.validation if validation else settings.problems
+    source: list[object] = ["--policy", policy / "policy.gguf", "--width", 32]
+    if settings.torch:
+        source = ["--base", settings.base, "--tuned", policy / "adapter.gguf", "--width", 1024]
+    arguments = ["--data", settings.data, "--split", "validation" if validation else "train", "--problems", count]
+    arguments += ["--samples", settings.samples, "--out", policy / f"{kind}.jsonl", *more]
+    name = f"{policy.name}-{kind}"
+    return Stage(name, lambda: _recipe(settings, name, "train.rollouts", *source, *arguments))
+
+
+def accuracy(rollouts: Path) -> float:
+    """Mean over the problems of ``rollouts`` of how often the most frequent answer is right, and of single samples.
+
+    Half of each: the vote is what a user gets, single samples say more at this number of problems.
+    """
+    groups: dict[str, list[tuple[str, bool]]] = defaultdict(list)
+    for line in rollouts.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        groups[row["id"]].append((row["answer"], row["correct"]))
+    single = sum(sum(right for _, right in group) / len(group) for group in groups.values())
+    vote = sum(dict(group)[Counter(answer for answer, _ in group).most_common(1)[0][0]] for group in groups.values())
+    return (single + vote) / (2 * len(groups)) if groups else 0.0
+
+
+def measured(settings: Settings, policy: Path) -> dict[str, float]:
+    return {"validation": round(accuracy(policy / "validation.jsonl"), 4), "problems": settings.validation}
+
+
+def _joined(sources: Sequence[Path], target: Path) -> None:
+    target.write_text("".join(path.read_text(encoding="utf-8") for path in sources), encoding="utf-8")
+
+
+def _table_problems(settings: Settings, target: Path) -> None:
+    """The last validation problems of the order in which the rollouts recipe takes the first ones."""
+    _, held_out = split(read_problems(settings.data))
+    random.Random(0).shuffle(held_out)
+    if settings.validation + TABLE_PROBLEMS > len(held_out):
+        raise InputError(
+            f"{settings.validation} validation problems leave fewer than {TABLE_PROBLEMS} of {len(held_out)} for the "
+            "strategy table; lower --validation"
+        )
+    rows = [{"id": p.id, "question": p.question, "answer": p.answer} for p in held_out[-TABLE_PROBLEMS:]]
+    target.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def _figures(settings: Settings, policy: Path) -> None:
+    """What the model card tells of the training: minutes and rounds, with what each brought."""
+    log = settings.out / "rounds.jsonl"
+    rounds = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+    figures = {
+        "training": f"{settings.minutes:g} minutes",
+        "validation score before rejection sampling": measured(settings, settings.out / "quantised")["validation"],
+        **{f"validation score after round {r['round']}": r["validation"] for r in rounds},
+    }
+    (settings.out / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+
+
+def _log(settings: Settings, row: dict[str, object]) -> None:
+    with (settings.out / "rounds.jsonl").open("a", encoding="utf-8") as sink:
+        sink.write(json.dumps(row) + "\n")
+
+
+def _recipe(settings: Settings, stage: str, module: str, *arguments: object) -> None:
+    _run(settings, stage, [sys.executable, "-m", f"edge_tts.export.{module}", *arguments])
+
+
+def _run(settings: Settings, stage: str, command: Sequence[object]) -> None:
+    log = settings.out / "log" / f"{stage}.txt"
+    with log.open("a", encoding="utf-8") as sink:
+        done = subprocess.run([str(part) for part in command], stdout=sink, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+        raise InputError(f"stage {stage} ended with code {done.returncode}: {last[:300]} (all of it in {log})")
+
+
+def run(settings: Settings, until: str | None = None) -> None:
+    """Run the stages that are not done yet, up to and with ``until``. Raises InputError where one fails."""
+    done = settings.out / "done"
+    (settings.out / "log").mkdir(parents=True, exist_ok=True)
+    done.mkdir(exist_ok=True)
+    for stage in stages(settings):
+        marker = done / stage.name
+        if not marker.exists():
+            print(f"{time.strftime('%H:%M:%S')} {stage.name}", flush=True)
+            stage.run()
+            marker.touch()
+        if stage.name == until:
+            return
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("data", "base", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=150.0, help="of training, for two rounds")
+    parser.add_argument("--problems", type=int, default=2000, help="training problems sampled in a round")
+    parser.add_argument("--samples", type=int, default=16, help="traces of each")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--validation", type=int, default=200, help="validation problems that decide on a round")
+    parser.add_argument("--rank", type=int, default=64)
+    parser.add_argument("--until", help="name of the last stage to run")
+    options = vars(parser.parse_args())
+    until = options.pop("until")
+    import torch
+
+    try:
+        run(Settings(**options, torch=torch.cuda.is_available()), until)
+    except EdgeError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on from here")
+
+
+if __name__ == "__main__":
+    main()
