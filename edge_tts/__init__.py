@@ -1,1 +1,64 @@
-"""edge-reasoning-runtime: an on-device reasoning runtime."""
+"""edge-reasoning-runtime: an on-device reasoning runtime.
+
+The names below are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_tts.core import (
+        BestSoFar,
+        Budget,
+        CandidateScored,
+        Difficulty,
+        DifficultyEstimated,
+        Done,
+        Event,
+        Result,
+        Sampling,
+        StepTaken,
+        StrategyChosen,
+        Usage,
+    )
+    from edge_tts.errors import BackendError, EdgeError, InputError, PackError, ResourceError
+    from edge_tts.limits import Plan
+    from edge_tts.solver import Solver, plan
+
+__all__ = [
+    "BackendError",
+    "BestSoFar",
+    "Budget",
+    "CandidateScored",
+    "Difficulty",
+    "DifficultyEstimated",
+    "Done",
+    "EdgeError",
+    "Event",
+    "InputError",
+    "PackError",
+    "Plan",
+    "ResourceError",
+    "Result",
+    "Sampling",
+    "Solver",
+    "StepTaken",
+    "StrategyChosen",
+    "Usage",
+    "plan",
+]
+_MODULES = {"Solver": "solver", "plan": "solver", "Plan": "limits"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _MODULES.get(name) or ("errors" if name.endswith("Error") else "core")
+    value = globals()[name] = getattr(importlib.import_module(f"edge_tts.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

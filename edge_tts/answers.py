@@ -8,16 +8,13 @@ waited for no longer than the caller has time.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
 from edge_tts.calculator import evaluate
-from edge_tts.formulas import CHECKER
+from edge_tts.formulas import CHECKER, LONGEST_SECONDS, Timeout, countdown
 
-GROUP_SECONDS = 20.0
-"""Longest time spent on formulas unless told otherwise; the first pair waits for a process to start."""
 MAX_FORMULA_CHARS = 200
 
 _REMEMBERED = 2**16
@@ -38,12 +35,12 @@ _WORD = re.compile(r"[A-Za-z]{3,}|^[A-Za-z]{2}$")
 _FORMULA_MARK = re.compile(r"[\\^_{}()\[\]A-Za-z+*/]")
 
 
-def equivalent(a: str, b: str, timeout: float = GROUP_SECONDS) -> bool:
+def equivalent(a: str, b: str, timeout: Timeout = LONGEST_SECONDS) -> bool:
     """Whether ``a`` and ``b`` state the same answer. Never raises, on any text and in any thread.
 
     A unit or percent sign that only one side has is ignored ("18 eggs" is "18", "50%" is "50" and
-    is "0.5"); different units make different answers. ``timeout`` bounds, in seconds, the slow path
-    for formulas; with 0 only numbers and equal texts are equivalent.
+    is "0.5"); different units make different answers. ``timeout`` bounds the slow path for formulas;
+    with 0 only numbers and equal texts are equivalent.
     """
     known = _plainly(a, b)
     return CHECKER.equal(_normalise(a), _normalise(b), timeout) if known is None else known
@@ -64,22 +61,22 @@ def _plainly(a: str, b: str) -> bool | None:
     return None if _is_formula(a) and _is_formula(b) else False
 
 
-def group(answers: Sequence[str], timeout: float = GROUP_SECONDS) -> list[int]:
+def group(answers: Sequence[str], timeout: Timeout = LONGEST_SECONDS) -> list[int]:
     """A group id for each answer: 0, 1, ... in the order in which the groups appear.
 
-    Every answer is compared with the first member of each group; ``timeout`` bounds, in seconds,
-    the time all the formulas among them may take together.
+    Every answer is compared with the first member of each group; ``timeout`` bounds the time all the
+    formulas among them may take together.
     """
     representatives: list[str] = []
     ids: list[int] = []
     known: dict[str, int] = {}
-    ends = time.monotonic() + timeout
+    left = countdown(timeout)
     for answer in answers:
         if answer in known:
             ids.append(known[answer])
             continue
         for index, representative in enumerate(representatives):
-            if equivalent(representative, answer, max(0.0, ends - time.monotonic())):
+            if equivalent(representative, answer, left):
                 ids.append(index)
                 break
         else:

@@ -7,14 +7,15 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from edge_tts.answers import is_correct
-from edge_tts.core import Budget
+from edge_tts.core import Budget, Done, Event, Result
 from edge_tts.errors import InputError
-from edge_tts.solver import Result, Solver, checked
+from edge_tts.solver import Solver, checked
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -130,21 +131,20 @@ def solve_all(
 
     def solve(question: Question, stopped: Callable[[], bool]) -> tuple[Question, Result] | None:
         events = solver.stream(question.question, settings.strategy, settings.budget, settings.seed)
-        result = drain(events, stopped)
+        result = finish(events, stopped)
         return None if result is None else (question, result)
 
     return together(questions, solve, parallel)
 
 
-def drain(events: Generator[object, None, _R], stopped: Callable[[], bool] = lambda: False) -> _R | None:
-    """Run a search to its end and return what it returns; None, and the search cancelled, once ``stopped``."""
-    while not stopped():
-        try:
-            next(events)
-        except StopIteration as end:
-            result: _R = end.value
-            return result
-    events.close()
+def finish(events: Generator[Event | Done, None, None], stopped: Callable[[], bool]) -> Result | None:
+    """The result of a solver's stream; None, and the search cancelled, once ``stopped``."""
+    with closing(events):
+        for event in events:
+            if isinstance(event, Done):
+                return event.result
+            if stopped():
+                break
     return None
 
 

@@ -16,6 +16,7 @@ VERBS = {
     "profile": "Device profiles: list, show, detect, calibrate.",
     "pack": "Packs: list, info, verify, assemble, build, install.",
     "export": "Make a pack's parts: a policy as GGUF, a PRM as ONNX.",
+    "serve": "An OpenAI-compatible server, and a page to try it.",
     "bench": "Benchmarks: run a study, fit a strategy table, report.",
     "doctor": "Check what works on this machine, what does not, and why.",
 }

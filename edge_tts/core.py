@@ -5,9 +5,13 @@ Everything here is data or a Protocol; nothing imports a backend.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, Protocol, Self
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, Protocol, Self
+
+from edge_tts.cancellation import Cancellation
+from edge_tts.errors import InputError
 
 StopReason = Literal["step", "end", "length", "cancelled"]
 """Why a request stopped: its step limit, an end token, its token limit, or deadline/cancellation."""
@@ -15,16 +19,24 @@ StopReason = Literal["step", "end", "length", "cancelled"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a policy draws tokens."""
+    """How a policy draws tokens. Raises InputError for a value out of range."""
 
     temperature: float = 0.8
     """0 is greedy; otherwise above 0."""
     top_k: int = 40
     """Candidates kept before drawing; 0 keeps the whole vocabulary."""
     max_tokens: int = 200
-    """Most new tokens of one request, forced ones included."""
+    """Most new tokens of one request, forced ones included; at least 1."""
     ignore_end: bool = False
     """Go on past end tokens up to ``max_tokens``: for measuring speed over a known shape."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise InputError(f"the temperature {self.temperature} is none; give 0 (greedy) or more")
+        if self.top_k < 0 or self.max_tokens < 1:
+            raise InputError(
+                f"top_k={self.top_k} must be at least 0, and max_tokens={self.max_tokens} at least 1; correct them"
+            )
 
 
 @dataclass(frozen=True)
@@ -145,12 +157,15 @@ class Policy(Protocol):
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids of ``text``; special tokens written in it are recognised, none is added."""
 
-    def generate(self, requests: Sequence[Request], deadline: float | None = None) -> Generator[StepEvent, None, None]:
+    def generate(
+        self, requests: Sequence[Request], deadline: float | None = None, cancel: Cancellation | None = None
+    ) -> Generator[StepEvent, None, None]:
         """Yield step events of all requests as they come, until each has stopped.
 
         ``deadline`` is a ``time.monotonic()`` instant; requests unfinished then end with
-        "cancelled". Closing the generator cancels what is left. Raises InputError for a prefix
-        that leaves no room in the context, BackendError when the runtime fails.
+        "cancelled". Closing the generator cancels what is left, and so does ``cancel``: the generator
+        then ends at once, without further events. Raises InputError for a prefix that leaves no room
+        in the context, BackendError when the runtime fails.
         """
 
     def close(self) -> None:
@@ -173,10 +188,11 @@ class Verifier(Protocol):
     @property
     def info(self) -> ModelInfo: ...
 
-    def score(self, question: str, traces: Sequence[Sequence[str]]) -> list[Scored]:
+    def score(self, question: str, traces: Sequence[Sequence[str]], cancel: Cancellation | None = None) -> list[Scored]:
         """Scores for each trace (a sequence of step texts) of ``question``, in order.
 
         A prefix of steps that was scored before is not evaluated again where the model allows it.
+        Once ``cancel`` is requested it ends at once, with the scores of the first traces only.
         """
 
     def seconds(self, tokens: int) -> float:
@@ -254,7 +270,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Budget:
-    """Upper bounds on one answer's cost; None leaves a dimension unbounded."""
+    """Upper bounds on one answer's cost; None leaves a dimension unbounded. Raises InputError for one not above 0."""
 
     generations: int | None = None
     """Full traces (or their equivalent in beam candidates), at least 1."""
@@ -266,6 +282,12 @@ class Budget:
     """Wall time from the call, the deadline; above 0."""
     joules: float | None = None
     """Energy, from the profile's power figure."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not value > 0:
+                raise InputError(f"a budget of {value} {field.name} is none; give more than 0, or leave it out")
 
 
 # --- events of a search, in the order a caller sees them -------------------------------------
@@ -327,3 +349,48 @@ class Outcome:
     """"complete", "decided" (the vote was settled early), "deadline", "budget: ..." or "cancelled"."""
     support: float = 0.0
     """Share of the (weighted) vote the chosen answer got, in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """Predicted difficulty: bin 0 (easiest) to 4 (hardest) and the probe's score in [0, 1]."""
+
+    bin: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """One answered question, with everything it cost."""
+
+    answer: str | None
+    """None where no trace finished."""
+    steps: tuple[str, ...]
+    """Steps of the chosen trace."""
+    finished: bool
+    strategy: str
+    reason: str
+    """Why this strategy was run."""
+    difficulty: Difficulty | None
+    """None where the strategy was not chosen by difficulty."""
+    stop_reason: str
+    """As in :class:`Outcome`."""
+    support: float
+    """Share of the (weighted) vote the answer got, in [0, 1]."""
+    usage: Usage
+    seed: int
+    prompt_tokens: int
+    """Tokens of the question in the policy's template."""
+    scores: tuple[float, ...] = ()
+    """Verifier scores of ``steps``, each in [0, 1]; empty where they were not scored."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Done:
+    """The last event: the answer and everything it cost."""
+
+    result: Result

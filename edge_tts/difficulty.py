@@ -33,7 +33,7 @@ def probe(question: str, context: SearchContext, samples: int) -> Generator[Even
     pool, roots = [root] * count, [root] * count
     yield from context.advance(pool, roots, to_score=count)
     if context.verifier is None:
-        return Probe(tuple(pool), majority(pool, context.grouping_seconds()).support)
+        return Probe(tuple(pool), majority(pool, context.seconds_left).support)
     yield from context.score(question, pool, [i for i, trace in enumerate(pool) if trace.answer is not None])
     scores = [aggregate(t.scores, context.aggregate) for t in pool if t.answer is not None]
     return Probe(tuple(pool), fsum(scores) / count if count else 0.0)

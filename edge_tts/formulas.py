@@ -11,16 +11,31 @@ from __future__ import annotations
 import atexit
 import json
 import logging
+import math
 import queue
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
+Timeout = float | Callable[[], float]
+"""Seconds, or a function that says how many are left and is asked again while something is waited for."""
+LONGEST_SECONDS = 20.0
+"""Longest time spent on formulas unless told otherwise; the first pair waits for a process to start."""
+LOOK_SECONDS = 0.03
+"""How often a function is asked."""
 FORMULA_SECONDS = 2.0
 """Longest computation for one pair; a pair not decided by then counts as unequal."""
 
 _MAX_DECIDED = 4096
+
+
+def countdown(timeout: Timeout) -> Callable[[], float]:
+    """Seconds left from now on: of ``timeout``, or of ``LONGEST_SECONDS`` where it is a function that allows more."""
+    asked, most = (timeout, LONGEST_SECONDS) if callable(timeout) else ((lambda: math.inf), timeout)
+    ends = time.monotonic() + most
+    return lambda: min(ends - time.monotonic(), asked())
 
 
 class FormulaChecker:
@@ -31,22 +46,23 @@ class FormulaChecker:
         self._child: _Child | None = None
         self._decided: dict[tuple[str, str], bool] = {}
 
-    def equal(self, a: str, b: str, timeout: float) -> bool:
+    def equal(self, a: str, b: str, timeout: Timeout) -> bool:
         """Whether two LaTeX formulas, without delimiters, are equal.
 
-        False also where ``timeout`` seconds were not enough, the start of the child (a second or
+        False also where ``timeout`` was not enough, the start of the child (a second or
         more) included, and in a frozen application, which has no interpreter to start.
         """
         pair = (a, b) if a <= b else (b, a)
-        ends = time.monotonic() + timeout
         if pair in self._decided:
             return self._decided[pair]
-        if timeout <= 0 or getattr(sys, "frozen", False) or not sys.executable:
+        left = countdown(timeout)
+        if left() <= 0 or getattr(sys, "frozen", False) or not sys.executable:
             return False
-        if not self._lock.acquire(timeout=timeout):
-            return False
+        while not self._lock.acquire(timeout=LOOK_SECONDS):
+            if left() <= 0:
+                return False
         try:
-            return self._ask(pair, ends)
+            return self._ask(pair, left)
         finally:
             self._lock.release()
 
@@ -57,15 +73,15 @@ class FormulaChecker:
                 self._child.kill()
             self._child = None
 
-    def _ask(self, pair: tuple[str, str], ends: float) -> bool:
+    def _ask(self, pair: tuple[str, str], left: Callable[[], float]) -> bool:
         if self._child is None or self._child.has_ended:
             self._child = _Child()
-        if not self._child.is_ready(ends - time.monotonic()):
+        if not self._child.is_ready(left):
             return False  # it goes on starting, for the next question
-        seconds = min(FORMULA_SECONDS, max(0.0, ends - time.monotonic()))
-        verdict = self._child.ask(pair, seconds)
+        longest = countdown(FORMULA_SECONDS)
+        verdict = self._child.ask(pair, lambda: min(longest(), left()))
         if verdict is None:
-            undecided = seconds < FORMULA_SECONDS or self._child.has_ended
+            undecided = longest() > 0 or self._child.has_ended
             self._child.kill()
             self._child = None
             if undecided:
@@ -96,12 +112,12 @@ class _Child:
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 
-    def is_ready(self, timeout: float) -> bool:
-        """Whether the child has loaded math-verify, after waiting at most ``timeout`` seconds."""
-        self._ready = self._ready or (self._line(timeout) or "").strip() == "ready"
+    def is_ready(self, left: Callable[[], float]) -> bool:
+        """Whether the child has loaded math-verify, after waiting while there is time ``left``."""
+        self._ready = self._ready or (self._line(left) or "").strip() == "ready"
         return self._ready
 
-    def ask(self, pair: tuple[str, str], timeout: float) -> bool | None:
+    def ask(self, pair: tuple[str, str], left: Callable[[], float]) -> bool | None:
         """The verdict, or None where none came in time or the child has died."""
         assert self._process.stdin is not None
         try:
@@ -109,18 +125,21 @@ class _Child:
             self._process.stdin.flush()
         except (OSError, ValueError):  # a broken pipe, or one that the reader has closed
             return None
-        line = self._line(timeout)
+        line = self._line(left)
         return None if not line else line.strip() == "equal"
 
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
 
-    def _line(self, timeout: float) -> str | None:
-        try:
-            return self._lines.get(timeout=max(0.0, timeout))
-        except queue.Empty:
-            return None
+    def _line(self, left: Callable[[], float]) -> str | None:
+        while True:
+            seconds = left()
+            try:
+                return self._lines.get(timeout=min(LOOK_SECONDS, max(0.0, seconds)))
+            except queue.Empty:
+                if seconds <= 0:
+                    return None
 
     def _read(self) -> None:
         with self._process:  # closes the pipes at the end

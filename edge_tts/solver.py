@@ -6,29 +6,35 @@ with Solver() as solver:
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Generator
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import NoReturn, Self
 
 from edge_tts.allocate import StrategyTable
+from edge_tts.asynchronous import in_thread
 from edge_tts.atomic import Progress, silent
+from edge_tts.cancellation import Cancellation
 from edge_tts.core import (
     Budget,
+    Difficulty,
     DifficultyEstimated,
+    Done,
     Event,
     Outcome,
     Policy,
+    Result,
+    Sampling,
     StrategyChosen,
-    Usage,
     Verifier,
 )
 from edge_tts.difficulty import probe
-from edge_tts.errors import InputError
+from edge_tts.errors import BackendError, InputError
 from edge_tts.limits import Plan, make_plan
-from edge_tts.memory import peak_memory_mb
+from edge_tts.models import ModelsConfig, open_models
 from edge_tts.pack import Pack, ensure, find
 from edge_tts.profiles.loader import Profile, detect, load
 from edge_tts.search.context import SearchContext
@@ -40,46 +46,12 @@ DEFAULT_GENERATIONS = 16
 MAX_QUESTION_CHARS = 20_000
 
 
-@dataclass(frozen=True)
-class Difficulty:
-    """Predicted difficulty: bin 0 (easiest) to 4 (hardest) and the probe's score in [0, 1]."""
-
-    bin: int
-    score: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """One answered question, with everything it cost."""
-
-    answer: str | None
-    """None where no trace finished."""
-    steps: tuple[str, ...]
-    """Steps of the chosen trace."""
-    finished: bool
-    strategy: str
-    reason: str
-    """Why this strategy was run."""
-    difficulty: Difficulty | None
-    """None where the strategy was not chosen by difficulty."""
-    stop_reason: str
-    support: float
-    """Share of the (weighted) vote the answer got, in [0, 1]."""
-    usage: Usage
-    seed: int
-    scores: tuple[float, ...] = ()
-    """Verifier scores of ``steps``, each in [0, 1]; empty where they were not scored."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return asdict(self)
-
-
 class Solver:
     """A loaded pack that answers questions inside a memory cap and a deadline.
 
-    Several threads may call one solver: their work shares the policy's batch. Close it, or use it
-    as a context manager.
+    Any number of threads and asyncio tasks may call one solver: their work shares the policy's batch, in
+    equal parts where there is more than fits. Close it, or use it as a context manager. It belongs to the
+    process that made it.
     """
 
     def __init__(
@@ -92,6 +64,7 @@ class Solver:
         prompt_tokens: int | None = None,
         calculator: bool = True,
         verifier: bool = True,
+        isolate: bool = False,
         progress: Progress = silent,
     ) -> None:
         """Plan, then load.
@@ -100,22 +73,14 @@ class Solver:
         ``progress``), ``profile`` a name, a file or None to detect this device. ``memory_mb`` and
         ``deadline_s`` override the profile's; ``generations`` sizes the default budget and
         ``prompt_tokens`` the context, for long questions. Without ``verifier`` none is loaded and
-        its memory is free for more sequences: for strategies that do not score. Raises PackError, ResourceError where
-        the cap is too small, InputError, BackendError.
+        its memory is free for more sequences: for strategies that do not score. ``isolate`` loads the
+        models in a process of their own, which ``memory_mb`` then is about: a crash in there is a
+        BackendError of the calls under way, and the next call starts it again. Raises PackError,
+        ResourceError where the cap is too small, InputError, BackendError.
         """
-        self.pack = pack if isinstance(pack, Pack) else find(pack)
-        if profile is None:
-            profile = detect()[0]
-        self.profile = profile if isinstance(profile, Profile) else load(profile)
-        self.plan: Plan = make_plan(
-            self.pack.policy,
-            self.pack.verifier if verifier else None,
-            self.profile,
-            memory_mb,
-            deadline_s,
-            generations,
-            prompt_tokens,
-        )
+        self.pack = _pack(pack)
+        self.profile = _profile(profile)
+        self.plan = plan(self.pack, self.profile, memory_mb, deadline_s, generations, prompt_tokens, verifier=verifier)
         self.deadline_s: float | None = self.plan.deadline_s
         """Seconds for a question whose budget names none; None for as long as it takes."""
         self.pack = ensure(self.pack, progress)
@@ -123,37 +88,13 @@ class Solver:
         """Whether the runtime writes the results of equations."""
         table = self.pack.table if self.plan.verifier else None
         self.table = StrategyTable.parse(table) if table is not None else None
-        self._stack = ExitStack()
-        try:
-            self.policy = self._load_policy()
-            self.verifier = self._load_verifier() if self.plan.verifier else None
-        except BaseException:
-            self._stack.close()
-            raise
-
-    def _load_policy(self) -> Policy:
-        from edge_tts.runtimes.llama import LlamaPolicy
-
-        calculator = self.pack.calculator if self.calculator else None
-        policy = LlamaPolicy(self.pack.policy_path, self.plan.engine, self.pack.prompts, calculator)
-        self._stack.callback(policy.close)
-        return policy
-
-    def _load_verifier(self) -> Verifier | None:
-        from edge_tts.runtimes.verifiers import open_verifier
-
-        if self.pack.verifier_path is None or self.pack.tokenizer_path is None:
-            return None
-        config = self.plan.verifier_config
-        verifier = open_verifier(
-            self.pack.verifier_path,
-            self.pack.tokenizer_path,
-            threads=1,  # a pass is a few dozen tokens: waking a second thread costs more than it saves
-            cache_mb=config.cache_mb,
-            pass_tokens=config.pass_tokens,
-        )
-        self._stack.callback(verifier.close)
-        return verifier
+        scoring = self.plan.verifier_config if self.plan.verifier else None
+        self._models = open_models(ModelsConfig(self.pack, self.plan.engine, scoring, self.calculator), isolate)
+        self.policy: Policy = self._models.policy
+        self.verifier: Verifier | None = self._models.verifier
+        self._pid = os.getpid()
+        self._calls: set[Cancellation] = set()
+        """Of the calls under way."""
 
     def solve(
         self,
@@ -161,16 +102,24 @@ class Solver:
         strategy: str = AUTO,
         budget: Budget | None = None,
         seed: int = 0,
+        sampling: Sampling | None = None,
         aggregate: Aggregate = "last",
     ) -> Result:
         """Answer ``question``. See :meth:`stream` for the arguments."""
-        events = self.stream(question, strategy, budget, seed, aggregate)
-        while True:
-            try:
-                next(events)
-            except StopIteration as done:
-                result: Result = done.value
-                return result
+        return _result(list(self.stream(question, strategy, budget, seed, sampling, aggregate)))
+
+    async def asolve(
+        self,
+        question: str,
+        strategy: str = AUTO,
+        budget: Budget | None = None,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+        aggregate: Aggregate = "last",
+    ) -> Result:
+        """The same for asyncio. Cancelling the task stops the work at once."""
+        async with aclosing(self.astream(question, strategy, budget, seed, sampling, aggregate)) as events:
+            return _result([event async for event in events])
 
     def stream(
         self,
@@ -178,51 +127,90 @@ class Solver:
         strategy: str = AUTO,
         budget: Budget | None = None,
         seed: int = 0,
+        sampling: Sampling | None = None,
         aggregate: Aggregate = "last",
-    ) -> Generator[Event, None, Result]:
-        """Yield events as the search goes on; the generator's value is the result.
+    ) -> Generator[Event | Done, None, None]:
+        """Yield events as the search goes on; the last is :class:`Done` with the result.
 
         ``strategy`` is "auto" or what :meth:`Strategy.parse` reads. The deadline is the budget's
-        ``seconds``, else ``deadline_s``, counted from here. Closing the generator cancels the search.
-        Raises InputError for a question or strategy that cannot be used.
+        ``seconds``, else ``deadline_s``, counted from here. ``sampling`` takes the place of the
+        pack's. Closing the generator stops the work at once. Raises InputError for a question or
+        strategy that cannot be used.
         """
+        return self._search(question, strategy, budget, seed, sampling, aggregate, Cancellation())
+
+    def astream(
+        self,
+        question: str,
+        strategy: str = AUTO,
+        budget: Budget | None = None,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+        aggregate: Aggregate = "last",
+    ) -> AsyncGenerator[Event | Done, None]:
+        """The same for asyncio; the search runs in a thread of its own."""
+        cancel = Cancellation()
+        return in_thread(self._search(question, strategy, budget, seed, sampling, aggregate, cancel), cancel)
+
+    def cancel(self) -> None:
+        """End every call under way with the best answer it has; from any thread."""
+        for call in tuple(self._calls):
+            call.request()
+
+    def _search(
+        self,
+        question: str,
+        strategy: str,
+        budget: Budget | None,
+        seed: int,
+        sampling: Sampling | None,
+        aggregate: Aggregate,
+        cancel: Cancellation,
+    ) -> Generator[Event | Done, None, None]:
         began = time.monotonic()
-        question = checked(question)
-        budget = budget or Budget()
-        asked = None if strategy == AUTO else Strategy.parse(strategy, budget.generations or self.plan.generations)
-        generations = budget.generations or (asked.generations if asked else self.plan.generations)
-        budget = replace(budget, generations=generations, seconds=budget.seconds or self.deadline_s)
-        context = SearchContext(
-            self.policy,
-            self.verifier,
-            self.pack.prompts,
-            self.pack.sampling,
-            aggregate,
-            seed,
-            budget,
-            None if budget.seconds is None else began + budget.seconds,
-            self.profile.watts,
-        )
-        if asked is None:
-            chosen, difficulty, reason, outcome = yield from self._auto(question, context, generations)
-        else:
-            chosen, difficulty, reason = asked, None, "asked for"
-            yield StrategyChosen(str(chosen), reason)
-            outcome = yield from run(question, chosen, context)
-        usage = replace(context.usage, seconds=time.monotonic() - began, peak_memory_mb=peak_memory_mb())
+        self._require_own_process()
+        with self._under_way(cancel):
+            question = checked(question)
+            budget = budget or Budget()
+            asked = None if strategy == AUTO else Strategy.parse(strategy, budget.generations or self.plan.generations)
+            generations = budget.generations or (asked.generations if asked else self.plan.generations)
+            budget = replace(budget, generations=generations, seconds=budget.seconds or self.deadline_s)
+            context = SearchContext(
+                self.policy,
+                self.verifier,
+                self.pack.prompts,
+                sampling or self.pack.sampling,
+                aggregate,
+                seed,
+                budget,
+                None if budget.seconds is None else began + budget.seconds,
+                self.profile.watts,
+                cancel,
+            )
+            prompt_tokens = len(context.root(question).tokens)
+            if asked is None:
+                chosen, difficulty, reason, outcome = yield from self._auto(question, context, generations)
+            else:
+                chosen, difficulty, reason = asked, None, "asked for"
+                yield StrategyChosen(str(chosen), reason)
+                outcome = yield from run(question, chosen, context)
+        usage = replace(context.usage, seconds=time.monotonic() - began, peak_memory_mb=self._models.peak_memory_mb())
         best = outcome.best
-        return Result(
-            answer=best.answer if best else None,
-            steps=best.steps if best else (),
-            finished=best is not None,
-            strategy=str(chosen),
-            reason=reason,
-            difficulty=difficulty,
-            stop_reason=outcome.stop_reason,
-            support=outcome.support,
-            usage=usage,
-            seed=seed,
-            scores=best.scores if best else (),
+        yield Done(
+            Result(
+                answer=best.answer if best else None,
+                steps=best.steps if best else (),
+                finished=best is not None,
+                strategy=str(chosen),
+                reason=reason,
+                difficulty=difficulty,
+                stop_reason=outcome.stop_reason,
+                support=outcome.support,
+                usage=usage,
+                seed=seed,
+                prompt_tokens=prompt_tokens,
+                scores=best.scores if best else (),
+            )
         )
 
     def _auto(
@@ -242,15 +230,75 @@ class Solver:
         yield StrategyChosen(str(chosen), why)
         return chosen, difficulty, why, (yield from run(question, chosen, context, sampled.traces))
 
+    @contextmanager
+    def _under_way(self, call: Cancellation) -> Iterator[None]:
+        self._calls.add(call)
+        try:
+            yield
+        finally:
+            self._calls.discard(call)
+
+    def _require_own_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise BackendError(
+                f"this solver belongs to process {self._pid}, and a forked process has none of its threads; "
+                "create a solver in each process"
+            )
+
     def close(self) -> None:
-        """Release the models; idempotent."""
-        self._stack.close()
+        """Release the models; idempotent. Calls under way end with BackendError."""
+        if os.getpid() == self._pid:
+            self._models.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Solver holds loaded models and cannot be pickled; create one in each process")
+
+
+def plan(
+    pack: str | Pack | None = None,
+    profile: str | Path | Profile | None = None,
+    memory_mb: float | None = None,
+    deadline_s: float | None = None,
+    generations: int = DEFAULT_GENERATIONS,
+    prompt_tokens: int | None = None,
+    verifier: bool = True,
+) -> Plan:
+    """What :class:`Solver` would load with these arguments, and what it would take; loads nothing.
+
+    Raises PackError, InputError, ResourceError where the cap is too small.
+    """
+    found = _pack(pack)
+    return make_plan(
+        found.policy,
+        found.verifier if verifier else None,
+        _profile(profile),
+        memory_mb,
+        deadline_s,
+        generations,
+        prompt_tokens,
+    )
+
+
+def _pack(pack: str | Pack | None) -> Pack:
+    return pack if isinstance(pack, Pack) else find(pack)
+
+
+def _profile(profile: str | Path | Profile | None) -> Profile:
+    if profile is None:
+        return detect()[0]
+    return profile if isinstance(profile, Profile) else load(profile)
+
+
+def _result(events: Sequence[Event | Done]) -> Result:
+    last = events[-1]
+    assert isinstance(last, Done)
+    return last.result
 
 
 def uses_verifier(strategy: str) -> bool:

@@ -1,8 +1,9 @@
-"""The process reward model: a block-causal MiniLM encoder, and its export to int8 ONNX.
+"""The process reward model: a block-causal MiniLM encoder, and the export of a training run to quantised ONNX.
 
 A trace is a sequence of chunks: the question, then one chunk per step. Attention is full inside a
 chunk and towards the chunks before it, never towards later ones, so the keys and values of a chunk
-are final once computed and a step's score, read at the chunk's last token, never changes.
+are final once computed and a step's score, read at the chunk's last token, never changes. The other
+base of a run is a truncated policy (:mod:`edge_tts.export.prm_policy`).
 
     python -m edge_tts.export.prm --run RUN --out FOLDER
 """
@@ -20,7 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import onnx
@@ -29,13 +30,16 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from edge_tts.errors import InputError, PackError
-from edge_tts.export.quantise import quantise
-from edge_tts.runtimes.chunks import question_chunk, step_chunk, tree_mask
-from edge_tts.runtimes.onnx import FORMAT, OnnxVerifier
+from edge_tts.export.prm_account import spearman
+from edge_tts.export.prm_policy import build
+from edge_tts.export.prm_quantise import quantise_graph
+from edge_tts.export.scorer import OPSET, Chunks, RunQuant, Scorer, score_trace
+from edge_tts.runtimes.chunks import MarkedChunks
+from edge_tts.runtimes.onnx import FORMAT
+from edge_tts.runtimes.verifiers import open_verifier
 
-OPSET = 17
 MIN_SPEARMAN = 0.98
-"""An int8 model that ranks steps less like its original than this is not written."""
+"""A quantised model that ranks steps less like its original than this is not written."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,15 @@ class Block(nn.Module):
         return self.norm(x + self.dropout(self.down(inner))), present
 
 
-class StepScorer(nn.Module):
-    """Encoder with a linear head; a step's score is read at its last token."""
+class StepScorer(Scorer):
+    """Encoder with a linear head."""
+
+    causal = False
 
     def __init__(self, shape: PrmShape, dropout: float = 0.1) -> None:
         super().__init__()
         self.shape = shape
+        self.positions = shape.positions
         self.words = nn.Embedding(shape.vocabulary, shape.hidden)
         self.places = nn.Embedding(shape.positions, shape.hidden)
         self.norm = nn.LayerNorm(shape.hidden, eps=1e-12)
@@ -110,6 +117,27 @@ class StepScorer(nn.Module):
         logits, present = self.logits(ids, positions, mask, past)
         return torch.sigmoid(logits), present
 
+    def token_logits(self, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        return self.logits(ids, positions, mask)[0]
+
+    def chunks(self, tokenizer: Any) -> Chunks:
+        return MarkedChunks(tokenizer)
+
+    def description(self) -> dict[str, Any]:
+        return asdict(self.shape)
+
+    def fresh(self) -> list[nn.Parameter]:
+        return [*self.words.parameters(), *self.head.parameters()]
+
+    def write(self, tokenizer: Path, folder: Path, quant: RunQuant) -> Path:
+        floats, path = folder / "float.onnx", folder / "prm.onnx"
+        export_onnx(self, tokenizer.read_text(encoding="utf-8"), floats)
+        if quant != "fp32":
+            quantise_file(floats, path, quant)
+            floats.unlink()
+            return path
+        return floats.replace(path)
+
     @property
     def parameters_per_token(self) -> int:
         """Weights that take part in a token's forward pass; embedding tables are looked up, not multiplied."""
@@ -125,15 +153,21 @@ def minilm_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def load_minilm(folder: Path, kept: Sequence[int], dropout: float = 0.1) -> StepScorer:
-    """A scorer with MiniLM's weights and a fresh head; row i of its vocabulary is MiniLM's row ``kept[i]``."""
+def load_minilm(folder: Path, kept: Sequence[int], dropout: float = 0.1, layers: int | None = None) -> StepScorer:
+    """A scorer with the weights of MiniLM's first ``layers`` (all by default) and a fresh head.
+
+    Row i of its vocabulary is MiniLM's row ``kept[i]``. Raises InputError where there are not that many layers.
+    """
     from safetensors.torch import load_file
 
     config = json.loads((folder / "config.json").read_text())
     base = load_file(folder / "model.safetensors")
+    layers = config["num_hidden_layers"] if layers is None else layers
+    if not 0 < layers <= config["num_hidden_layers"]:
+        raise InputError(f"{folder} has {config['num_hidden_layers']} layers; the first {layers} were asked for")
     shape = PrmShape(
         len(kept),
-        config["num_hidden_layers"],
+        layers,
         config["hidden_size"],
         config["num_attention_heads"],
         config["intermediate_size"],
@@ -164,28 +198,13 @@ def load_minilm(folder: Path, kept: Sequence[int], dropout: float = 0.1) -> Step
     return model
 
 
-def load_run(run: Path) -> StepScorer:
+def load_run(run: Path) -> Scorer:
     """The trained model of a run folder, ready to score."""
     saved = torch.load(run / "model.pt", map_location="cpu", weights_only=True)
-    model = StepScorer(PrmShape(**saved["shape"]))
+    shape = saved["shape"]
+    model: Scorer = build(shape) if "model_type" in shape else StepScorer(PrmShape(**shape))
     model.load_state_dict(saved["weights"])
     return model.eval()
-
-
-@torch.no_grad()
-def score_trace(model: StepScorer, tokenizer: Any, question: str, steps: Sequence[str]) -> list[float]:
-    """Scores, by the torch model, of the steps of one trace that fit its positions: the reference for every path."""
-    chunks = [question_chunk(tokenizer, question)]
-    for count in range(1, len(steps) + 1):
-        chunk = step_chunk(tokenizer, question, steps[:count])
-        if sum(map(len, chunks)) + len(chunk) > model.shape.positions:
-            break
-        chunks.append(chunk)
-    lengths = [len(chunk) for chunk in chunks]
-    mask = torch.from_numpy(tree_mask(lengths, range(-1, len(chunks) - 1)))
-    ids = torch.tensor([token for chunk in chunks for token in chunk])
-    logits, _ = model.logits(ids[None], torch.arange(len(ids))[None], mask[None])
-    return torch.sigmoid(logits[0, torch.tensor(lengths).cumsum(0) - 1])[1:].tolist()
 
 
 def export_onnx(model: StepScorer, tokenizer_json: str, path: Path) -> None:
@@ -221,30 +240,21 @@ def export_onnx(model: StepScorer, tokenizer_json: str, path: Path) -> None:
     onnx.save(graph, path)
 
 
-def quantise_file(source: Path, target: Path) -> Counter[str]:
-    """Quantise an exported model to int8; returns its operator counts.
+def quantise_file(source: Path, target: Path, quant: RunQuant = "int8") -> Counter[str]:
+    """Quantise an exported encoder; returns its operator counts.
 
-    Raises PackError where quantisation did not take: no integer matrix products, or a file that did not shrink.
+    Raises PackError where quantisation did not take: no quantised matrix products, or a file that did not shrink.
     """
     graph = onnx.load(source)
-    counts = quantise(graph)
-    onnx.save(graph, target)
     layers = next(int(p.value) for p in graph.metadata_props if p.key == "layers")
-    shrunk = target.stat().st_size / source.stat().st_size
-    if counts["MatMulInteger"] != 4 * layers or shrunk > 0.4:
-        raise PackError(
-            f"int8 quantisation did not take: {counts['MatMulInteger']} integer products where {4 * layers} were "
-            f"expected, {shrunk:.0%} of the float size; check the exporter's graph"
-        )
-    onnx.checker.check_model(graph)
+    counts = quantise_graph(graph, quant, 4 * layers)
+    onnx.save(graph, target)
     return counts
 
 
-def parity(
-    model: StepScorer, onnx_path: Path, tokenizer_path: Path, samples: Sequence[dict[str, Any]]
-) -> dict[str, float]:
+def parity(model: Scorer, onnx_path: Path, tokenizer_path: Path, samples: Sequence[dict[str, Any]]) -> dict[str, float]:
     """How the step scores of an exported file differ from the torch model's, on ``samples`` (question, steps)."""
-    verifier = OnnxVerifier(onnx_path, tokenizer_path, device="cpu")
+    verifier = open_verifier(onnx_path, tokenizer_path, device="cpu")
     tokenizer = Tokenizer.from_file(str(tokenizer_path))
     pairs: dict[tuple[str, ...], tuple[float, float]] = {}
     for row in samples:
@@ -254,44 +264,41 @@ def parity(
             pairs[question, *steps[: i + 1]] = both
     verifier.close()
     wanted, got = (np.array(scores) for scores in zip(*pairs.values(), strict=True))
-    ranks = [np.argsort(np.argsort(scores)).astype(np.float64) for scores in (wanted, got)]
     return {
         "steps": len(wanted),
         "max_error": float(np.abs(wanted - got).max()),
         "mean_error": float(np.abs(wanted - got).mean()),
-        "spearman": float(np.corrcoef(ranks[0], ranks[1])[0, 1]),
+        "spearman": spearman(wanted, got),
         "same_side_of_half": float(((wanted >= 0.5) == (got >= 0.5)).mean()),
     }
 
 
-def export(run: Path, out: Path, force: bool = False) -> dict[str, Any]:
-    """Write ``prm.onnx`` (int8), ``tokenizer.json`` and ``parity.json`` of a training run into ``out``.
+def export(run: Path, out: Path, force: bool = False, quant: RunQuant = "int8") -> dict[str, Any]:
+    """Write ``prm.onnx`` (in ``quant``), ``tokenizer.json`` and ``parity.json`` of a training run into ``out``.
 
-    Returns the parity account. Raises PackError, and writes no model, where int8 scores rank the
-    run's sample traces unlike the original (Spearman below ``MIN_SPEARMAN``), unless ``force``.
+    Returns the parity account. Raises PackError, and writes no model, where the quantised scores rank
+    the run's sample traces unlike the original (Spearman below ``MIN_SPEARMAN``), unless ``force``.
     """
     model = load_run(run)
-    tokenizer_json = (run / "tokenizer.json").read_text(encoding="utf-8")
     samples = [json.loads(line) for line in (run / "sample.jsonl").read_text(encoding="utf-8").splitlines()]
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out) as folder:
-        floats, integers, tokenizer = (Path(folder) / n for n in ("float.onnx", "prm.onnx", "tokenizer.json"))
-        tokenizer.write_text(tokenizer_json, encoding="utf-8")
-        export_onnx(model, tokenizer_json, floats)
-        counts = quantise_file(floats, integers)
-        account: dict[str, Any] = {
-            "float32": {"bytes": floats.stat().st_size, **parity(model, floats, tokenizer, samples)},
-            "int8": {"bytes": integers.stat().st_size, **parity(model, integers, tokenizer, samples)},
-            "operators": dict(counts.most_common()),
-        }
+    with tempfile.TemporaryDirectory(dir=out) as name:
+        folder = Path(name)
+        tokenizer = folder / "tokenizer.json"
+        tokenizer.write_bytes((run / "tokenizer.json").read_bytes())
+        account: dict[str, Any] = {}
+        for kind, precision in (("float32", "fp32"), (quant, quant)):
+            path = model.write(tokenizer, folder, cast(RunQuant, precision))
+            account[kind] = {"bytes": path.stat().st_size, **parity(model, path, tokenizer, samples)}
+        account["operators"] = dict(Counter(node.op_type for node in onnx.load(path).graph.node).most_common())
         (out / "parity.json").write_text(json.dumps(account, indent=1) + "\n")
-        spearman = account["int8"]["spearman"]
-        if not spearman >= MIN_SPEARMAN and not force:
+        close = account[quant]["spearman"]
+        if not close >= MIN_SPEARMAN and not force:
             raise PackError(
-                f"int8 step scores rank unlike the float ones (Spearman {spearman:.3f}, at least {MIN_SPEARMAN} "
-                "wanted); train longer, or export with --force"
+                f"{quant} step scores rank unlike the float ones (Spearman {close:.3f}, at least {MIN_SPEARMAN} "
+                "wanted); train longer, choose another --quant, or export with --force"
             )
-        integers.replace(out / "prm.onnx")
+        path.replace(out / "prm.onnx")
         tokenizer.replace(out / "tokenizer.json")
     return account
 
@@ -300,9 +307,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished edge_tts.export.train.prm run")
     parser.add_argument("--out", type=Path, required=True, help="where prm.onnx, tokenizer.json and parity.json go")
+    parser.add_argument("--quant", choices=get_args(RunQuant), default="int8")
     parser.add_argument("--force", action="store_true", help="write the model even if its parity is poor")
     options = parser.parse_args()
-    print(json.dumps(export(options.run, options.out, options.force), indent=1))
+    print(json.dumps(export(options.run, options.out, options.force, options.quant), indent=1))
 
 
 if __name__ == "__main__":

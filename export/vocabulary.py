@@ -1,7 +1,8 @@
-"""A WordPiece tokenizer for questions and equation steps, cut down from MiniLM's.
+"""Tokenizers for questions and equation steps, cut down from a base model's: WordPiece and byte-level BPE.
 
-Two thirds of a small encoder's bytes are the embeddings of words it will never read. What is kept
-still spells any text: every single character below ``LAST_CHARACTER`` stays, as a word and as a piece.
+Two thirds of a small model's bytes are the embeddings of words it will never read. What is kept still
+spells any text: of WordPiece every single character below ``LAST_CHARACTER`` stays, as a word and as a
+piece; of byte-level BPE every byte.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
@@ -67,6 +68,46 @@ def trim_tokenizer(source: Path, texts: Iterable[str], size: int) -> tuple[str, 
     spec["added_tokens"] = [{**template, "id": ids[token], "content": token} for token in [*SPECIAL, *marks]]
     old_ids = [vocabulary[token] for token in [*kept, *ascii_lowercase[: len(marks)]]]
     return json.dumps(spec, ensure_ascii=False, separators=(",", ":")), old_ids
+
+
+def trim_bpe(source: Path, texts: Iterable[str], size: int) -> tuple[str, list[int]]:
+    """Cut the byte-level BPE tokenizer at ``source`` (a tokenizer.json) to at most ``size`` tokens.
+
+    Kept, in this order of preference: added tokens and bytes, tokens of ``texts`` by frequency, the rest by
+    id (which follows the merges, from frequent to rare). A token stays only together with all that its merge
+    is made of. A text whose tokens all stay is hence split as before: no merge of it is missing, and fewer
+    others compete. Returns the new tokenizer.json as text and, for each new id, the old one. Raises
+    InputError for another kind of tokenizer.
+    """
+    spec: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
+    if spec["model"]["type"] != "BPE" or spec["model"].get("byte_fallback"):
+        raise InputError(f"{source} is no byte-level BPE tokenizer; the base of a truncated policy needs one")
+    spec |= {"truncation": None, "padding": None, "post_processor": None}
+    full = Tokenizer.from_str(json.dumps(spec))
+    vocabulary = full.get_vocab()
+    seen = Counter(token for text in texts for token in full.encode(text, add_special_tokens=False).tokens)
+    merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in spec["model"]["merges"]]
+    parts = {first + second: (first, second) for first, second in merges}
+    added = {token["content"] for token in spec["added_tokens"]}
+    kept = added | {token for token in vocabulary if len(token) == 1}
+    for token in (*(token for token, _ in seen.most_common()), *sorted(vocabulary, key=vocabulary.__getitem__)):
+        new = set(_made_of(token, parts)) - kept
+        if len(kept) + len(new) <= size:
+            kept |= new
+    order = sorted(kept, key=vocabulary.__getitem__)
+    ids = {token: i for i, token in enumerate(order)}
+    spec["model"]["vocab"] = {token: i for token, i in ids.items() if token in spec["model"]["vocab"]}
+    spec["model"]["merges"] = [pair for pair in merges if kept.issuperset((*pair, "".join(pair)))]
+    spec["added_tokens"] = [{**token, "id": ids[token["content"]]} for token in spec["added_tokens"]]
+    old_ids = [vocabulary[token] for token in order]
+    return json.dumps(spec, ensure_ascii=False, separators=(",", ":")), old_ids
+
+
+def _made_of(token: str, parts: dict[str, tuple[str, str]]) -> Iterator[str]:
+    """``token`` and every token on the way to it from single bytes."""
+    yield token
+    for part in parts.get(token, ()):
+        yield from _made_of(part, parts)
 
 
 def _is_character(token: str) -> bool:

@@ -49,6 +49,19 @@ def step_chunk(tokenizer: Any, question: str, steps: Sequence[str]) -> list[int]
     return [*ids[: MAX_STEP_TOKENS - 2], *(tokenizer.token_to_id(mark) for mark in marks(question, steps))]
 
 
+class MarkedChunks:
+    """Question and steps as this module's chunks, for one tokenizer (``tokenizers.Tokenizer``)."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def question(self, question: str) -> list[int]:
+        return question_chunk(self._tokenizer, question)
+
+    def step(self, question: str, steps: Sequence[str]) -> list[int]:
+        return step_chunk(self._tokenizer, question, steps)
+
+
 def marks(question: str, steps: Sequence[str]) -> tuple[str, str]:
     """Where the numbers of the last of ``steps`` come from, as one of ``SOURCE_MARKS`` and one of ``RESULT_MARKS``.
 

@@ -12,13 +12,16 @@ import queue
 import threading
 import time
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_tts.calculator import written_result
+from edge_tts.cancellation import Cancellation
 from edge_tts.core import EngineConfig, ModelInfo, Request, StepEvent, StopReason
 from edge_tts.errors import BackendError, EdgeError, InputError
 from edge_tts.prompts import CalculatorFormat, PromptFormat
@@ -55,6 +58,9 @@ class LlamaPolicy:
         self._calculator = calculator
         self._streams = Streams(config.width, self._native.fork)
         self._inbox: queue.SimpleQueue[Job | Call | None] = queue.SimpleQueue()
+        self._evaluating: list[tuple[int, list[Call]]] = []
+        """Tokens of the batch under way by stream, and the calls that want them."""
+        self._evaluating_lock = threading.Lock()
         self._tick_seconds: dict[int, float] = {}
         self._ticks = 0
         self._closed = False
@@ -75,7 +81,9 @@ class LlamaPolicy:
     def tokenize(self, text: str) -> tuple[int, ...]:
         return self._native.tokenize(text)
 
-    def generate(self, requests: Sequence[Request], deadline: float | None = None) -> Generator[StepEvent, None, None]:
+    def generate(
+        self, requests: Sequence[Request], deadline: float | None = None, cancel: Cancellation | None = None
+    ) -> Generator[StepEvent, None, None]:
         """See :meth:`edge_tts.core.Policy.generate`."""
         for request in requests:
             if not 0 < len(request.tokens) < self.info.context_length:
@@ -83,22 +91,46 @@ class LlamaPolicy:
                     f"a prompt of {len(request.tokens)} tokens does not fit the context of "
                     f"{self.info.context_length}; shorten the question or give more memory"
                 )
-        if self._failure or self._closed:
-            raise self._failure or BackendError("the policy is closed; load it again")
+        if self._closed:
+            raise BackendError("the policy is closed; load it again")
+        if self._failure:
+            raise self._failure
         call = Call(deadline)
-        for index, request in enumerate(requests):
-            self._inbox.put(Job(call, index, request, list(request.tokens)))
         running = len(requests)
-        try:
-            while running:
-                event = call.events.get()
-                if isinstance(event, EdgeError):
-                    raise event
-                running -= event.stop is not None
-                yield event
-        finally:
-            call.cancelled = True
-            self._inbox.put(call)
+        with (cancel or Cancellation()).telling(partial(self._end, call)):
+            for index, request in enumerate(requests):
+                self._inbox.put(Job(call, index, request, list(request.tokens)))
+            if self._failure:  # the owner thread may have ended before it could see these
+                raise self._failure
+            try:
+                while running:
+                    event = call.events.get()
+                    if call.cancelled or event is None:
+                        return
+                    if isinstance(event, EdgeError):
+                        raise event
+                    running -= event.stop is not None
+                    yield event
+            finally:
+                self._end(call)
+
+    def _end(self, call: Call) -> None:
+        """Nobody wants the rest of ``call``: free its caller and its streams, and the batch if it is mostly its own."""
+        call.cancelled = True
+        call.events.put(None)
+        self._inbox.put(call)
+        with self._evaluating_lock:
+            self._give_up_unwanted()
+
+    def _give_up_unwanted(self) -> None:
+        """Abandon the batch being evaluated where less than half of its tokens are wanted still.
+
+        What is wanted of it is evaluated again, which is sooner done than waiting for the rest.
+        """
+        tokens = sum(count for count, _ in self._evaluating)
+        wanted = sum(count for count, calls in self._evaluating if not all(call.cancelled for call in calls))
+        if 2 * wanted < tokens:
+            self._native.give_up()
 
     def close(self) -> None:
         """Stop the owner thread and free the native parts; calls under way end with BackendError."""
@@ -118,11 +150,11 @@ class LlamaPolicy:
                 self._streams.admit()
                 self._streams.close_gaps()
                 self._tick()
-            failure: EdgeError = BackendError("the policy was closed while it was working")
+            self._failure = BackendError("the policy was closed while it was working")
         except EdgeError as error:
-            self._failure = failure = error
+            self._failure = error
         except Exception as error:
-            self._failure = failure = BackendError(f"the policy engine failed: {error!r}")
+            self._failure = BackendError(f"the policy engine failed: {error!r}")
         while not self._inbox.empty():
             item = self._inbox.get()
             if isinstance(item, Job):
@@ -132,7 +164,7 @@ class LlamaPolicy:
             if job.sampler:
                 job.sampler.close()
         for call in {id(job.call): job.call for job in jobs}.values():
-            call.events.put(failure)
+            call.events.put(self._failure)
 
     def _receive(self) -> bool:
         """Take in what callers sent; sleeps while there is nothing to do. False means close."""
@@ -177,7 +209,8 @@ class LlamaPolicy:
             return
         begun = time.monotonic()
         try:
-            logits = self._native.decode(rows, self._next_deadline())
+            with self._giving_up(taken):
+                logits = self._native.decode(rows, self._next_deadline())
         except GivenUpError:
             for stream in taken:
                 self._native.trim(stream.id, len(stream.tokens))
@@ -190,6 +223,19 @@ class LlamaPolicy:
         if drawing:
             self._draw(drawing, logits)
         self.busy_seconds += time.monotonic() - begun
+
+    @contextmanager
+    def _giving_up(self, taken: Mapping[Stream, Sequence[int]]) -> Iterator[None]:
+        """Let callers that leave give up the batch of the tokens ``taken`` from each stream."""
+        with self._evaluating_lock:
+            self._evaluating = [(len(tokens), [job.call for job in stream.jobs]) for stream, tokens in taken.items()]
+            self._give_up_unwanted()
+        try:
+            yield
+        finally:
+            with self._evaluating_lock:
+                self._evaluating = []
+                self._native.give_up(False)
 
     def _next_deadline(self) -> float | None:
         deadlines = [job.call.deadline for stream in self._streams.running for job in stream.jobs]

@@ -101,6 +101,8 @@ class NativeModel:
         """
         initialise()
         self._stack = ExitStack()
+        self._vocabulary_lock = threading.Lock()
+        self._closed = False
         self._given_up = ctypes.create_string_buffer(2)
         try:
             with _holding_interrupts() as held:
@@ -180,14 +182,19 @@ class NativeModel:
                 raise BackendError(f"llama.cpp cannot apply the adapters {[str(p) for p, _ in adapters]}")
 
     def close(self) -> None:
-        self._stack.close()
+        with self._vocabulary_lock:
+            self._closed = True
+            self._stack.close()
 
     def tokenize(self, text: str) -> tuple[int, ...]:
-        """Token ids; special tokens in ``text`` are recognised, none is added."""
+        """Token ids; special tokens in ``text`` are recognised, none is added. Raises BackendError once closed."""
         data = text.encode("utf-8", errors="replace")
         room = len(data) + 8
         ids = (lib.llama_token * room)()
-        count = lib.llama_tokenize(self.vocab, data, len(data), ids, room, False, True)
+        with self._vocabulary_lock:
+            if self._closed:
+                raise BackendError("the policy is closed; load it again")
+            count = lib.llama_tokenize(self.vocab, data, len(data), ids, room, False, True)
         if count < 0:
             raise BackendError(f"llama.cpp cannot tokenise a text of {len(data)} bytes")
         return tuple(ids[:count])
@@ -223,7 +230,8 @@ class NativeModel:
 
         Returns the logits of the rows that want them, in order, as (rows, vocabulary); the array
         is llama.cpp's own memory, valid until the next call. On a CPU the work is given up at
-        ``deadline``, a ``time.monotonic()`` instant. Raises GivenUpError then, and BackendError.
+        ``deadline``, a ``time.monotonic()`` instant, or where :meth:`give_up` says so. Raises
+        GivenUpError then, and BackendError.
         """
         batch = self.batch
         outputs = 0
@@ -235,7 +243,7 @@ class NativeModel:
             batch.logits[i] = wants
             outputs += wants
         batch.n_tokens = len(rows)
-        with self._giving_up(deadline):
+        with self._until(deadline):
             status = lib.llama_decode(self.context, batch)
         if status == _ABORTED:
             raise GivenUpError
@@ -246,14 +254,18 @@ class NativeModel:
         pointer = lib.llama_get_logits(self.context)
         return np.ctypeslib.as_array(pointer, (outputs, self.vocabulary))
 
+    def give_up(self, yes: bool = True) -> None:
+        """End a ``decode`` under way in another thread, or the next one; with False it may go on."""
+        self._given_up.value = b"1" if yes else b""
+
     @contextmanager
-    def _giving_up(self, deadline: float | None) -> Iterator[None]:
-        """Abort what llama.cpp computes inside at ``deadline``."""
+    def _until(self, deadline: float | None) -> Iterator[None]:
+        """Give up what llama.cpp computes inside at ``deadline``."""
         left = math.inf if deadline is None else deadline - time.monotonic()
         if left > _WATCHED:
             yield
             return
-        timer = threading.Timer(max(0.0, left), setattr, (self._given_up, "value", b"1"))
+        timer = threading.Timer(max(0.0, left), self.give_up)
         timer.daemon = True
         timer.start()
         try:
@@ -261,7 +273,7 @@ class NativeModel:
         finally:
             timer.cancel()
             timer.join()
-            self._given_up.value = b""
+            self.give_up(False)
 
 
 class NativeSampler:

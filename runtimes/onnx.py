@@ -7,7 +7,7 @@ of them in one packed pass without padding (see :mod:`edge_tts.runtimes.chunks`)
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,17 +87,16 @@ class OnnxVerifier(SessionVerifier):
         self._cache.clear()
         self._cache_bytes = 0
 
-    def _score(self, question: str, traces: list[tuple[str, ...]]) -> list[Scored]:
-        results: list[Scored] = []
-        while len(results) < len(traces):
-            work, paths, costs = self._plan(question, traces[len(results) :])
+    def _score(self, question: str, traces: list[tuple[str, ...]]) -> Iterator[Scored]:
+        while traces:
+            work, paths, costs = self._plan(question, traces)
             scored = self._evaluate(work)
-            for path, cost, steps in zip(paths, costs, traces[len(results) :], strict=False):
+            self._remember(scored, paths)
+            for path, cost, steps in zip(paths, costs, traces, strict=False):
                 scores = [scored[key].score for key in path[1:]]
                 scores += scores[-1:] * (len(steps) - len(scores))
-                results.append(Scored(tuple(scores), cost))
-            self._remember(scored, paths)
-        return results
+                yield Scored(tuple(scores), cost)
+            traces = traces[len(paths) :]
 
     def _plan(self, question: str, traces: Sequence[Sequence[str]]) -> tuple[_Pass, list[list[Key]], list[int]]:
         """Take traces until the pass is full; also the chunk keys of each, and the new tokens each brings."""

@@ -80,17 +80,15 @@ class DecoderVerifier(GraphVerifier):
         self._cache.clear()
         self._cache_bytes = 0
 
-    def _score(self, question: str, traces: list[tuple[str, ...]]) -> list[Scored]:
-        results: list[Scored] = []
-        while len(results) < len(traces):
-            group = traces[len(results) :]
-            plan = self._plan(question, group)
+    def _score(self, question: str, traces: list[tuple[str, ...]]) -> Iterator[Scored]:
+        while traces:
+            plan = self._plan(question, traces)
             fresh = self._evaluate(plan.missing)
-            for path, cost, steps in zip(plan.paths, plan.costs, group, strict=False):
+            for path, cost, steps in zip(plan.paths, plan.costs, traces, strict=False):
                 scores = [(fresh.get(key) or self._cache[key]).score for key in path[1:]]
-                results.append(Scored(tuple(scores + scores[-1:] * (len(steps) - len(scores))), cost))
+                yield Scored(tuple(scores + scores[-1:] * (len(steps) - len(scores))), cost)
             self._remember(fresh, plan.paths)
-        return results
+            traces = traces[len(plan.paths) :]
 
     def _plan(self, question: str, traces: list[tuple[str, ...]]) -> _Plan:
         """Take traces until there is work for a pass."""

@@ -35,7 +35,7 @@ class EncoderVerifier(GraphVerifier):
     def _forget(self) -> None:
         self._known.clear()
 
-    def _score(self, question: str, traces: list[tuple[str, ...]]) -> list[Scored]:
+    def _score(self, question: str, traces: list[tuple[str, ...]]) -> Iterator[Scored]:
         known: dict[tuple[str, ...], tuple[float, ...]] = {(): ()}
         rows: dict[tuple[str, ...], list[tuple[int, ...]]] = {}
         for steps in dict.fromkeys(traces):
@@ -52,7 +52,7 @@ class EncoderVerifier(GraphVerifier):
             self._known.move_to_end((question, steps))
         while len(self._known) > REMEMBERED_TRACES:
             self._known.popitem(last=False)
-        return [Scored(known[steps], costs.pop(steps, 0)) for steps in traces]
+        yield from (Scored(known[steps], costs.pop(steps, 0)) for steps in traces)
 
     def _run_batch(self, rows: list[list[tuple[int, ...]]]) -> Iterator[tuple[float, ...]]:
         width = self._padded(max(len(prefixes[-1]) for prefixes in rows))

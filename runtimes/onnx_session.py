@@ -6,12 +6,15 @@ import hashlib
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
+from edge_tts.cancellation import Cancellation
 from edge_tts.core import ModelInfo, Scored
 from edge_tts.errors import BackendError, PackError
 
@@ -21,6 +24,13 @@ if TYPE_CHECKING:
 Device = Literal["auto", "cpu", "cuda"]
 GPU_BUCKET = 64
 """On CUDA, shapes are padded to multiples of this, so that the arena is not grown by every new length."""
+
+WAIT_SECONDS = 0.02
+"""How often a call that waits for its turn looks whether it is still wanted."""
+
+
+class _StoppedError(Exception):
+    """A pass was given up."""
 
 
 class SessionVerifier(ABC):
@@ -52,12 +62,22 @@ class SessionVerifier(ABC):
     def info(self) -> ModelInfo:
         return self._info
 
-    def score(self, question: str, traces: Sequence[Sequence[str]]) -> list[Scored]:
+    def score(self, question: str, traces: Sequence[Sequence[str]], cancel: Cancellation | None = None) -> list[Scored]:
         """Scores of every step of every trace; ``tokens`` of shared work go to the first trace that needs it."""
-        with self._lock:
+        cancel = cancel or Cancellation()
+        results: list[Scored] = []
+        while not self._lock.acquire(timeout=WAIT_SECONDS):
+            if cancel.requested:
+                return results
+        try:
             if self._session is None:
                 raise BackendError("the verifier is closed; open a new one to score traces")
-            return self._score(question, [tuple(steps) for steps in traces])
+            self._options = _run_options()
+            with cancel.telling(partial(setattr, self._options, "terminate", True)), suppress(_StoppedError):
+                results.extend(self._score(question, [tuple(steps) for steps in traces]))
+        finally:
+            self._lock.release()
+        return results
 
     def seconds(self, tokens: int) -> float:
         """Predicted wall time of evaluating ``tokens`` more tokens, from what was seen so far."""
@@ -69,8 +89,8 @@ class SessionVerifier(ABC):
             self._forget()
 
     @abstractmethod
-    def _score(self, question: str, traces: list[tuple[str, ...]]) -> list[Scored]:
-        """Scores of the traces, in order; called with the lock held."""
+    def _score(self, question: str, traces: list[tuple[str, ...]]) -> Iterator[Scored]:
+        """Scores of the traces, in order, as passes are done; called with the lock held."""
 
     @abstractmethod
     def _forget(self) -> None:
@@ -80,8 +100,10 @@ class SessionVerifier(ABC):
         """The graph's outputs; ``tokens`` of the feed are no padding."""
         began = time.perf_counter()
         try:
-            outputs: list[NDArray[Any]] = self._session.run(None, feed)
+            outputs: list[NDArray[Any]] = self._session.run(None, feed, self._options)
         except Exception as error:  # onnxruntime's errors share no public base
+            if self._options.terminate:
+                raise _StoppedError from error
             raise BackendError(f"ONNX Runtime failed while scoring {tokens} tokens: {error}") from error
         seconds = time.perf_counter() - began
         self.busy_seconds += seconds
@@ -139,6 +161,12 @@ def open_session(path: Path, device: Device, threads: int | None) -> tuple[Any, 
     if len(wanted) > 1 and not on_cuda:
         reason = "onnxruntime could not start its CUDA provider here (no usable GPU, CUDA or cuDNN)"
     return session, "cuda" if on_cuda else "cpu", reason
+
+
+def _run_options() -> Any:
+    import onnxruntime
+
+    return onnxruntime.RunOptions()
 
 
 def require_tokenizer(model_path: Path, tokenizer_path: Path, expected: str) -> None:

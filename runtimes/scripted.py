@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from edge_tts.cancellation import Cancellation
 from edge_tts.core import ModelInfo, Request, Scored, StepEvent, StopReason
 from edge_tts.errors import InputError
 
@@ -72,7 +73,9 @@ class ScriptedPolicy:
     def tokenize(self, text: str) -> tuple[int, ...]:
         return tuple(map(ord, text))
 
-    def generate(self, requests: Sequence[Request], deadline: float | None = None) -> Generator[StepEvent, None, None]:
+    def generate(
+        self, requests: Sequence[Request], deadline: float | None = None, cancel: Cancellation | None = None
+    ) -> Generator[StepEvent, None, None]:
         """See ``core.Policy``. Raises InputError for a prefix that fills the context."""
         for request in requests:
             if len(request.tokens) >= self.info.context_length:
@@ -86,6 +89,8 @@ class ScriptedPolicy:
         try:
             waiting = deque(enumerate(requests))
             while waiting or slots:
+                if cancel is not None and cancel.requested:
+                    return
                 if deadline is not None and self._now() >= deadline:
                     unstarted = [_Slot(index, request, "", 0) for index, request in waiting]
                     yield from (slot.event("cancelled") for slot in (*slots, *unstarted))
@@ -189,10 +194,12 @@ class ScriptedVerifier:
         self._token_seconds = token_seconds
         self._known: dict[tuple[str, tuple[str, ...]], tuple[float, ...]] = {}
 
-    def score(self, question: str, traces: Sequence[Sequence[str]]) -> list[Scored]:
+    def score(self, question: str, traces: Sequence[Sequence[str]], cancel: Cancellation | None = None) -> list[Scored]:
         """See ``core.Verifier``. Raises InputError when the script's scores do not fit the steps."""
-        results = []
+        results: list[Scored] = []
         for steps in map(tuple, traces):
+            if cancel is not None and cancel.requested:
+                break
             self.scored.append(steps)
             tokens = 0
             if (question, steps) not in self._known:

@@ -11,12 +11,15 @@ charged once to each call, so that what a call costs does not depend on who else
 llama.cpp evaluates sequences with consecutive numbers together and begins a new part of the batch at
 every gap (``llama_batch_allocr::split_equal``), at about twice the cost for eight sequences with
 gaps. So running streams are kept side by side: copying one costs a fraction of that.
+
+When more jobs wait than fit, the call that has the fewest running is next, and among equals the one
+served longest ago: a call of one job does not wait for all those of a call of hundreds.
 """
 
 from __future__ import annotations
 
 import queue
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -35,8 +38,11 @@ class Call:
     """One ``generate`` call: where its events go, and when it ends."""
 
     deadline: float | None
-    events: queue.SimpleQueue[StepEvent | EdgeError] = field(default_factory=queue.SimpleQueue)
+    events: queue.SimpleQueue[StepEvent | EdgeError | None] = field(default_factory=queue.SimpleQueue)
+    """None ends a call that was cancelled."""
     cancelled: bool = False
+    served: int = 0
+    """Number of the last admission of one of its jobs."""
 
 
 @dataclass(eq=False)
@@ -91,6 +97,7 @@ class Streams:
         self.waiting: deque[Job] = deque()
         """Jobs without a stream; those that have run already stand first."""
         self._fork = fork
+        self._admissions = 0
 
     @property
     def running(self) -> list[Stream]:
@@ -112,18 +119,31 @@ class Streams:
         """Place waiting jobs, each on the longest prefix it can have."""
         if not self.waiting:
             return
-        started = sum(len(stream.jobs) for stream in self.all) + sum(job.sampler is not None for job in self.waiting)
-        room = len(self.all) - started
-        due: list[Job] = []
-        for job in self.waiting:
-            room -= job.sampler is None
-            if room < 0:
-                break
-            due.append(job)
+        due = self._due()
         needed = {source.id for source, _ in map(self._source, due) if source}
         for job in due:
             if self._join(job) or self._place(job, needed):
                 self.waiting.remove(job)
+
+    def _due(self) -> list[Job]:
+        """The waiting jobs that may run now, those that have run already first."""
+        due = [job for job in self.waiting if job.sampler is not None]
+        started = Counter(job.call for job in (*(job for stream in self.all for job in stream.jobs), *due))
+        room = len(self.all) - started.total()
+        fresh: dict[Call, deque[Job]] = defaultdict(deque)
+        for job in self.waiting if room else ():
+            if job.sampler is None:
+                fresh[job.call].append(job)
+        while fresh and room:
+            room -= 1
+            call = min(fresh, key=lambda call: (started[call], call.served))
+            self._admissions += 1
+            call.served = self._admissions
+            started[call] += 1
+            due.append(fresh[call].popleft())
+            if not fresh[call]:
+                del fresh[call]
+        return due
 
     def _join(self, job: Job) -> bool:
         """Let ``job`` run with those it is equal to; the prompt is charged to the first of them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from edge_tts.calculator import evaluate, format_number
+from edge_tts.cancellation import Cancellation
 from edge_tts.core import EngineConfig, Request, Sampling, StepEvent
 from edge_tts.errors import BackendError, InputError, PackError
 from edge_tts.pack import Pack
@@ -220,6 +222,50 @@ def test_closing_the_iterator_frees_the_slots(policy: LlamaPolicy, prompt: tuple
     assert time.monotonic() - begun < 3
 
 
+@pytest.mark.parametrize("beside_another", [False, True])
+def test_cancelling_gives_up_a_long_prompts_batch(pack: Pack, beside_another: bool) -> None:
+    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=4, context=1024, micro_batch=512))
+    tokens = policy.tokenize(" ".join(f"{i} apples and" for i in range(200)))[:500]
+    waits, others = [], 0
+    for trial in range(5):
+        stream = policy.generate([Request(policy.tokenize("Count: 1 2"), trial, LONG)]) if beside_another else None
+        other = threading.Thread(target=lambda stream=stream: list(stream or ()))
+        other.start()
+        cancel = Cancellation()
+        caller = threading.Thread(
+            target=lambda c=cancel, t=trial: list(policy.generate([Request(tokens[t:], 0)], None, c))
+        )
+        caller.start()
+        while not any(len(tokens) // 2 < count for count, _ in policy._evaluating):
+            time.sleep(0.001)
+        begun = time.monotonic()
+        cancel.request()
+        caller.join()
+        while any(call.cancelled for _, calls in policy._evaluating for call in calls):
+            time.sleep(0.001)
+        waits.append(time.monotonic() - begun)
+        others += beside_another and bool(policy._streams.running)
+        other.join(60)
+        assert not other.is_alive()
+    policy.close()
+    # A busy machine may leave any thread waiting for longer now and then.
+    assert statistics.median(waits) < 0.1
+    assert others == 5 * beside_another
+
+
+def test_cancelling_ends_a_call_that_waits_for_its_turn(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
+    crowd = policy.generate([Request(prompt, s, LONG) for s in range(WIDTH)])
+    next(crowd)
+    cancel = Cancellation()
+    timer = threading.Timer(0.05, cancel.request)
+    timer.start()
+    begun = time.monotonic()
+    assert list(policy.generate([Request(prompt[:-1], 0, LONG)], None, cancel)) == []
+    assert time.monotonic() - begun < 0.3
+    crowd.close()
+    assert list(policy.generate([Request(prompt, 0, GREEDY)], None, cancel)) == []
+
+
 def test_length_limit_and_context_limit(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
     events = list(policy.generate([Request(prompt, 0, replace(LONG, max_tokens=10))]))
     assert events[-1].stop == "length"
@@ -251,6 +297,8 @@ def test_closed_policy_refuses_work_and_closes_twice(pack: Pack) -> None:
     policy.close()
     with pytest.raises(BackendError, match="closed"):
         next(policy.generate([Request(tokens, 0)]))
+    with pytest.raises(BackendError, match="closed"):
+        policy.tokenize("1+1=")  # which would read freed memory
 
 
 def test_close_ends_a_call_under_way(pack: Pack) -> None:

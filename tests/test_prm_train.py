@@ -11,7 +11,9 @@ from edge_tts.errors import InputError, PackError
 from edge_tts.export import prm
 from edge_tts.export.train import prm as recipe
 from edge_tts.export.train.metrics import auc, selection, step_metrics
-from edge_tts.export.train.prm import Packer, PrmConfig, Row
+from edge_tts.export.train.packing import Packer, Row, read_rows
+from edge_tts.export.train.prm import PrmConfig
+from edge_tts.runtimes.chunks import MarkedChunks
 
 QUESTIONS = {
     "Tom has 12 boxes with 50 pens each. He sells 100 pens. How many pens are left?": ("12*50=600", "600-100=500"),
@@ -74,17 +76,18 @@ def test_a_run_resumes_from_its_checkpoint(trained: Path, data: Path) -> None:
 
 def test_the_timed_loop_stops_and_leaves_a_model(data: Path, tmp_path: Path) -> None:
     recipe.train(data, tmp_path, PrmConfig(minutes=1e-4, vocabulary=3000))
-    assert prm.load_run(tmp_path).shape.vocabulary == 3000
+    assert prm.load_run(tmp_path).description()["vocabulary"] == 3000
 
 
 def test_packed_traces_score_as_each_does_alone(trained: Path) -> None:
     from tokenizers import Tokenizer
 
     model = prm.load_run(trained)
+    chunks = model.chunks(Tokenizer.from_file(str(trained / "tokenizer.json")))
     tokenizer = Tokenizer.from_file(str(trained / "tokenizer.json"))
     question = next(iter(QUESTIONS))
     traces = [Row("q", question, tuple(r["steps"]), tuple(r["labels"])) for r in rows() if r["question"] == question]  # type: ignore[arg-type]
-    [(_, pack)] = Packer(tokenizer, 512, 320).packs(traces)
+    [(_, pack)] = Packer(chunks, 512, 320).packs(traces)
     assert len(pack.chunks) == 1 + 7  # the shared first step once
     with torch.no_grad():
         scores = torch.sigmoid(recipe.chunk_logits(model, [pack], "cpu")).tolist()
@@ -104,16 +107,17 @@ def test_shared_prefixes_average_their_labels_and_long_traces_are_cut() -> None:
         def token_to_id(self, token: str) -> int:
             return 0
 
+    letters = MarkedChunks(Letters())
     traces = [Row("q", "ab", ("x", "y"), (1.0, 1.0)), Row("q", "ab", ("x", "z"), (0.0, 0.5))]
-    [(_, pack)] = Packer(Letters(), 512, 320).packs(traces)
+    [(_, pack)] = Packer(letters, 512, 320).packs(traces)
     assert pack.labels == [0.0, 0.5, 1.0, 0.5]
     assert pack.weights == [0.0, 2.0, 1.0, 1.0]
     assert pack.starts == [0, 4, 7, 7]
     assert pack.parents == [-1, 0, 1, 1]
     assert pack.nodes == [[1, 2], [1, 3]]
-    [(_, short)] = Packer(Letters(), 9, 320).packs(traces)
+    [(_, short)] = Packer(letters, 9, 320).packs(traces)
     assert short.nodes == [[1], [1]]  # 4 + 3 tokens fit 9 positions, 10 do not
-    assert [p.tokens for _, p in Packer(Letters(), 512, 12).packs(traces)] == [10, 10]
+    assert [p.tokens for _, p in Packer(letters, 512, 12).packs(traces)] == [10, 10]
 
 
 def test_export_writes_a_small_int8_model_that_ranks_like_the_original(
@@ -161,7 +165,7 @@ def test_bad_rows_are_named(line: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(line + "\n")
     with pytest.raises(InputError, match="line 1: not a labelled trace"):
-        recipe.read_rows(path)
+        read_rows(path)
 
 
 def test_metrics() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_tts.batch import Question, Settings, append, finished_ids, read_questions, row, solve_all
-from edge_tts.core import Budget, DifficultyEstimated, StepTaken, StrategyChosen
+from edge_tts.core import Budget, DifficultyEstimated, Done, StepTaken, StrategyChosen
 from edge_tts.errors import InputError, ResourceError
 from edge_tts.pack import Pack
 from edge_tts.solver import Solver, checked
@@ -57,14 +57,9 @@ def test_same_seed_same_answer(solver: Solver) -> None:
 
 
 def test_auto_reports_its_decision_and_charges_the_probe(solver: Solver) -> None:
-    events = []
-    stream = solver.stream(QUESTION, budget=Budget(generations=8), seed=2)
-    while True:
-        try:
-            events.append(next(stream))
-        except StopIteration as done:
-            result = done.value
-            break
+    *events, last = solver.stream(QUESTION, budget=Budget(generations=8), seed=2)
+    assert isinstance(last, Done)
+    result = last.result
     difficulty = next(e for e in events if isinstance(e, DifficultyEstimated))
     assert result.difficulty is not None
     assert (result.difficulty.bin, result.difficulty.score) == (difficulty.bin, difficulty.score)

@@ -27,6 +27,12 @@ def job(tokens: Sequence[int], index: int = 0) -> Job:
     return Job(Call(None), index, Request(tuple(tokens), index), list(tokens))
 
 
+def call_of(count: int, first: int) -> list[Job]:
+    """A call's jobs, whose tokens are those of no other."""
+    call = Call(None)
+    return [Job(call, i, Request((first + i, *PROMPT), i), [first + i, *PROMPT]) for i in range(count)]
+
+
 def admit(streams: Streams, *jobs: Job) -> None:
     streams.waiting.extend(jobs)
     streams.admit()
@@ -112,3 +118,41 @@ def test_gaps_are_closed_with_the_fewest_copies(forks: Forks) -> None:
     assert forks == [(0, 4, 41)]
     streams.close_gaps()
     assert len(forks) == 1
+
+
+def test_a_small_call_is_next_whoever_came_before(forks: Forks) -> None:
+    streams = Streams(4, forks)
+    crowd, lone = call_of(256, 1000), call_of(1, 1)
+    admit(streams, *crowd)
+    admit(streams, *lone)
+    assert lone[0] in streams.waiting
+    end(streams, 2)
+    streams.admit()
+    assert streams.all[2].jobs == lone
+
+
+def test_streams_that_fall_free_go_to_the_call_that_has_the_fewest(forks: Forks) -> None:
+    streams = Streams(6, forks)
+    first, second = call_of(50, 1000), call_of(50, 2000)
+    admit(streams, *first)
+    admit(streams, *second)
+    for stream in range(6):
+        end(streams, stream)
+        streams.admit()
+        if stream == 2:
+            assert sorted(s.jobs[0] in second for s in streams.all) == [False] * 3 + [True] * 3
+    held = [s.jobs[0] in second for s in streams.all]
+    assert held.count(True) == 3
+
+
+def test_calls_take_turns_for_a_single_stream(forks: Forks) -> None:
+    streams = Streams(1, forks)
+    calls = [call_of(5, 1000 * n) for n in (1, 2, 3)]
+    admit(streams, *(each for call in calls for each in call))
+    order = []
+    while streams.running:
+        (job,) = streams.all[0].jobs
+        order.append(next(n for n, call in enumerate(calls) if job in call))
+        end(streams, 0)
+        streams.admit()
+    assert order == [0, 1, 2] * 5

@@ -14,8 +14,9 @@ from itertools import takewhile
 from typing import Any, Self
 
 from edge_tts.answers import is_correct
-from edge_tts.batch import Question, drain
-from edge_tts.core import Budget, ModelInfo, Outcome, Request, Scored, StepEvent, StopReason, Trace, Usage
+from edge_tts.batch import Question
+from edge_tts.cancellation import Cancellation
+from edge_tts.core import Budget, Event, ModelInfo, Outcome, Request, Scored, StepEvent, StopReason, Trace, Usage
 from edge_tts.errors import InputError
 from edge_tts.search.context import SearchContext, request_seed
 from edge_tts.search.select import voters
@@ -171,9 +172,17 @@ class Replay:
             seed=pool.seed,
             budget=Budget(generations=strategy.generations),
         )
-        outcome = drain(run(question, strategy, context))
-        assert outcome is not None
+        outcome = _outcome(run(question, strategy, context))
         return outcome, replace(context.usage, seconds=0.0, verifier_seconds=0.0)
+
+
+def _outcome(search: Generator[Event, None, Outcome]) -> Outcome:
+    while True:
+        try:
+            next(search)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
 
 
 class _PoolPolicy:
@@ -189,7 +198,9 @@ class _PoolPolicy:
     def tokenize(self, text: str) -> tuple[int, ...]:
         return self._pool.prompt
 
-    def generate(self, requests: Sequence[Request], deadline: float | None = None) -> Generator[StepEvent, None, None]:
+    def generate(
+        self, requests: Sequence[Request], deadline: float | None = None, cancel: Cancellation | None = None
+    ) -> Generator[StepEvent, None, None]:
         """Events in the order in which a batch of equally fast sequences has them."""
         drawn = [self._sample(request) for request in requests]
         due = [
@@ -249,7 +260,7 @@ class _PoolVerifier:
             if sample.scores:
                 self._known.setdefault(sample.steps, Scored(sample.scores, sample.verifier_tokens))
 
-    def score(self, question: str, traces: Sequence[Sequence[str]]) -> list[Scored]:
+    def score(self, question: str, traces: Sequence[Sequence[str]], cancel: Cancellation | None = None) -> list[Scored]:
         return [self._known[tuple(steps)] for steps in traces]
 
     def seconds(self, tokens: int) -> float:

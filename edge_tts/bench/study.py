@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_tts.answers import is_correct
-from edge_tts.batch import Question, drain, together
+from edge_tts.batch import Question, finish, together
 from edge_tts.bench.datasets import DataSet
 from edge_tts.bench.energy import Measurement, open_meter
 from edge_tts.bench.pool import SAMPLING_KINDS, Pool, Replay, Sample, draw
@@ -25,7 +25,7 @@ from edge_tts.core import Budget
 from edge_tts.errors import InputError
 from edge_tts.search.select import aggregate
 from edge_tts.search.strategy import Strategy
-from edge_tts.solver import AUTO, Result, Solver
+from edge_tts.solver import AUTO, Solver
 
 RUNS = "runs.jsonl"
 """One line for every run of the command: its seconds and joules, and how long the models worked."""
@@ -329,7 +329,7 @@ def _timed(done: Done, seconds: float) -> Done:
 def _search(solver: Solver, unit: Unit, cell: tuple[str, int], stopped: Callable[[], bool]) -> Done | None:
     strategy, budget = cell
     events = solver.stream(unit.problem.question, strategy, Budget(generations=budget), unit.seed)
-    result: Result | None = drain(events, stopped)
+    result = finish(events, stopped)
     if result is None:
         return None
     detail: dict[str, Any] = {}

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edge_tts.batch import Question
-    from edge_tts.core import Budget
-    from edge_tts.solver import Result, Solver
+    from edge_tts.core import Budget, Result
+    from edge_tts.solver import Solver
 
 _UNITS = {"": "generations", "tok": "tokens", "flop": "flops", "j": "joules"}
 
@@ -144,16 +144,15 @@ def _solve_one(
     if not verbose:
         return solver.solve(question, strategy, limits, seed)
     from edge_tts.commands.live import LiveView
+    from edge_tts.core import Done
 
     errors.print(f"[dim]{solver.plan.summary()}[/dim]", highlight=False)
-    events = solver.stream(question, strategy, limits, seed)
     with LiveView(errors) as view:
-        while True:
-            try:
-                view.show(next(events))
-            except StopIteration as done:
-                result: Result = done.value
-                return result
+        for event in solver.stream(question, strategy, limits, seed):
+            if isinstance(event, Done):
+                return event.result
+            view.show(event)
+    raise AssertionError("a stream ends with Done")
 
 
 def _solve_file(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from edge_tts.answers import GROUP_SECONDS
+from edge_tts.cancellation import Cancellation
 from edge_tts.core import (
     BestSoFar,
     Budget,
@@ -85,6 +85,8 @@ class SearchContext:
     """Instant of ``clock`` at which the answer is due."""
     watts: float | None = None
     """Power drawn while searching; needed by a budget in joules."""
+    cancel: Cancellation = field(default_factory=Cancellation)
+    """Ends the search at once with what it has."""
     clock: Callable[[], float] = time.monotonic
     """The clock the policy's deadlines are instants of."""
     meter: Meter = field(init=False)
@@ -121,19 +123,17 @@ class SearchContext:
         return replace(self.meter.usage, seconds=self.clock() - self._started)
 
     def seconds_left(self) -> float:
-        """Time until the deadline, at least 0; infinite where there is none."""
-        return max(0.0, self._ends - self.clock())
-
-    def grouping_seconds(self) -> float:
-        """What comparing answers may take now."""
-        return min(GROUP_SECONDS, self.seconds_left())
+        """Time until the deadline, at least 0; infinite where there is none, 0 once cancelled."""
+        return 0.0 if self.cancel.requested else max(0.0, self._ends - self.clock())
 
     def exhausted(self) -> str | None:
         """Why the search has to stop now, or None: "deadline", "budget: tokens", "budget: flops",
         "budget: joules" or "cancelled". Once given, a reason stays.
         """
-        if not self._stopped and self.clock() >= self._ends:
-            self._stopped = self._ends_because
+        if self.cancel.requested:
+            self._stopped = self._stopped or "cancelled"
+        if self.clock() >= self._ends:
+            self._stopped = self._stopped or self._ends_because
         self._overspent()
         return self._stopped
 
@@ -218,7 +218,7 @@ class SearchContext:
                 if event.stop is not None:
                     running.discard(lane)
                 if event.stop == "cancelled":
-                    self._stopped = self._stopped or self._ends_because or "cancelled"
+                    self._stopped = self.exhausted() or self._ends_because or "cancelled"
                 elif not pool[lane].finished:
                     pool[lane] = pool[lane].extended(event, self.prompts.answer_marker)
                     yield StepTaken(lane, event.text, pool[lane].finished)
@@ -247,7 +247,7 @@ class SearchContext:
         A closed policy cannot report its partial steps any more, so each request in a slot is
         charged half a mean step.
         """
-        events = self.policy.generate(requests, deadline)
+        events = self.policy.generate(requests, deadline, self.cancel)
         try:
             yield events
         finally:
@@ -268,7 +268,7 @@ class SearchContext:
         """Score the traces of ``pool`` (those in ``which``) that are not scored yet, in place.
 
         Traces with the same steps are scored once. Gives False, and scores nothing, where there is
-        no verifier or where it would run past the deadline.
+        no verifier, where it would run past the deadline, or once cancelled.
         """
         lanes = range(len(pool)) if which is None else which
         unscored = [i for i in lanes if len(pool[i].scores) < len(pool[i].steps)]
@@ -276,11 +276,13 @@ class SearchContext:
         lengths = {pool[i].steps: len(pool[i].tokens) for i in unscored if pool[i].steps not in scores}
         if lengths:
             expected = self._verifier_tokens(sum(lengths.values()))
-            if self.verifier is None or self.verifier.seconds(expected) > self.seconds_left():
+            if self.verifier is None or self.cancel.requested or self.verifier.seconds(expected) > self.seconds_left():
                 return False
             began = self.clock()
-            results = self.verifier.score(question, list(lengths))
+            results = self.verifier.score(question, list(lengths), self.cancel)
             self.meter.charge_verifier(sum(scored.tokens for scored in results), self.clock() - began)
+            if len(results) < len(lengths):
+                return False
             self._scored_trace_tokens += sum(lengths.values())
             scores |= {steps: scored.scores for steps, scored in zip(lengths, results, strict=True)}
         for i in unscored:

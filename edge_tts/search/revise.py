@@ -30,10 +30,10 @@ def revise(
         if not due:
             break
         yield from _attempt(question, context, chains, due)
-        choice = hierarchical(chains, context.aggregate, context.grouping_seconds())
+        choice = hierarchical(chains, context.aggregate, context.seconds_left)
         yield from context.announce(choice)
     yield from _score(question, context, chains)
-    choice = hierarchical(chains, context.aggregate, context.grouping_seconds())
+    choice = hierarchical(chains, context.aggregate, context.seconds_left)
     yield from context.announce(choice)
     return context.outcome(choice, [trace for chain in chains for trace in chain])
 

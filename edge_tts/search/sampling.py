@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
-from edge_tts.answers import GROUP_SECONDS, group
+from edge_tts.answers import group
 from edge_tts.core import Event, Outcome, StepTaken, Trace
+from edge_tts.formulas import LONGEST_SECONDS, Timeout
 from edge_tts.search.context import SearchContext
 from edge_tts.search.select import Choice, best_scored, decided, majority, voters, weighted
 
@@ -30,7 +31,7 @@ def sample(
         for event in events:
             yield event
             if isinstance(event, StepTaken) and event.finished:
-                yield from context.announce(majority(pool, context.grouping_seconds()))
+                yield from context.announce(majority(pool, context.seconds_left))
     return pool
 
 
@@ -39,9 +40,9 @@ def greedy(question: str, context: SearchContext, initial: Sequence[Trace] = ())
     root = context.root(question)
     pool = [root] * context.claim(1)
     yield from context.advance(pool, [root] * len(pool), greedy=True)
-    choice = majority(pool, context.grouping_seconds())
+    choice = majority(pool, context.seconds_left)
     if choice.best is None:
-        choice = majority(initial, context.grouping_seconds())
+        choice = majority(initial, context.seconds_left)
     yield from context.announce(choice)
     return context.outcome(choice, [*initial, *pool])
 
@@ -51,7 +52,7 @@ def majority_vote(
 ) -> Generator[Event, None, Outcome]:
     """The most frequent answer of ``n`` samples (self-consistency, Wang et al. 2022)."""
     pool = yield from sample(question, n, context, initial)
-    choice = majority(pool, context.grouping_seconds())
+    choice = majority(pool, context.seconds_left)
     yield from context.announce(choice)
     return context.outcome(choice, pool)
 
@@ -61,12 +62,12 @@ def adaptive_consistency(
 ) -> Generator[Event, None, Outcome]:
     """Majority vote that stops before ``n`` samples once the vote is decided (Aggarwal et al. 2023)."""
     pool = yield from sample(question, len(initial), context, initial)
-    while not (settled := is_decided(pool, context.grouping_seconds())) and len(pool) < n and not context.exhausted():
+    while not (settled := is_decided(pool, context.seconds_left)) and len(pool) < n and not context.exhausted():
         before = len(pool)
         pool = yield from sample(question, min(n, before + ADAPTIVE_ROUND), context, pool)
         if len(pool) == before:
             break
-    choice = majority(pool, context.grouping_seconds())
+    choice = majority(pool, context.seconds_left)
     yield from context.announce(choice)
     return context.outcome(choice, pool, decided=settled and len(pool) < n)
 
@@ -77,7 +78,7 @@ def best_of_n(
     """The sample of ``n`` that the verifier scores highest (Cobbe et al. 2021)."""
 
     def choose(pool: Sequence[Trace]) -> Choice:
-        return best_scored(pool, context.aggregate, context.grouping_seconds())
+        return best_scored(pool, context.aggregate, context.seconds_left)
 
     return (yield from _verified(question, context, n, initial, choose))
 
@@ -88,7 +89,7 @@ def weighted_best_of_n(
     """The answer of ``n`` samples with the largest sum of verifier scores (Li et al. 2023)."""
 
     def choose(pool: Sequence[Trace]) -> Choice:
-        return weighted(pool, context.aggregate, context.grouping_seconds())
+        return weighted(pool, context.aggregate, context.seconds_left)
 
     return (yield from _verified(question, context, n, initial, choose))
 
@@ -109,8 +110,8 @@ def _verified(
     return context.outcome(choice, pool)
 
 
-def is_decided(pool: Sequence[Trace], timeout: float = GROUP_SECONDS) -> bool:
-    """Whether adaptive consistency stops at these traces; ``timeout`` bounds, in seconds, comparing formulas."""
+def is_decided(pool: Sequence[Trace], timeout: Timeout = LONGEST_SECONDS) -> bool:
+    """Whether adaptive consistency stops at these traces; ``timeout`` bounds comparing formulas."""
     ids = group([trace.answer or "" for trace in voters(pool)], timeout)
     votes = [*sorted((ids.count(id) for id in set(ids)), reverse=True), 0, 0]
     return decided(votes[0], votes[1]) > ADAPTIVE_CONFIDENCE

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edge_tts.answers import GROUP_SECONDS, group
+from edge_tts.answers import group
 from edge_tts.core import Trace
+from edge_tts.formulas import LONGEST_SECONDS, Timeout
 
 Aggregate = Literal["last", "min", "product", "mean"]
 """How the step scores of a trace become one number (Snell et al. 2024, appendix E compares them)."""
@@ -43,17 +44,17 @@ def voters(traces: Sequence[Trace]) -> list[Trace]:
     return [trace for trace in traces if trace.finished and trace.answer is not None]
 
 
-def majority(traces: Sequence[Trace], timeout: float = GROUP_SECONDS) -> Choice:
+def majority(traces: Sequence[Trace], timeout: Timeout = LONGEST_SECONDS) -> Choice:
     """The first trace of the largest group of equivalent answers; the group seen first wins a tie.
 
-    ``timeout`` is what comparing formulas may take, in seconds.
+    ``timeout`` is what comparing formulas may take.
     """
     candidates = voters(traces)
     choice = _heaviest(candidates, [1.0] * len(candidates), timeout)
     return Choice(choice.best, choice.support, choice.support)
 
 
-def weighted(traces: Sequence[Trace], how: Aggregate, timeout: float = GROUP_SECONDS) -> Choice:
+def weighted(traces: Sequence[Trace], how: Aggregate, timeout: Timeout = LONGEST_SECONDS) -> Choice:
     """Weighted best-of-N (Li et al. 2023): scores are summed over equivalent answers.
 
     Gives the best trace of the heaviest group. A trace there was no time to score gets the mean
@@ -67,7 +68,7 @@ def weighted(traces: Sequence[Trace], how: Aggregate, timeout: float = GROUP_SEC
     return _heaviest(candidates, [aggregate(t.scores, how) if t.scores else mean for t in candidates], timeout)
 
 
-def best_scored(traces: Sequence[Trace], how: Aggregate, timeout: float = GROUP_SECONDS) -> Choice:
+def best_scored(traces: Sequence[Trace], how: Aggregate, timeout: Timeout = LONGEST_SECONDS) -> Choice:
     """Best-of-N: the scored trace with the highest score, the first among equals.
 
     Where none is scored this is ``majority``.
@@ -82,7 +83,7 @@ def best_scored(traces: Sequence[Trace], how: Aggregate, timeout: float = GROUP_
     return Choice(candidates[winner], _share(agreeing, weights), weights[winner])
 
 
-def hierarchical(chains: Sequence[Sequence[Trace]], how: Aggregate, timeout: float = GROUP_SECONDS) -> Choice:
+def hierarchical(chains: Sequence[Sequence[Trace]], how: Aggregate, timeout: Timeout = LONGEST_SECONDS) -> Choice:
     """Weighted best-of-N inside each chain of revisions, then across the chains' winners.
 
     Snell et al. 2024, section 6.1. Each winner weighs what its own best trace scored; without
@@ -104,7 +105,7 @@ def decided(first: int, second: int) -> float:
     return ways / (1 << draws)
 
 
-def _heaviest(candidates: Sequence[Trace], weights: Sequence[float], timeout: float) -> Choice:
+def _heaviest(candidates: Sequence[Trace], weights: Sequence[float], timeout: Timeout) -> Choice:
     if not candidates:
         return Choice()
     ids = group([trace.answer or "" for trace in candidates], timeout)

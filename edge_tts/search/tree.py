@@ -157,4 +157,4 @@ def _keep(
 
 def _choose(finished: Sequence[Trace], context: SearchContext, weigh: bool) -> Choice:
     choose = weighted if weigh else best_scored
-    return choose(voters(finished), context.aggregate, context.grouping_seconds())
+    return choose(voters(finished), context.aggregate, context.seconds_left)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 from edge_tts.calculator import evaluate, format_number
@@ -178,7 +179,7 @@ def _draw(value: Fraction, percent: bool, word: bool, rng: random.Random) -> Fra
 def _ordered(new: Mapping[Fraction, Fraction], percent: set[Fraction]) -> bool:
     """Whether the redrawn numbers, given by rising old value, keep their order."""
     amounts = [drawn for old, drawn in new.items() if old not in percent]
-    return all(a < b for a, b in zip(amounts, amounts[1:], strict=False))
+    return all(a < b for a, b in pairwise(amounts))
 
 
 def _solve(steps: Sequence[str], links: Links, new: Mapping[Fraction, Fraction]) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """What a policy is trained on, epoch by epoch: solutions, redrawn problems, revisions of its own mistakes.
 
 Solutions are those of the data and, from the policy's own samples, further right ones that differ from
-them (rejection sampling: Yuan et al. 2023; STaR, Zelikman et al. 2022). A revision follows one to four wrong attempts of the same
-problem; the last of them is the one nearest to the right solution by edit distance, the others are
-random (Snell et al. 2024, section 6.1 and appendix H).
+them (rejection sampling: Yuan et al. 2023; STaR, Zelikman et al. 2022). A revision follows one to four
+wrong attempts at the same problem; the last of them is one of those nearest to the right solution by
+edit distance, the others are random (Snell et al. 2024, section 6.1 and appendix H).
 """
 
 from __future__ import annotations

@@ -6,6 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+
+Candidate = tuple[str, bool, float]
+"""A finished trace of a question: its answer, whether that is right, and its final score."""
 
 
 def step_metrics(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
@@ -18,7 +22,7 @@ def step_metrics(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
     return {"bce": float(bce), "auc": auc(scores[labels >= 0.5], scores[labels < 0.5])}
 
 
-def auc(positive: np.ndarray, negative: np.ndarray) -> float:
+def auc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
     """Chance that a positive score exceeds a negative one, ties counting half."""
     if not len(positive) or not len(negative):
         return 0.5
@@ -27,26 +31,42 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
     return float(below.mean() / (2 * len(negative)))
 
 
-def selection(traces: Sequence[tuple[str, str, bool, float]]) -> dict[str, float]:
-    """Accuracy over questions of four ways to pick from their traces (question id, answer, correct, final score).
+def f1(found: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> float:
+    """Harmonic mean of precision and recall; 0 where nothing is found or wanted."""
+    return float(2 * (found & wanted).sum() / max(1, found.sum() + wanted.sum()))
+
+
+def best_threshold(scores: NDArray[np.float64], wanted: NDArray[np.bool_]) -> float:
+    """The score from which on steps are to be taken for ``wanted`` ones, so that F1 is greatest."""
+    levels = np.unique(scores)
+    return float(max(levels, key=lambda level: f1(scores >= level, wanted)))
+
+
+def picks(group: Sequence[Candidate]) -> dict[str, float]:
+    """Whether four ways to pick from one question's traces are right (1 or 0).
 
     ``best_of_n`` takes the best score, ``weighted`` the answer with the greatest sum of scores,
     ``majority`` the most frequent answer, ``pass_at_n`` any right one; ``pass_at_1`` is their mean.
     """
-    groups: dict[str, list[tuple[str, bool, float]]] = defaultdict(list)
+    right = {answer: correct for answer, correct, _ in group}
+    votes: Counter[str] = Counter(answer for answer, _, _ in group)
+    weights: dict[str, float] = defaultdict(float)
+    for answer, _, score in group:
+        weights[answer] += score
+    return {
+        "pass_at_1": sum(correct for _, correct, _ in group) / len(group),
+        "best_of_n": float(max(group, key=lambda candidate: candidate[2])[1]),
+        "weighted": float(right[max(weights, key=weights.__getitem__)]),
+        "majority": float(right[max(votes, key=votes.__getitem__)]),
+        "pass_at_n": float(any(correct for _, correct, _ in group)),
+    }
+
+
+def selection(traces: Sequence[tuple[str, str, bool, float]]) -> dict[str, float]:
+    """Accuracy over questions of the ways of :func:`picks`; ``traces`` are (question id, answer, correct, score)."""
+    groups: dict[str, list[Candidate]] = defaultdict(list)
     for question, answer, correct, score in traces:
         groups[question].append((answer, correct, score))
-    picks: Counter[str] = Counter()
-    for group in groups.values():
-        right = {answer: correct for answer, correct, _ in group}
-        votes, weights = Counter[str](), Counter[str]()
-        for answer, _, score in group:
-            votes[answer] += 1
-            weights[answer] += score  # type: ignore[assignment]
-        picks["best_of_n"] += max(group, key=lambda trace: trace[2])[1]
-        picks["weighted"] += right[max(weights, key=weights.__getitem__)]
-        picks["majority"] += right[max(votes, key=votes.__getitem__)]
-        picks["pass_at_n"] += any(correct for _, correct, _ in group)
-    rates = {name: count / len(groups) for name, count in picks.items()}
-    pass_at_1 = sum(sum(c for _, c, _ in group) / len(group) for group in groups.values()) / len(groups)
-    return {"questions": float(len(groups)), "pass_at_1": pass_at_1, **rates}
+    picked = [picks(group) for group in groups.values()]
+    rates = {name: sum(p[name] for p in picked) / len(picked) for name in picked[0]}
+    return {"questions": float(len(groups)), **rates}

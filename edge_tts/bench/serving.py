@@ -1,0 +1,152 @@
+"""The server under load, and what it adds to the library.
+
+    python -m edge_tts.bench.serving --minutes 30 --data tests/data/svamp_sample.jsonl --out records/serving.json
+
+The server is a process of its own with an idle-handed client: what is measured includes HTTP, JSON and the way
+into the search's thread and back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+from rich.console import Console
+
+from edge_tts.batch import read_questions
+from edge_tts.bench import machine
+from edge_tts.bench.load import mixed_load
+from edge_tts.bench.server_process import ServerProcess, running_server
+from edge_tts.core import Budget
+from edge_tts.solver import Solver
+
+STRATEGIES = ("greedy", "majority:n=4", "weighted:n=4")
+"""Compared with the library: short ones, whose time varies least."""
+IDLE_SECONDS = 30.0
+"""Longest time after a load until nothing runs any more."""
+
+
+def overhead(server: ServerProcess, solver: Solver, questions: Sequence[str]) -> dict[str, Any]:
+    """Milliseconds a request takes longer than the library's call, and longer than the search in the server itself.
+
+    Both sides answer the same question with the same strategy and seed, one after the other, each first every other
+    time.
+    """
+    longer, outside = [], []
+    with httpx.Client(base_url=server.url, timeout=60) as http:
+        for i, (question, strategy) in enumerate((q, s) for q in questions for s in STRATEGIES):
+            seconds: dict[str, float] = {}
+            for side in ("library", "server") if i % 2 else ("server", "library"):
+                began = time.monotonic()
+                if side == "library":
+                    solver.solve(question, strategy, Budget(), i)
+                else:
+                    answer = _post(http, solver, question, i, edge={"strategy": strategy})
+                    searched = answer.json()["edge"]["usage"]["seconds"]
+                seconds[side] = time.monotonic() - began
+            longer.append(1000 * (seconds["server"] - seconds["library"]))
+            outside.append(1000 * (seconds["server"] - searched))
+    return {
+        "requests": len(longer),
+        "over_library_ms": {"median": round(statistics.median(longer), 2)},
+        "outside_the_search_ms": {
+            "median": round(statistics.median(outside), 2),
+            "worst": round(max(outside), 2),
+        },
+    }
+
+
+def first_event(server: ServerProcess, solver: Solver, questions: Sequence[str]) -> dict[str, float]:
+    """Milliseconds from sending a question, new to the server, to its first reasoning event."""
+    times = []
+    with httpx.Client(base_url=server.url, timeout=60) as http:
+        for question in questions:
+            body = _body(solver, question, 0, stream=True, edge={"events": True})
+            began = time.monotonic()
+            with http.stream("POST", "/v1/chat/completions", json=body) as response:
+                next(line for line in response.iter_lines() if '"event"' in line)
+                times.append(1000 * (time.monotonic() - began))
+            server.wait_until_idle(IDLE_SECONDS)
+    return {"requests": len(times), "median": round(statistics.median(times), 1), "worst": round(max(times), 1)}
+
+
+def under_load(server: ServerProcess, model: str, questions: Sequence[str], minutes: float) -> dict[str, Any]:
+    """Statuses, latencies and memory of a mixed load, and whether everything ended with it."""
+    before = server.handles()
+    tally = asyncio.run(mixed_load(server, model, questions, 60 * minutes, seed=0))
+    idle = server.wait_until_idle(IDLE_SECONDS)
+    time.sleep(6)  # connections kept alive are closed after five seconds
+    return {
+        "minutes": minutes,
+        **tally.summary(),
+        "all_slots_free_again": idle,
+        "handles": {"before": before, "after": server.handles()},
+        "lost_events": server.metric("lost_events_total"),
+    }
+
+
+def stopping(server: ServerProcess, solver: Solver, question: str) -> dict[str, Any]:
+    """How a server ends that is told to in the middle of a search."""
+    with httpx.Client(base_url=server.url, timeout=60) as http:
+        body = _body(solver, question, 0, stream=True, edge={"strategy": "majority:n=1024", "events": True})
+        with http.stream("POST", "/v1/chat/completions", json=body) as response:
+            lines = response.iter_lines()
+            next(line for line in lines if '"event"' in line)
+            began = time.monotonic()
+            server.process.terminate()
+            rest = list(lines)
+    code = server.process.wait(30)
+    return {
+        "seconds": round(time.monotonic() - began, 2),
+        "exit_code": code,
+        "answered": any('"stop_reason":"cancelled"' in line for line in rest),
+        "log": server.log.read_text("utf-8").splitlines()[-1],
+    }
+
+
+def _body(solver: Solver, question: str, seed: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "model": solver.pack.name,
+        "messages": [{"role": "user", "content": question}],
+        "seed": seed,
+        **fields,
+    }
+
+
+def _post(http: httpx.Client, solver: Solver, question: str, seed: int, **fields: Any) -> httpx.Response:
+    return http.post("/v1/chat/completions", json=_body(solver, question, seed, **fields)).raise_for_status()
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, path_type=Path), required=True, help="JSON lines with questions.")
+@click.option("--minutes", type=float, default=30.0, show_default=True, help="Length of the load.")
+@click.option("--first", type=int, default=20, show_default=True, help="Questions of the other measurements.")
+@click.option("--isolate", is_flag=True, help="Measure a server whose models have a process of their own.")
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+def main(data: Path, minutes: float, first: int, isolate: bool, out: Path) -> None:
+    """Measure the server and write a record."""
+    console = Console(stderr=True)
+    questions = [question.question for question in read_questions(data)]
+    record: dict[str, Any] = {"machine": machine.describe(), "isolate": isolate}
+    with running_server(*(["--isolate"] if isolate else [])) as server, Solver(isolate=isolate) as solver:
+        for name, work in (
+            ("overhead", lambda: overhead(server, solver, questions[:first])),
+            ("first_event_ms", lambda: first_event(server, solver, questions[first : 2 * first])),
+            ("load", lambda: under_load(server, solver.pack.name, questions, minutes)),
+            ("stopping", lambda: stopping(server, solver, questions[0])),
+        ):
+            record[name] = work()
+            console.print(name, record[name])
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""``edge-reason serve``: an OpenAI-compatible server, and a page to try it."""
+
+from __future__ import annotations
+
+import click
+
+from edge_tts.commands.progress import progress_bar
+from edge_tts.errors import InputError
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; others need a token.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--token", envvar="EDGE_REASON_TOKEN", default=None, help="Asked of every client (better by variable).")
+@click.option("--parallel", type=click.IntRange(1, 64), default=None, help="Requests that run at once.")
+@click.option("--queue", type=click.IntRange(0, 1000), default=16, show_default=True, help="Requests that may wait.")
+@click.option("--deadline", type=float, default=None, help="Most seconds a request may take, those in the queue too.")
+@click.option("--memory", type=float, default=None, help="Memory cap in MB.")
+@click.option("--profile", default=None, help="Device profile, by name or file; detected by default.")
+@click.option("--pack", default=None, help="Pack, by name or folder.")
+@click.option("--isolate", is_flag=True, help="Run the models in a process of their own, restarted if it dies.")
+def command(
+    host: str,
+    port: int,
+    token: str | None,
+    parallel: int | None,
+    queue: int,
+    deadline: float | None,
+    memory: float | None,
+    profile: str | None,
+    pack: str | None,
+    isolate: bool,
+) -> None:
+    """Serve the OpenAI chat API, with a page to try it at /."""
+    try:
+        from edge_tts.server.admission import Admission
+        from edge_tts.server.serve import keep_memory_together, listen, make_server, serve
+    except ImportError as error:
+        raise InputError(
+            f"serving needs {error.name}, which is not installed: pip install 'edge-reasoning-runtime[server]'"
+        ) from error
+    from edge_tts.solver import Solver
+
+    keep_memory_together()
+    # The port is taken before the models are loaded, so that a wrong one is told at once.
+    listening, loopback = listen(host, port, token)
+    with listening:
+        with progress_bar() as progress:
+            solver = Solver(pack, profile, memory, deadline, isolate=isolate, progress=progress)
+        with solver:
+            width, generations = solver.plan.engine.width, solver.plan.generations
+            address, bound, *_ = listening.getsockname()
+            where = f"http://[{address}]:{bound}" if ":" in address else f"http://{address}:{bound}"
+            click.echo(solver.plan.summary(), err=True)
+            click.echo(
+                f"{solver.pack.name} {solver.pack.version} answers at {where}/v1, a page is at {where}/", err=True
+            )
+            admission = Admission(parallel or max(2, 2 * width // generations), queue)
+            serve(make_server(solver, admission, token, loopback), listening)
+    click.echo("stopped", err=True)

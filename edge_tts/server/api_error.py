@@ -1,0 +1,46 @@
+"""What is refused, and how it is said: OpenAI's error object with a fitting status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+from edge_tts.errors import EdgeError, InputError, ResourceError
+
+
+class ApiError(Exception):
+    """An answer other than the one asked for; ``status`` is that of HTTP, 400 to 599."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        param: str | None = None,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.param, self.code, self.headers = status, param, code, headers or {}
+
+    @classmethod
+    def of(cls, error: EdgeError) -> ApiError:
+        """What went wrong in a search. What is left of InputErrors there is a question that fills the context."""
+        if isinstance(error, InputError):
+            return cls(400, str(error), "messages", "context_length_exceeded")
+        return cls(503 if isinstance(error, ResourceError) else 500, str(error), code="solver_failed")
+
+    @classmethod
+    def unknown_model(cls, asked: str, model: str) -> ApiError:
+        return cls(404, f"there is no model {asked!r} here; it is {model!r}", "model", "model_not_found")
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """``{"error": {"message", "type", "param", "code"}}``."""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+
+    @property
+    def response(self) -> JSONResponse:
+        """All of it, ready to send."""
+        return JSONResponse(self.body, self.status, self.headers)

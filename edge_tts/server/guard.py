@@ -1,0 +1,139 @@
+"""What every request passes before the application sees it: host, origin, token, size and time of the body."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import logging
+import os
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edge_tts.server.api_error import ApiError
+from edge_tts.server.metrics import Metrics
+
+MAX_BODY = 2**20
+"""Most bytes of a request's body."""
+BODY_SECONDS = 10.0
+"""Longest time its body may take to arrive."""
+OPEN_PATHS = ("/", "/health")
+"""What needs no token: the page, which asks for it, and what tells that the server is alive."""
+CLIENT_LEFT = 499
+"""Counted where a client left before it was answered; never sent."""
+
+_log = logging.getLogger(__name__)
+
+
+class Guard:
+    """An ASGI application around another."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, token: str | None, loopback: bool) -> None:
+        """Without ``token`` everybody may ask. With ``loopback``, requests for another host name are refused: a web
+        page whose name was pointed at this machine (DNS rebinding) would otherwise be of the same origin."""
+        self._app, self._metrics, self._loopback = app, metrics, loopback
+        self._token = token.encode() if token else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def counted(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                self._metrics.requests.labels(message["status"]).inc()
+            await send(message)
+
+        try:
+            headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+            self._check(scope["path"], headers)
+            body = await _read(receive, headers)
+            await self._app(scope, _replay(body, receive), counted)
+        except ApiError as refusal:
+            await refusal.response(scope, receive, counted)
+        except Exception as error:
+            if os.environ.get("EDGE_REASON_DEBUG"):
+                _log.exception("internal error")
+            else:
+                _log.error(
+                    "internal error: %s: %s (EDGE_REASON_DEBUG=1 shows the traceback)", type(error).__name__, error
+                )
+            if not started:
+                await ApiError(500, "internal error; the server's log has more").response(scope, receive, counted)
+
+    def _check(self, path: str, headers: dict[bytes, str]) -> None:
+        """Raises ApiError for who may not ask."""
+        host = headers.get(b"host", "")
+        if self._loopback and not is_loopback(_hostname(host)):
+            raise ApiError(
+                403, f"requests for the host {host!r} are not answered here; use 127.0.0.1", code="wrong_host"
+            )
+        if self._token is None:
+            origin = headers.get(b"origin")
+            if origin is not None and urlsplit(origin).netloc != host:
+                raise ApiError(403, f"pages of {origin!r} may not use this server", code="wrong_origin")
+        elif path not in OPEN_PATHS:
+            scheme, _, given = headers.get(b"authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), self._token):
+                raise ApiError(
+                    401,
+                    "this server wants its token: Authorization: Bearer TOKEN",
+                    code="invalid_api_key",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is "localhost" or an address of this machine's own loopback."""
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _hostname(host: str) -> str:
+    """The name in a Host header, without port and brackets; empty where it cannot be read."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+async def _read(receive: Receive, headers: dict[bytes, str]) -> bytes:
+    """The whole body. Raises ApiError where it is too long or too slow."""
+    too_long = ApiError(413, f"the body is longer than {MAX_BODY} bytes; shorten the messages", code="body_too_long")
+    declared = headers.get(b"content-length", "0")
+    if len(declared) > 18 or int(declared) > MAX_BODY:  # digits only: h11 refuses anything else
+        raise too_long
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ApiError(CLIENT_LEFT, "the client left")
+                body += message.get("body", b"")
+                if len(body) > MAX_BODY:
+                    raise too_long
+                if not message.get("more_body"):
+                    return bytes(body)
+    except TimeoutError:
+        raise ApiError(408, f"the body took longer than {BODY_SECONDS:g} s", code="body_too_slow") from None
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A ``receive`` that gives ``body`` at once, and afterwards what comes."""
+    given = False
+
+    async def replayed() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed

@@ -1,0 +1,106 @@
+"""Answers in the shapes of OpenAI's API: a completion, or the chunks of one."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from edge_tts.core import BestSoFar, CandidateScored, DifficultyEstimated, Event, Result, StepTaken, StrategyChosen
+
+EVENT_NAMES: dict[type[Event], str] = {
+    DifficultyEstimated: "difficulty",
+    StrategyChosen: "strategy",
+    StepTaken: "step",
+    CandidateScored: "score",
+    BestSoFar: "best",
+}
+"""The ``type`` of each reasoning event; its other fields are those of the class."""
+
+
+@dataclass(frozen=True)
+class Replier:
+    """Writes what belongs to one completion: all its objects have the same id and time."""
+
+    model: str
+    delimiter: str
+    """Between two steps."""
+    stops: tuple[str, ...]
+    """The content ends before the first of these."""
+    include_usage: bool = False
+    """Of a stream: a chunk with the usage comes last, and all others have a ``usage`` of null."""
+    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def completion(self, results: Sequence[Result]) -> dict[str, Any]:
+        """The whole answer; ``edge`` is that of the first choice and, with several, each has its own."""
+        choices = [
+            {
+                "index": i,
+                "message": {"role": "assistant", "content": self.content(result), "refusal": None},
+                "logprobs": None,
+                "finish_reason": _finish_reason(result),
+                **({"edge": account(result)} if len(results) > 1 else {}),
+            }
+            for i, result in enumerate(results)
+        ]
+        return {
+            **self._head("chat.completion"),
+            "choices": choices,
+            "usage": usage(results),
+            "edge": account(results[0]),
+        }
+
+    def opening(self, choices: int) -> Iterator[dict[str, Any]]:
+        """What a stream begins with."""
+        for i in range(choices):
+            yield self._chunk([_delta(i, {"role": "assistant", "content": ""})])
+
+    def event(self, choice: int, event: Event) -> dict[str, Any]:
+        """A reasoning event of one choice's search; the chunk has no choices, so that plain clients pass over it."""
+        said = {"type": EVENT_NAMES[type(event)], "choice": choice, **asdict(event)}
+        return self._chunk([]) | {"edge": {"event": said}}
+
+    def answer(self, results: Sequence[Result]) -> Iterator[dict[str, Any]]:
+        """The chosen traces line by line, each choice's end with its ``edge``, and the usage where it is wanted."""
+        for i, result in enumerate(results):
+            for piece in self.content(result).splitlines(keepends=True):
+                yield self._chunk([_delta(i, {"content": piece})])
+            yield self._chunk([_delta(i, {}, _finish_reason(result))]) | {"edge": account(result)}
+        if self.include_usage:
+            yield self._chunk([]) | {"usage": usage(results)}
+
+    def content(self, result: Result) -> str:
+        """Steps and answer line of the chosen trace; empty where nothing finished."""
+        text = self.delimiter.join(result.steps) if result.finished else ""
+        return re.split("|".join(map(re.escape, self.stops)), text, maxsplit=1)[0] if self.stops else text
+
+    def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        unknown = {"usage": None} if self.include_usage else {}
+        return {**self._head("chat.completion.chunk"), "choices": choices, **unknown}
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+
+def usage(results: Sequence[Result]) -> dict[str, int]:
+    """Tokens as OpenAI counts them; ``completion_tokens`` are those of all samples, not of the chosen ones alone."""
+    prompt = results[0].prompt_tokens
+    generated = sum(result.usage.generated_tokens for result in results)
+    return {"prompt_tokens": prompt, "completion_tokens": generated, "total_tokens": prompt + generated}
+
+
+def account(result: Result) -> dict[str, Any]:
+    """How an answer came about and what it cost: the result without its steps, which are the content."""
+    return {name: value for name, value in result.to_dict().items() if name != "steps"}
+
+
+def _delta(index: int, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+
+
+def _finish_reason(result: Result) -> str:
+    return "stop" if result.finished else "length"

@@ -1,0 +1,74 @@
+"""An answer as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from edge_tts.server.answering import Answering
+from edge_tts.server.api_error import ApiError
+from edge_tts.server.reply import Replier
+
+KEEP_ALIVE_SECONDS = 5.0
+"""After so long without anything to say, a stream says that it is alive."""
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""A proxy (nginx) must not keep events back."""
+
+
+class EventStream(StreamingResponse):
+    """Streams ``answering`` and closes it, also where the client leaves or never reads."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, answering: Answering, replier: Replier, choices: int, events: bool) -> None:
+        self._answering, self._replier = answering, replier
+        super().__init__(self._lines(choices, events), headers=_HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._answering.close()
+
+    async def _lines(self, choices: int, events: bool) -> AsyncIterator[str]:
+        for chunk in self._replier.opening(choices):
+            yield _data(chunk)
+        async for line in self._events() if events else self._waiting():
+            yield line
+        try:
+            for chunk in self._replier.answer(await self._answering.results):
+                yield _data(chunk)
+        except ApiError as refusal:  # too late for a status
+            yield _data(refusal.body)
+        yield "data: [DONE]\n\n"
+
+    async def _events(self) -> AsyncIterator[str]:
+        while True:
+            try:
+                found = await self._answering.next_event(KEEP_ALIVE_SECONDS)
+            except TimeoutError:
+                yield _ALIVE
+                continue
+            if found is None:
+                return
+            yield _data(self._replier.event(*found))
+
+    async def _waiting(self) -> AsyncIterator[str]:
+        results = self._answering.results
+        while not results.done():
+            done, _ = await asyncio.wait({results}, timeout=KEEP_ALIVE_SECONDS)
+            if not done:
+                yield _ALIVE
+
+
+_ALIVE = ": still at it\n\n"
+"""A comment, which clients skip."""
+
+
+def _data(value: dict[str, Any]) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"

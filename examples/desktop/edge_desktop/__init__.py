@@ -1,0 +1,1 @@
+"""A desktop app that embeds edge-reasoning-runtime."""

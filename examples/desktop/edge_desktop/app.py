@@ -1,0 +1,55 @@
+"""The application: one window, and the folder its history is kept in."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PySide6.QtCore import QCommandLineOption, QCommandLineParser, QStandardPaths, QTimer
+from PySide6.QtWidgets import QApplication
+
+from edge_desktop.theme import Theme
+from edge_desktop.window import Window
+
+
+def run(arguments: list[str]) -> int:
+    """Show the window and serve it until it is closed; returns the exit code."""
+    app = QApplication(arguments)
+    app.setApplicationName("edge-reason-desktop")
+    parser = QCommandLineParser()
+    exit_after_start = QCommandLineOption(
+        ["exit-after-start"], "Print a line once the window is visible, and close it."
+    )
+    parser.addOption(exit_after_start)
+    parser.addHelpOption()
+    parser.process(app)
+    window = Window(Theme(app), history_path(), pack_beside())
+    window.show()
+    if parser.isSet(exit_after_start):
+        _close_once_visible(window)
+    return app.exec()
+
+
+def history_path() -> Path:
+    """The file of the history, in the platform's folder for this app's data."""
+    return Path(QStandardPaths.writableLocation(QStandardPaths.StandardLocation.AppDataLocation)) / "history.sqlite3"
+
+
+def pack_beside() -> str | None:
+    """The folder of the pack that a frozen app brings along; None for the library's own."""
+    frozen: str | None = getattr(sys, "_MEIPASS", None)
+    return str(Path(frozen) / "pack") if frozen else None
+
+
+def _close_once_visible(window: Window) -> None:
+    """For measuring the start."""
+    look = QTimer(window, interval=1)
+
+    def close() -> None:
+        if window.windowHandle().isExposed():
+            look.stop()
+            print("window visible", flush=True)
+            window.close()
+
+    look.timeout.connect(close)
+    look.start()

@@ -1,0 +1,172 @@
+"""The candidates of a search as a table that grows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QRect, QRectF, Qt
+from PySide6.QtGui import QColor, QPainter
+from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QStyledItemDelegate, QStyleOptionViewItem, QTableView
+
+from edge_desktop.parts import fixed_font
+from edge_desktop.search import Candidate, Search
+from edge_desktop.theme import Theme
+from edge_tts import Event
+
+HEADINGS = ("", "Steps", "Answer", "Score")
+NUMBER, STEPS, ANSWER, SCORE = range(4)
+_SEPARATOR = " → "
+_Index = QModelIndex | QPersistentModelIndex
+
+
+class CandidateModel(QAbstractTableModel):
+    """Rows are the candidates of ``search``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.search = Search(0, "")
+        self._rows = 0
+
+    def start(self, search: Search) -> None:
+        """Show another search."""
+        self.beginResetModel()
+        self.search, self._rows = search, 0
+        self.endResetModel()
+
+    def take(self, event: Event) -> None:
+        """Take an event of the search in."""
+        row = self.search.take(event)
+        count = len(self.search.candidates)
+        if count < self._rows or (row is None and count):
+            self.beginResetModel()
+            self._rows = count
+            self.endResetModel()
+        elif count > self._rows:
+            self.beginInsertRows(QModelIndex(), self._rows, count - 1)
+            self._rows = count
+            self.endInsertRows()
+        elif row is not None:
+            self.dataChanged.emit(self.index(row, 0), self.index(row, len(HEADINGS) - 1))
+
+    def rowCount(self, parent: _Index = QModelIndex()) -> int:  # noqa: B008, N802
+        return 0 if parent.isValid() else self._rows
+
+    def columnCount(self, parent: _Index = QModelIndex()) -> int:  # noqa: B008, N802
+        return len(HEADINGS)
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:  # noqa: N802
+        if orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole:
+            return HEADINGS[section]
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            return Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+        return None
+
+    def data(self, index: _Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        if role not in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
+            return None
+        candidate, column = self.search.candidates[index.row()], index.column()
+        if column == NUMBER:
+            return str(index.row() + 1)
+        if column == STEPS:
+            return _SEPARATOR.join(_work(candidate, self.search.answer(candidate)))
+        if column == ANSWER:
+            return self.search.answer(candidate) or ""
+        return "" if candidate.score is None else f"{candidate.score:.2f}"
+
+    def candidate(self, index: _Index) -> Candidate:
+        return self.search.candidates[index.row()]
+
+    def agrees(self, index: _Index) -> bool:
+        """Whether the row's answer is the best one so far."""
+        answer = self.search.answer(self.candidate(index))
+        return answer is not None and answer == self.search.best
+
+
+class CandidateTable(QTableView):
+    """Shows a :class:`CandidateModel`, following its end while new rows come."""
+
+    def __init__(self, theme: Theme, model: CandidateModel) -> None:
+        super().__init__()
+        self.setModel(model)
+        self.setAccessibleName("Candidates")
+        self.setItemDelegate(_Cell(self, theme, model))
+        self.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setShowGrid(False)
+        self.setWordWrap(False)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.verticalHeader().hide()
+        self.verticalHeader().setDefaultSectionSize(self.fontMetrics().lineSpacing() + 9)
+        header = self.horizontalHeader()
+        header.setHighlightSections(False)
+        header.setFixedHeight(self.fontMetrics().lineSpacing() + 10)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        header.setSectionResizeMode(STEPS, QHeaderView.ResizeMode.Stretch)
+        width = self.fontMetrics().horizontalAdvance("0")
+        for column, characters in ((NUMBER, 6), (ANSWER, 9), (SCORE, 13)):
+            header.resizeSection(column, characters * width)
+        model.rowsInserted.connect(self._follow)
+
+    def _follow(self) -> None:
+        bar = self.verticalScrollBar()
+        if bar.value() == bar.maximum():
+            self.scrollToBottom()
+
+
+class _Cell(QStyledItemDelegate):
+    """Paints plain text, a dot for the state, and a bar for the score."""
+
+    def __init__(self, parent: CandidateTable, theme: Theme, model: CandidateModel) -> None:
+        super().__init__(parent)
+        self._theme = theme
+        self._model = model
+
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: _Index) -> None:
+        colours, text = self._theme.colours, str(index.data())
+        candidate, agrees = self._model.candidate(index), self._model.agrees(index)
+        box: QRect = option.rect
+        painter.save()
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        if index.column() == NUMBER:
+            self._dot(painter, box, colours.good if candidate.finished else colours.accent, candidate.finished)
+            painter.setPen(QColor(colours.muted))
+            painter.drawText(box.adjusted(22, 0, 0, 0), Qt.AlignmentFlag.AlignVCenter, text)
+        elif index.column() == SCORE:
+            self._score(painter, box, candidate.score, agrees)
+        else:
+            painter.setFont(fixed_font(option.font))
+            bright = agrees if index.column() == ANSWER else not candidate.finished or agrees
+            painter.setPen(
+                QColor((colours.good if index.column() == ANSWER else colours.text) if bright else colours.muted)
+            )
+            inner = box.adjusted(8, 0, -8, 0)
+            end = Qt.TextElideMode.ElideLeft if index.column() == STEPS else Qt.TextElideMode.ElideRight
+            shown = painter.fontMetrics().elidedText(text, end, inner.width())
+            painter.drawText(inner, Qt.AlignmentFlag.AlignVCenter, shown)
+        painter.restore()
+
+    def _dot(self, painter: QPainter, box: QRect, colour: str, filled: bool) -> None:
+        painter.setPen(QColor(colour))
+        painter.setBrush(QColor(colour) if filled else Qt.BrushStyle.NoBrush)
+        painter.drawEllipse(QRectF(box.left() + 7, box.center().y() - 3, 7, 7))
+
+    def _score(self, painter: QPainter, box: QRect, score: float | None, agrees: bool) -> None:
+        if score is None:
+            return
+        colours = self._theme.colours
+        figure = f"{score:.2f}"
+        painter.setPen(QColor(colours.text))
+        painter.drawText(box.adjusted(8, 0, -8, 0), Qt.AlignmentFlag.AlignVCenter, figure)
+        left = box.left() + 8 + painter.fontMetrics().horizontalAdvance(figure) + 8
+        track = QRectF(left, box.center().y() - 2, max(0, box.right() - 8 - left), 5)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(QColor(colours.hover))
+        painter.drawRoundedRect(track, 2.5, 2.5)
+        track.setWidth(track.width() * score)
+        painter.setBrush(QColor(colours.good if agrees else colours.accent))
+        painter.drawRoundedRect(track, 2.5, 2.5)
+
+
+def _work(candidate: Candidate, answer: str | None) -> tuple[str, ...]:
+    """The steps without the one that only states the answer, which has a column of its own."""
+    return candidate.steps if answer is None else candidate.steps[:-1]
