@@ -400,7 +400,7 @@ def test_other_hosts_and_origins_are_refused(http: httpx.Client, server: ServerP
         response = http.get("/v1/models", headers={"Host": host})
         assert response.status_code == 403
         assert error(response)["code"] == "wrong_host"
-    for origin in ("http://evil.example", "null", f"http://localhost:{port}"):
+    for origin in ("http://evil.example", "null", "", "http://[", f"http://localhost:{port}"):
         response = http.post("/v1/chat/completions", json=SHORT, headers={"Origin": origin})
         assert response.status_code == 403
         assert error(response)["code"] == "wrong_origin"

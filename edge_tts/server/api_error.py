@@ -34,6 +34,10 @@ class ApiError(Exception):
     def unknown_model(cls, asked: str, model: str) -> ApiError:
         return cls(404, f"there is no model {asked!r} here; it is {model!r}", "model", "model_not_found")
 
+    @classmethod
+    def internal(cls) -> ApiError:
+        return cls(500, "internal error; the server's log says more", code="internal_error")
+
     @property
     def body(self) -> dict[str, Any]:
         """``{"error": {"message", "type", "param", "code"}}``."""

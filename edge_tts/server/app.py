@@ -79,6 +79,7 @@ def create_app(solver: Solver, admission: Admission, token: str | None = None, l
     app.add_exception_handler(ApiError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _no_such_thing)
+    app.add_exception_handler(Exception, _failed)
     return Guard(app, metrics, token, loopback)
 
 
@@ -131,6 +132,11 @@ async def _no_such_thing(request: Request, error: Exception) -> Response:
     said = {404: f"there is nothing at {request.url.path}", 405: f"{request.method} is not for {request.url.path}"}
     message = said.get(error.status_code, str(error.detail))
     return ApiError(error.status_code, message, headers=dict(error.headers or {})).response
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    """Anything unforeseen; it goes on to the guard, which logs it."""
+    return ApiError.internal().response
 
 
 # --- what never changes ----------------------------------------------------------------------

@@ -63,7 +63,7 @@ class Guard:
                     "internal error: %s: %s (EDGE_REASON_DEBUG=1 shows the traceback)", type(error).__name__, error
                 )
             if not started:
-                await ApiError(500, "internal error; the server's log has more").response(scope, receive, counted)
+                await ApiError.internal().response(scope, receive, counted)
 
     def _check(self, path: str, headers: dict[bytes, str]) -> None:
         """Raises ApiError for who may not ask."""
@@ -74,7 +74,7 @@ class Guard:
             )
         if self._token is None:
             origin = headers.get(b"origin")
-            if origin is not None and urlsplit(origin).netloc != host:
+            if origin is not None and origin.partition("://")[2] != host:
                 raise ApiError(403, f"pages of {origin!r} may not use this server", code="wrong_origin")
         elif path not in OPEN_PATHS:
             scheme, _, given = headers.get(b"authorization", "").partition(" ")

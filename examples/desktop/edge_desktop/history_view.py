@@ -62,7 +62,6 @@ class HistoryView(QFrame):
             Qt.ShortcutContext.WidgetShortcut
         )
         self._show([])
-        keeper.find("")
 
     def clear_choice(self) -> None:
         """Mark no entry: something else is shown."""

@@ -66,6 +66,7 @@ class Window(QMainWindow):
         self._name_theme()
         self._refresh()
         self._make_plan()
+        self.keeper.find("")
         self.ask.question.setFocus()
 
     # --- parts ---------------------------------------------------------------------------------
