@@ -316,6 +316,8 @@ class StepTaken:
     candidate: int
     text: str
     finished: bool
+    steps: tuple[str, ...] = ()
+    """All its steps, this one last; where it goes on from another candidate, that one's come first."""
 
 
 @dataclass(frozen=True)

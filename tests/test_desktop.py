@@ -64,12 +64,12 @@ def after(*events: Event, generations: int = 16) -> Search:
 
 def test_samples_go_on_from_those_that_estimated_the_difficulty() -> None:
     search = after(
-        StepTaken(0, "1+1=2", False),
-        StepTaken(0, "#### 2", True),
+        StepTaken(0, "1+1=2", False, ("1+1=2",)),
+        StepTaken(0, "#### 2", True, ("1+1=2", "#### 2")),
         CandidateScored(0, 0.7),
         DifficultyEstimated(1, 0.7),
         StrategyChosen("weighted:n=2", "best on validation"),
-        StepTaken(1, "1+1=3", False),
+        StepTaken(1, "1+1=3", False, ("1+1=3",)),
         BestSoFar("2", 0.7),
     )
     assert search.candidates == [Candidate(("1+1=2", "#### 2"), True, 0.7), Candidate(("1+1=3",))]
@@ -80,22 +80,22 @@ def test_samples_go_on_from_those_that_estimated_the_difficulty() -> None:
 def test_a_search_over_steps_shows_one_round_at_a_time() -> None:
     search = after(
         StrategyChosen("beam:n=4,m=2", "asked for"),
-        StepTaken(0, "a", False),
-        StepTaken(1, "b", False),
+        StepTaken(0, "a", False, ("a",)),
+        StepTaken(1, "b", False, ("b",)),
         CandidateScored(0, 0.2),
         CandidateScored(1, 0.4),
-        StepTaken(0, "c", False),
+        StepTaken(0, "c", False, ("b", "c")),
     )
-    assert search.candidates == [Candidate(("c",))]
+    assert search.candidates == [Candidate(("b", "c"))]
     assert (search.round, search.spent) == (2, 4)
 
 
 def test_a_chain_of_revisions_starts_its_row_over() -> None:
     search = after(
         StrategyChosen("revise:n=2,s=2", "asked for"),
-        StepTaken(0, "#### 1", True),
+        StepTaken(0, "#### 1", True, ("#### 1",)),
         CandidateScored(0, 0.1),
-        StepTaken(0, "2*3=6", False),
+        StepTaken(0, "2*3=6", False, ("2*3=6",)),
     )
     assert search.candidates == [Candidate(("2*3=6",))]
     assert search.spent == 2
@@ -107,10 +107,10 @@ def test_the_table_follows_a_search() -> None:
     model.start(Search(4, "#### "))
     for event in (
         StrategyChosen("beam:n=2,m=2", "asked for"),
-        StepTaken(1, "1+1=2", False),
+        StepTaken(1, "1+1=2", False, ("1+1=2",)),
         CandidateScored(1, 0.25),
-        StepTaken(0, "<b>2</b>", False),
-        StepTaken(0, "#### 2", True),
+        StepTaken(0, "<b>2</b>", False, ("<b>2</b>",)),
+        StepTaken(0, "#### 2", True, ("<b>2</b>", "#### 2")),
     ):
         model.take(event)
     row = [model.data(model.index(0, column)) for column in range(model.columnCount())]

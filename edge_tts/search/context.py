@@ -198,11 +198,13 @@ class SearchContext:
         max_steps: int | None = None,
         greedy: bool = False,
         to_score: int = 0,
+        names: Sequence[int] | None = None,
     ) -> Generator[Event, None, None]:
         """Grow the unfinished traces of ``pool`` in place, each by ``max_steps`` or to its end.
 
         ``roots[i]`` is the empty trace that ``pool[i]`` grew from, ``which`` the indices to grow
-        (all), and ``to_score`` how many traces will be scored afterwards: time is left for that.
+        (all), ``to_score`` how many traces will be scored afterwards: time is left for that, and
+        ``names`` the candidates that events call the traces (their indices).
         Stops at the deadline or when the budget is spent. Steps cut short are charged and dropped.
         """
         wanted = range(len(pool)) if which is None else which
@@ -221,7 +223,8 @@ class SearchContext:
                     self._stopped = self.exhausted() or self._ends_because or "cancelled"
                 elif not pool[lane].finished:
                     pool[lane] = pool[lane].extended(event, self.prompts.answer_marker)
-                    yield StepTaken(lane, event.text, pool[lane].finished)
+                    grown = pool[lane]
+                    yield StepTaken(names[lane] if names else lane, event.text, grown.finished, grown.steps)
                 if running and all(pool[i].finished for i in running):
                     return  # nothing after an answer is wanted
                 if self._overspent(self._scoring_tokens(to_score, pool)):
@@ -263,10 +266,15 @@ class SearchContext:
     # --- scoring ---------------------------------------------------------------------------------
 
     def score(
-        self, question: str, pool: list[Trace], which: Sequence[int] | None = None
+        self,
+        question: str,
+        pool: list[Trace],
+        which: Sequence[int] | None = None,
+        names: Sequence[int] | None = None,
     ) -> Generator[Event, None, bool]:
         """Score the traces of ``pool`` (those in ``which``) that are not scored yet, in place.
 
+        ``names`` are the candidates that events call the traces (their indices).
         Traces with the same steps are scored once. Gives False, and scores nothing, where there is
         no verifier, where it would run past the deadline, or once cancelled.
         """
@@ -287,7 +295,7 @@ class SearchContext:
             scores |= {steps: scored.scores for steps, scored in zip(lengths, results, strict=True)}
         for i in unscored:
             pool[i] = replace(pool[i], scores=scores[pool[i].steps])
-            yield CandidateScored(i, aggregate(pool[i].scores, self.aggregate))
+            yield CandidateScored(names[i] if names else i, aggregate(pool[i].scores, self.aggregate))
         return True
 
     def _verifier_tokens(self, trace_tokens: int) -> int:

@@ -54,7 +54,7 @@ def _score(question: str, context: SearchContext, chains: list[list[Trace]]) -> 
     """Score the finished attempts of all chains that are not scored yet; candidates are chain numbers."""
     places = [(c, i) for c, chain in enumerate(chains) for i, trace in enumerate(chain) if voters([trace])]
     pool = [chains[c][i] for c, i in places]
-    scored = yield from context.score(question, pool)
+    scored = yield from context.score(question, pool, names=[c for c, _ in places])
     for (c, i), trace in zip(places, pool, strict=True):
         chains[c][i] = trace
     return scored

@@ -97,13 +97,13 @@ def _search(
         trees, lanes = _alive(trees, lanes)
         if not trees or context.exhausted():
             break
-        candidates, owners = yield from _expand(context, root, trees, lanes)
+        candidates, owners, names = yield from _expand(context, root, trees, lanes)
         rollouts = list(candidates)
         if lookahead:
             yield from context.advance(
-                rollouts, [root] * len(rollouts), max_steps=lookahead, greedy=True, to_score=len(rollouts)
+                rollouts, [root] * len(rollouts), max_steps=lookahead, greedy=True, to_score=len(rollouts), names=names
             )
-        scored = yield from context.score(question, rollouts)
+        scored = yield from context.score(question, rollouts, names=names)
         finished += [trace for trace in rollouts if trace.finished]
         if not scored:
             break
@@ -125,8 +125,8 @@ def _alive(trees: list[_Subtree], lanes: list[int]) -> tuple[list[_Subtree], lis
 
 def _expand(
     context: SearchContext, root: Trace, trees: Sequence[_Subtree], lanes: Sequence[int]
-) -> Generator[Event, None, tuple[list[Trace], list[int]]]:
-    """One more step for every lane of every subtree: the distinct candidates and their subtrees.
+) -> Generator[Event, None, tuple[list[Trace], list[int], list[int]]]:
+    """One more step for every lane of every subtree: the distinct candidates, their subtrees and (first) lanes.
 
     Left out: lanes that were cancelled, and traces that used up their tokens without an answer.
     """
@@ -137,11 +137,12 @@ def _expand(
         owners += [owner] * count
     parents = list(pool)
     yield from context.advance(pool, [root] * len(pool), max_steps=1, to_score=len(pool))
-    distinct: dict[tuple[int, tuple[str, ...], bool], Trace] = {}
-    for owner, parent, trace in zip(owners, parents, pool, strict=True):
+    distinct: dict[tuple[int, tuple[str, ...], bool], int] = {}
+    for lane, (owner, parent, trace) in enumerate(zip(owners, parents, pool, strict=True)):
         if trace is not parent and (trace.finished or context.room(trace, root) > 0):
-            distinct.setdefault((owner, trace.steps, trace.finished), trace)
-    return list(distinct.values()), [owner for owner, _, _ in distinct]
+            distinct.setdefault((owner, trace.steps, trace.finished), lane)
+    firsts = list(distinct.values())
+    return [pool[lane] for lane in firsts], [owners[lane] for lane in firsts], firsts
 
 
 def _keep(

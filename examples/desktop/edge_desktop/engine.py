@@ -181,8 +181,8 @@ class _Worker(QObject):
                 raise _StopError
             self._engine.loading.emit(fraction, f"First start: {what}")
 
-        # In a process of their own the models keep to the cap, which is about them alone, a crash in there ends one
-        # answer and not the app, and the window never waits for the GIL: measured, see the README.
+        # In a process of their own the models keep to the cap, which is about them and not about Qt; a crash in there
+        # ends one answer and not the app; and loading holds the window up for 26 ms at most, not for 253 (README).
         self._solver = Solver(self._pack, *limits, isolate=True, progress=progress)
         return self._solver
 

@@ -56,8 +56,8 @@ class Search:
                 self._begin(strategy, reason)
             case BestSoFar(answer, _):
                 self.best = answer
-            case StepTaken(index, text, finished):
-                return self._step(index, text, finished)
+            case StepTaken():
+                return self._step(event)
             case CandidateScored(index, score):
                 self._scored = True
                 if index < len(self.candidates):
@@ -80,22 +80,21 @@ class Search:
             self.round, self._scored = 1, False
             self._spend(strategy.generations)  # claimed as a whole
 
-    def _step(self, index: int, text: str, finished: bool) -> int | None:
-        self.tokens += len(_TOKEN.findall(text)) + 1
+    def _step(self, event: StepTaken) -> int | None:
+        self.tokens += len(_TOKEN.findall(event.text)) + 1
         renewed = self._over_steps and self._scored
         if renewed:  # the beams are expanded anew: each row is a candidate for the next step
             self.candidates.clear()
             self.round, self._scored = self.round + 1, False
-        while index >= len(self.candidates):
+        while event.candidate >= len(self.candidates):
             self.candidates.append(Candidate())
-        old = self.candidates[index]
-        if not old.steps or old.finished:  # a row whose candidate is finished is taken by the next one
-            old = Candidate()
-            if not self._over_steps:
-                self._spend(1)
-        steps = (*old.steps, text) if text else old.steps
-        self.candidates[index] = replace(old, steps=steps, finished=finished)
-        return None if renewed else index
+        old = self.candidates[event.candidate]
+        if not self._over_steps and (
+            not old.steps or old.finished
+        ):  # the next candidate takes the row of a finished one
+            self._spend(1)
+        self.candidates[event.candidate] = Candidate(event.steps, event.finished)
+        return None if renewed else event.candidate
 
     def _spend(self, generations: int) -> None:
         self.spent = min(self.generations, self.spent + generations)
