@@ -31,6 +31,7 @@ from edge_tts import (
     StrategyChosen,
     plan,
 )
+from edge_tts.bench import sharing
 from edge_tts.cancellation import Cancellation
 from edge_tts.pack import Pack
 from edge_tts.runtimes.onnx import OnnxVerifier
@@ -317,6 +318,15 @@ def test_a_greedy_sample_does_not_wait_for_hundreds(solver: Solver) -> None:
     assert finished - before < LONG.generations / 3  # type: ignore[operator]
     solver.cancel()
     caller.join(60)
+
+
+def test_what_sharing_gains_is_measured_in_turns(local: Solver) -> None:
+    questions = [QUESTION.replace("12", str(n)) for n in (15, 16, 17, 18)]
+    found = sharing.measure(local, questions, "majority", 1)
+    (trial,) = found["each"]
+    assert trial["questions"] == (questions[2], questions[3])  # the first two warmed up
+    assert found["median_ratio"] == trial["ratio"] > 0
+    assert max(trial["waits_s"]) <= trial["together_s"]
 
 
 def test_several_solvers_work_side_by_side(pack: Pack, local: Solver) -> None:

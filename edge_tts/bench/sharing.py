@@ -81,7 +81,7 @@ def measure(solver: Solver, questions: Sequence[str], strategy: str, trials: int
 
 
 def _trial(solver: Solver, questions: tuple[str, ...], strategy: str, number: int) -> Trial:
-    """One trial; even ones begin together. Both ways draw with seeds of their own: equal steps would be scored once."""
+    """One trial; odd ones begin together. Both ways draw with seeds of their own: equal steps would be scored once."""
     ways = {True: _together, False: _apart}
     results: dict[bool, tuple[float, list[Result]]] = {}
     for together in (True, False) if number % 2 else (False, True):

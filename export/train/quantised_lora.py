@@ -34,6 +34,11 @@ class _Rounding(torch.autograd.Function):
         return gradients[0]
 
 
+def _rounded(weight: Tensor) -> Tensor:
+    rounded: Tensor = _Rounding.apply(weight)  # type: ignore[no-untyped-call]
+    return rounded
+
+
 def round_q4_0(weight: Tensor) -> Tensor:
     """The values a matrix (rows, columns) has once stored as Q4_0; columns in whole blocks of 32.
 
@@ -58,9 +63,7 @@ class QuantisedLora(nn.Module):
 
     def weight(self) -> Tensor:
         """The weight as it ships, (outputs, inputs)."""
-        down, up = _Rounding.apply(self.lora_A), _Rounding.apply(self.lora_B)
-        rounded: Tensor = _Rounding.apply(torch.addmm(self.base, up, down))
-        return rounded
+        return _rounded(torch.addmm(self.base, _rounded(self.lora_B), _rounded(self.lora_A)))
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.weight())

@@ -104,7 +104,7 @@ def epochs(
         examples = [encode(problem, attempts, tokenizer, prompts, config.result_weight) for problem, attempts in drawn]
         rng.shuffle(examples)
         bucket = 40 * config.batch_size
-        batches = []
+        batches: list[list[Example]] = []
         for start in range(0, len(examples), bucket):
             chunk = sorted(examples[start : start + bucket], key=lambda e: len(e.prompt) + len(e.target))
             batches += batched(chunk, config)
