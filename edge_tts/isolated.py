@@ -271,10 +271,10 @@ class _Child:
                     self.state = item.state
                 if isinstance(item, Loaded):
                     self._loaded.put(item)
-                elif number in self._answers:
-                    self._answers[number].put(item)
                 elif number == 0:
                     self._end = item
+                elif answers := self._answers.get(number):  # its caller may leave at any moment
+                    answers.put(item)
         except (EOFError, OSError):
             self._end = self._end or self._crash()
         self._loaded.put(self._end)
@@ -328,12 +328,11 @@ class _Server:
                 number, task = self._pipe.recv()
             except (EOFError, OSError):
                 return
-            if task is None:
-                if number in self._running:
-                    self._running[number].request()
-            else:
+            if task is not None:
                 self._running[number] = Cancellation()
                 threading.Thread(target=self._work, args=(number, task), daemon=True).start()
+            elif cancel := self._running.get(number):  # it may end at any moment
+                cancel.request()
 
     def _work(self, number: int, task: Task) -> None:
         try:

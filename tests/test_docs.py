@@ -20,7 +20,7 @@ def test_the_examples_of_the_library(pack: Pack, capsys: pytest.CaptureFixture[s
         example.evaluate()
         count += 1
         if count == 1:
-            assert document.namespace["result"].stop_reason == "complete"
+            assert document.namespace["result"].usage.policy_tokens > 0
         if "solver.cancel" in str(example.parsed):
             assert document.namespace["result"].stop_reason == "cancelled"
     assert count == document.text.count("```python")

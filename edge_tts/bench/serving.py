@@ -2,8 +2,7 @@
 
     python -m edge_tts.bench.serving --minutes 30 --data tests/data/svamp_sample.jsonl --out records/serving.json
 
-The server is a process of its own with an idle-handed client: what is measured includes HTTP, JSON and the way
-into the search's thread and back.
+The server is a process of its own. What it adds includes HTTP, JSON, and the way into the search's thread and back.
 """
 
 from __future__ import annotations

@@ -36,8 +36,9 @@ def command(
         from edge_tts.server.admission import Admission
         from edge_tts.server.serve import keep_memory_together, listen, make_server, serve
     except ImportError as error:
+        missing = str(error.name).partition(".")[0]
         raise InputError(
-            f"serving needs {error.name}, which is not installed: pip install 'edge-reasoning-runtime[server]'"
+            f"serving needs {missing}, which is not installed: pip install 'edge-reasoning-runtime[server]'"
         ) from error
     from edge_tts.solver import Solver
 
