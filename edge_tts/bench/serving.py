@@ -126,13 +126,17 @@ def _post(http: httpx.Client, solver: Solver, question: str, seed: int, **fields
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), required=True, help="JSON lines with questions.")
 @click.option("--minutes", type=float, default=30.0, show_default=True, help="Length of the load.")
-@click.option("--first", type=int, default=20, show_default=True, help="Questions of the other measurements.")
+@click.option(
+    "--first", type=click.IntRange(1), default=10, show_default=True, help="Questions of each other measurement."
+)
 @click.option("--isolate", is_flag=True, help="Measure a server whose models have a process of their own.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(data: Path, minutes: float, first: int, isolate: bool, out: Path) -> None:
     """Measure the server and write a record."""
     console = Console(stderr=True)
     questions = [question.question for question in read_questions(data)]
+    if len(questions) < 2 * first:
+        raise click.UsageError(f"{data} has {len(questions)} questions and --first {first} needs {2 * first}; lower it")
     record: dict[str, Any] = {"machine": machine.describe(), "isolate": isolate}
     with running_server(*(["--isolate"] if isolate else [])) as server, Solver(isolate=isolate) as solver:
         for name, work in (
