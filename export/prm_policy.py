@@ -2,7 +2,8 @@
 
 A policy that was fine-tuned on the task has read its stories and written its steps; its first layers,
 cut off from the rest, know more of them than a small encoder. The text is the policy's own: its
-prompt, then one step a line, and a step's score is read at the end of its line.
+prompt, then one step a line. A step's score is read after two marks that follow the line
+(:mod:`edge_tts.runtimes.chunks`): with them even a few layers do well.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ KIND = "truncated-policy"
 
 
 def step_layout(tokenizer: Tokenizer, prompts: PromptFormat | None = None) -> StepLayout:
-    """The policy's format as a layout: its prompt, then each step with its delimiter as tokens of their own."""
+    """The policy's format as a layout: its prompt, then each step, its delimiter and its marks, tokenised apart."""
     prompts = prompts or PromptFormat()
     end = tuple(tokenizer.encode(prompts.step_delimiter, add_special_tokens=False).ids)
-    return StepLayout(prompts.prompt, "{step}", "{step}", joined=False, end=end)
+    return StepLayout(prompts.prompt, "{step}", "{step}", joined=False, end=end, marked=True)
 
 
 class PolicyChunks:

@@ -76,8 +76,9 @@ def trim_bpe(source: Path, texts: Iterable[str], size: int) -> tuple[str, list[i
     Kept, in this order of preference: added tokens and bytes, tokens of ``texts`` by frequency, the rest by
     id (which follows the merges, from frequent to rare). A token stays only together with all that its merge
     is made of. A text whose tokens all stay is hence split as before: no merge of it is missing, and fewer
-    others compete. Returns the new tokenizer.json as text and, for each new id, the old one. Raises
-    InputError for another kind of tokenizer.
+    others compete. The marks that end a step are added. Returns the new tokenizer.json as text and, for each
+    new id, the old id whose embedding it takes, a mark's being a letter's. Raises InputError for another
+    kind of tokenizer.
     """
     spec: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
     if spec["model"]["type"] != "BPE" or spec["model"].get("byte_fallback"):
@@ -90,16 +91,19 @@ def trim_bpe(source: Path, texts: Iterable[str], size: int) -> tuple[str, list[i
     parts = {first + second: (first, second) for first, second in merges}
     added = {token["content"] for token in spec["added_tokens"]}
     kept = added | {token for token in vocabulary if len(token) == 1}
+    marks = [*SOURCE_MARKS, *RESULT_MARKS]
     for token in (*(token for token, _ in seen.most_common()), *sorted(vocabulary, key=vocabulary.__getitem__)):
         new = set(_made_of(token, parts)) - kept
-        if len(kept) + len(new) <= size:
+        if len(kept) + len(new) + len(marks) <= size:
             kept |= new
     order = sorted(kept, key=vocabulary.__getitem__)
-    ids = {token: i for i, token in enumerate(order)}
+    ids = {token: i for i, token in enumerate([*order, *marks])}
     spec["model"]["vocab"] = {token: i for token, i in ids.items() if token in spec["model"]["vocab"]}
     spec["model"]["merges"] = [pair for pair in merges if kept.issuperset((*pair, "".join(pair)))]
+    plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    spec["added_tokens"] += [{"content": mark, **plain, "special": True} for mark in marks]
     spec["added_tokens"] = [{**token, "id": ids[token["content"]]} for token in spec["added_tokens"]]
-    old_ids = [vocabulary[token] for token in order]
+    old_ids = [vocabulary[token] for token in [*order, *ascii_lowercase[: len(marks)]]]
     return json.dumps(spec, ensure_ascii=False, separators=(",", ":")), old_ids
 
 

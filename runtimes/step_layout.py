@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from edge_tts.errors import PackError
+from edge_tts.runtimes.chunks import marks
 
 MAX_QUESTION_TOKENS = 1024
 """A longer question keeps its last tokens: that is where it asks."""
@@ -36,6 +37,8 @@ class StepLayout:
     """Token ids before the prompt."""
     end: tuple[int, ...] = ()
     """Token ids after each step; none where the text is joined."""
+    marked: bool = False
+    """True where the marks of :func:`edge_tts.runtimes.chunks.marks`, tokens of the tokenizer, follow each step."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -87,7 +90,9 @@ class StepEncoder:
         """
         layout = self._layout
         if not layout.joined:
-            return (*before, *self.encode(self._piece(steps[-1], len(steps))), *layout.end)
+            said = marks(question, steps) if layout.marked else ()
+            ids = map(self._tokenizer.token_to_id, said)
+            return (*before, *self.encode(self._piece(steps[-1], len(steps))), *layout.end, *ids)
         text = self._prompt(question) + "".join(self._piece(step, n) for n, step in enumerate(steps, 1))
         return (*layout.begin, *self.encode(text))
 

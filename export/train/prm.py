@@ -65,7 +65,7 @@ class PrmConfig:
     seed: int = 0
 
 
-POLICY = PrmConfig(learning_rate=1e-4, vocabulary=5120, dropout=0.0)
+POLICY = PrmConfig(layers=4, learning_rate=3e-4, vocabulary=5120, dropout=0.0)
 """The defaults where the base is a policy."""
 
 
