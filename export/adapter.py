@@ -90,6 +90,11 @@ def permute(weight: npt.NDArray[Any], heads: int) -> npt.NDArray[Any]:
     return halves.swapaxes(1, 2).reshape(weight.shape)
 
 
+def unpermute(weight: npt.NDArray[Any], heads: int) -> npt.NDArray[Any]:
+    """The inverse of :func:`permute`."""
+    return weight.reshape(heads, -1, 2, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
+
+
 def _storage(weight: npt.NDArray[Any], storage: str) -> gguf.GGMLQuantizationType:
     return gguf.GGMLQuantizationType[storage if weight.shape[1] % 32 == 0 else "F16"]
 

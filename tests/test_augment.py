@@ -83,7 +83,14 @@ def test_half_and_dozen_stay_what_they_are() -> None:
 
 def rollouts(path: Path, *rows: tuple[str, tuple[str, ...], str, bool]) -> Path:
     lines = [
-        {"id": id, "steps": [*steps, f"#### {answer}"], "answer": answer, "correct": correct}
+        {
+            "id": id,
+            "question": "q",
+            "steps": [*steps, f"#### {answer}"],
+            "labels": [0.5] * (len(steps) + 1),
+            "answer": answer,
+            "correct": correct,
+        }
         for id, steps, answer, correct in rows
     ]
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")

@@ -16,8 +16,9 @@ from edge_tts.export import prm
 from edge_tts.export.prm_policy import PolicyScorer, load_policy, step_layout
 from edge_tts.export.scorer import score_trace
 from edge_tts.export.train import prm as recipe
-from edge_tts.export.train.packing import Packer, Row, read_rows
+from edge_tts.export.train.packing import Packer
 from edge_tts.export.train.prm import PrmConfig
+from edge_tts.export.train.rows import Row, read_rows
 from edge_tts.export.vocabulary import trim_bpe
 from edge_tts.prompts import PromptFormat
 from edge_tts.runtimes.chunks import RESULT_MARKS, SOURCE_MARKS

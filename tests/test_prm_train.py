@@ -11,8 +11,9 @@ from edge_tts.errors import InputError, PackError
 from edge_tts.export import prm
 from edge_tts.export.train import prm as recipe
 from edge_tts.export.train.metrics import auc, selection, step_metrics
-from edge_tts.export.train.packing import Packer, Row, read_rows
+from edge_tts.export.train.packing import Packer
 from edge_tts.export.train.prm import PrmConfig
+from edge_tts.export.train.rows import Row, read_rows
 from edge_tts.runtimes.chunks import MarkedChunks
 
 QUESTIONS = {

@@ -27,7 +27,7 @@ from edge_tts.bench.optimal import resample, share
 from edge_tts.core import Verifier
 from edge_tts.errors import InputError
 from edge_tts.export.train.metrics import Candidate, auc, best_threshold, f1, picks, step_metrics
-from edge_tts.export.train.packing import Row, read_rows
+from edge_tts.export.train.rows import Row, read_rows
 from edge_tts.runtimes.onnx_session import Device
 from edge_tts.runtimes.verifiers import open_verifier
 

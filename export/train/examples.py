@@ -8,7 +8,6 @@ edit distance, the others are random (Snell et al. 2024, section 6.1 and appendi
 
 from __future__ import annotations
 
-import json
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from edge_tts.export.train.augment import redraw
 from edge_tts.export.train.data import OPERATOR, Problem, completion, wrong_attempts
+from edge_tts.export.train.rows import read_rows
 from edge_tts.prompts import ATTEMPTS_IN_CONTEXT
 
 MAX_SOLUTIONS = 4
@@ -35,19 +35,21 @@ class Samples:
 
 
 def read_samples(paths: Iterable[Path], problems: Iterable[Problem]) -> Samples:
-    """Read rows of the rollouts recipe; those of other problems than ``problems`` are left out."""
+    """Read rows of the rollouts recipe; those of other problems than ``problems`` are left out.
+
+    Raises InputError, with the line, for a row that cannot be used.
+    """
     own = {problem.id: problem for problem in problems}
     right: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = defaultdict(dict)
     wrong: dict[str, dict[str, None]] = defaultdict(dict)
     for path in paths:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            problem = own.get(row["id"])
-            if problem is None:
+        for row in read_rows(path):
+            problem = own.get(row.id)
+            if problem is None or row.answer is None:
                 continue
-            *steps, _ = row["steps"]
-            if not row["correct"]:
-                wrong[problem.id][completion(steps, row["answer"])] = None
+            *steps, _ = row.steps
+            if not row.correct:
+                wrong[problem.id][completion(steps, row.answer)] = None
             elif all(map(_equation, steps)) and steps[-1].endswith(f"={problem.answer}"):
                 right[problem.id].setdefault(_computed(steps), tuple(steps))
     distinct = {

@@ -1,30 +1,16 @@
-"""Labelled traces, and how they are packed for training: a question and many of its traces as one tree."""
+"""How labelled traces are packed for training: a question and many of its traces as one tree."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 
-from edge_tts.errors import InputError
 from edge_tts.export.scorer import Chunks, attention
+from edge_tts.export.train.rows import Row
 from edge_tts.runtimes.chunks import MASKED
-
-
-@dataclass(frozen=True)
-class Row:
-    """One labelled trace; a revision is a trace of its question, whatever was tried before it."""
-
-    id: str
-    question: str
-    steps: tuple[str, ...]
-    labels: tuple[float, ...]
-    answer: str | None = None
-    correct: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -45,27 +31,6 @@ class Pack:
     @property
     def tokens(self) -> int:
         return sum(len(chunk) for chunk in self.chunks)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Read labelled traces; raises InputError, with the line, for a row that cannot be used.
-
-    A revision's row may have ``attempts``, the texts before it. They are not read: a verifier judges a
-    revision by its own steps.
-    """
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            raw = json.loads(line)
-            steps, labels = tuple(map(str, raw["steps"])), tuple(map(float, raw["labels"]))
-            if not steps or len(steps) != len(labels) or not all(0 <= label <= 1 for label in labels):
-                raise ValueError(f"{len(steps)} steps with labels {labels}; one label in [0, 1] per step is needed")
-            rows.append(Row(raw["id"], raw["question"], steps, labels, raw.get("answer"), raw.get("correct")))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}, line {number}: not a labelled trace ({error})") from error
-    if not rows:
-        raise InputError(f"{path} has no labelled traces; run the rollouts first")
-    return rows
 
 
 class Packer:
@@ -143,16 +108,3 @@ def collate(
         mask[row, :total, :total] = attention(lengths, pack.parents, causal)
         ends.append(torch.tensor(lengths).cumsum(0) - 1 + row * longest)
     return ids.to(device), positions.to(device), mask.to(device), torch.cat(ends).to(device)
-
-
-def batched(packs: Sequence[Pack], batch_tokens: int) -> Iterator[list[Pack]]:
-    """Batches of ``packs``, in order, of at most ``batch_tokens`` tokens with padding (or of one pack)."""
-    batch: list[Pack] = []
-    for pack in packs:
-        longest = max([pack.tokens, *(p.tokens for p in batch)])
-        if batch and longest * (len(batch) + 1) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(pack)
-    if batch:
-        yield batch

@@ -23,16 +23,18 @@ import random
 import subprocess
 import sys
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_tts.errors import EdgeError, InputError
 from edge_tts.export.train.data import read_problems, split
+from edge_tts.export.train.metrics import selection
+from edge_tts.export.train.rows import read_rows
+from edge_tts.manifest import TABLE, Recipe
 from edge_tts.merge import merge
+from edge_tts.pack import find
 
-SHIPPED = "edge_tts/packs/smol-math"
 TABLE_PROBLEMS = 150
 """Validation problems kept for the strategy table; rounds and the PRM are validated on others."""
 SHARES = {"sft": 0.4, "quantised": 0.12, "round": 0.14, "prm": 0.2}
@@ -72,16 +74,13 @@ def stages(settings: Settings) -> Iterator[Stage]:
     common = ["--base", settings.base, "--data", settings.data]
     full, adapter = out / "sft", out / "quantised"
 
-    def recipe(stage: str, name: str, *arguments: object) -> Stage:
-        return Stage(stage, lambda: _recipe(settings, stage, name, *arguments))
-
     def sft(target: Path, share: str, *arguments: object) -> Stage:
         spent = ["--out", target, "--minutes", minutes * SHARES[share]]
-        return recipe(target.name, "train.sft", *common, *spent, *arguments)
+        return _stage(settings, target.name, "train.sft", *common, *spent, *arguments)
 
     yield sft(full, "sft", "--rank", 0, "--learning-rate", 3e-4)
     cut = ["--base", settings.base, "--model", full / "model", "--rank", settings.rank, "--out", full / "adapter"]
-    yield recipe("extract", "train.extract", *cut)
+    yield _stage(settings, "extract", "train.extract", *cut)
     yield _converted(settings, full)
     yield sft(adapter, "quantised", "--start", full / "adapter.gguf", "--learning-rate", 4e-4)
     yield _converted(settings, adapter)
@@ -105,8 +104,8 @@ def stages(settings: Settings) -> Iterator[Stage]:
     yield _sampled(settings, best, "revised", "--attempts", best / "train.jsonl", "--samples", settings.samples // 4)
     yield Stage("labelled", lambda: _joined([best / "train.jsonl", best / "revised.jsonl"], out / "labelled.jsonl"))
     held = ["--data", out / "labelled.jsonl", "--validation", best / "validation.jsonl"]
-    yield recipe("prm", "train.prm", *held, "--out", out / "prm", "--minutes", minutes * SHARES["prm"])
-    yield recipe("prm-export", "prm", "--run", out / "prm", "--out", out / "verifier")
+    yield _stage(settings, "prm", "train.prm", *held, "--out", out / "prm", "--minutes", minutes * SHARES["prm"])
+    yield _stage(settings, "prm-export", "prm", "--run", out / "prm", "--out", out / "verifier")
     yield from _packed(settings, best)
 
 
@@ -116,10 +115,10 @@ def _packed(settings: Settings, policy: Path) -> Iterator[Stage]:
     pack, study, problems = out / "pack", out / "study", out / "table-problems.jsonl"
     verifier = out / "verifier"
     parts = ["--base", settings.base, "--peft", policy / "adapter", "--prm", verifier / "prm.onnx"]
-    parts += ["--tokenizer", verifier / "tokenizer.json", "--table", f"{SHIPPED}/table.json", "--out", pack]
+    parts += ["--tokenizer", verifier / "tokenizer.json", "--table", find(None).folder / TABLE, "--out", pack]
     yield Stage("figures", lambda: _figures(settings, policy))
-    arguments = [*parts, "--figures", out / "figures.json", "--temperature", 0.7]
-    yield Stage("pack", lambda: _recipe(settings, "pack", "train.assemble_pack", *arguments))
+    figures = ["--figures", out / "figures.json", "--temperature", 0.7]
+    yield _stage(settings, "pack", "train.assemble_pack", *parts, *figures)
     yield Stage("table-problems", lambda: _table_problems(settings, problems))
     bench = ["bench", "run", "--data", problems, "--pack", pack, "--strategies", "majority,weighted,best-of-n,beam"]
     budgets = ["--budgets", "4,8,16", "--search-budgets", "16", "--out", study]
@@ -136,7 +135,7 @@ def _converted(settings: Settings, folder: Path) -> Stage:
         names = ["--peft", folder / "adapter", "--base", settings.base, "--out", adapter]
         _recipe(settings, f"{folder.name}-convert", "adapter", *names)
         if not settings.torch:
-            merge(settings.base, adapter, folder / "policy.gguf", "Q4_0")
+            merge(settings.base, adapter, folder / "policy.gguf", Recipe.quantisation)
 
     return Stage(f"{folder.name}-convert", convert)
 
@@ -151,7 +150,7 @@ def _sampled(settings: Settings, policy: Path, kind: str, *more: object) -> Stag
     arguments = ["--data", settings.data, "--split", "validation" if validation else "train", "--problems", count]
     arguments += ["--samples", settings.samples, "--out", policy / f"{kind}.jsonl", *more]
     name = f"{policy.name}-{kind}"
-    return Stage(name, lambda: _recipe(settings, name, "train.rollouts", *source, *arguments))
+    return _stage(settings, name, "train.rollouts", *source, *arguments)
 
 
 def accuracy(rollouts: Path) -> float:
@@ -159,13 +158,9 @@ def accuracy(rollouts: Path) -> float:
 
     Half of each: the vote is what a user gets, single samples say more at this number of problems.
     """
-    groups: dict[str, list[tuple[str, bool]]] = defaultdict(list)
-    for line in rollouts.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        groups[row["id"]].append((row["answer"], row["correct"]))
-    single = sum(sum(right for _, right in group) / len(group) for group in groups.values())
-    vote = sum(dict(group)[Counter(answer for answer, _ in group).most_common(1)[0][0]] for group in groups.values())
-    return (single + vote) / (2 * len(groups)) if groups else 0.0
+    rows = read_rows(rollouts)
+    rates = selection([(row.id, str(row.answer), bool(row.correct), 0.0) for row in rows])
+    return (rates["pass_at_1"] + rates["majority"]) / 2
 
 
 def measured(settings: Settings, policy: Path) -> dict[str, float]:
@@ -204,6 +199,11 @@ def _figures(settings: Settings, policy: Path) -> None:
 def _log(settings: Settings, row: dict[str, object]) -> None:
     with (settings.out / "rounds.jsonl").open("a", encoding="utf-8") as sink:
         sink.write(json.dumps(row) + "\n")
+
+
+def _stage(settings: Settings, name: str, module: str, *arguments: object) -> Stage:
+    """A recipe of this package as a stage."""
+    return Stage(name, lambda: _recipe(settings, name, module, *arguments))
 
 
 def _recipe(settings: Settings, stage: str, module: str, *arguments: object) -> None:

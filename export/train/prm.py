@@ -29,13 +29,17 @@ from edge_tts.errors import InputError
 from edge_tts.export.prm import load_minilm, minilm_folder
 from edge_tts.export.prm_policy import load_policy
 from edge_tts.export.scorer import Scorer
+from edge_tts.export.train.batches import batched, bucketed
 from edge_tts.export.train.metrics import selection, step_metrics
-from edge_tts.export.train.packing import Pack, Packer, Row, batched, collate, read_rows
-from edge_tts.export.train.sft import schedule
+from edge_tts.export.train.packing import Pack, Packer, collate
+from edge_tts.export.train.rows import Row, read_rows
+from edge_tts.export.train.sft import save_torch, schedule
 from edge_tts.export.vocabulary import trim_bpe, trim_tokenizer
 from edge_tts.runtimes.chunks import RESULT_MARKS, SOURCE_MARKS
 
 CHECKPOINT_SECONDS = 180
+BUCKET = 200
+"""Packs that are sorted by length together."""
 SAMPLE_ROWS = 100
 """Rows kept in the run folder for the parity account of the export."""
 
@@ -92,14 +96,7 @@ def epochs(rows: Sequence[Row], packer: Packer, config: PrmConfig) -> Iterator[l
     while True:
         shuffled = rng.sample(rows, len(rows))
         packs = [pack for _, pack in packer.packs(shuffled)]
-        rng.shuffle(packs)
-        bucket = 200
-        batches = []
-        for start in range(0, len(packs), bucket):
-            chunk = sorted(packs[start : start + bucket], key=lambda pack: pack.tokens)
-            batches += list(batched(chunk, config.batch_tokens))
-        rng.shuffle(batches)
-        yield from batches
+        yield from bucketed(packs, BUCKET, lambda pack: pack.tokens, rng, config.batch_tokens)
 
 
 @torch.no_grad()
@@ -107,7 +104,8 @@ def evaluate(model: Scorer, rows: Sequence[Row], packer: Packer, batch_tokens: i
     """Validation metrics: step cross-entropy and AUC, and what selecting by the last score would answer."""
     model.eval()
     pairs = sorted(packer.packs(rows), key=lambda pair: pair[1].tokens)
-    logits = torch.cat([chunk_logits(model, b, device) for b in batched([p for _, p in pairs], 2 * batch_tokens)])
+    batches = batched([pack for _, pack in pairs], lambda pack: pack.tokens, 2 * batch_tokens)
+    logits = torch.cat([chunk_logits(model, batch, device) for batch in batches])
     scores = torch.sigmoid(logits).tolist()
     model.train()
     steps: list[tuple[float, float]] = []
@@ -255,11 +253,11 @@ class Run:
             if metrics["bce"] >= self.best:
                 return
             self.best = metrics["bce"]
-        save(self.out / "model.pt", {"shape": self.model.description(), "weights": self.model.state_dict()})
+        save_torch(self.out / "model.pt", {"shape": self.model.description(), "weights": self.model.state_dict()})
 
     def save(self) -> None:
         state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
-        save(self.out / "state.pt", state | {"step": self.step, "spent": self.spent, "best": self.best})
+        save_torch(self.out / "state.pt", state | {"step": self.step, "spent": self.spent, "best": self.best})
 
     def log(self, values: dict[str, float]) -> None:
         row = {"step": self.step, "seconds": round(self.spent, 1), **values}
@@ -267,13 +265,6 @@ class Run:
             log.write(json.dumps(row) + "\n")
         if self.step % 20 == 0 or "bce" in values:
             print(row, flush=True)
-
-
-def save(path: Path, content: dict[str, Any]) -> None:
-    """Write a torch file atomically."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(content, temporary)
-    temporary.replace(path)
 
 
 def write_sample(out: Path, rows: Sequence[Row], seed: int) -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edge_tts.errors import InputError
-from edge_tts.export.adapter import MODULES
+from edge_tts.export.adapter import MODULES, unpermute
 from edge_tts.merge import read_adapter
 
 BLOCK = 32
@@ -95,6 +95,10 @@ def attach(model: Any, adapter: Path) -> None:
             )
 
 
+def is_attached(model: Any) -> bool:
+    return any(isinstance(module, QuantisedLora) for module in model.modules())
+
+
 def freeze(model: Any) -> None:
     """Turn the adapted layers back into plain ones that hold the rounded weights, in place."""
     for parent in list(model.modules()):
@@ -103,11 +107,6 @@ def freeze(model: Any) -> None:
                 plain = nn.Linear(layer.base.shape[1], layer.base.shape[0], bias=False)
                 plain.weight = nn.Parameter(layer.weight().detach(), requires_grad=False)
                 setattr(parent, name, plain)
-
-
-def unpermute(weight: Any, heads: int) -> Any:
-    """The inverse of :func:`edge_tts.export.adapter.permute`: from llama.cpp's row order to transformers'."""
-    return weight.reshape(heads, -1, 2, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
 
 
 def save(model: Any, out: Path) -> None:

@@ -32,6 +32,7 @@ from tokenizers import decoders, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from edge_tts.export.train import quantised_lora
+from edge_tts.export.train.batches import bucketed
 from edge_tts.export.train.data import Problem, read_problems, split
 from edge_tts.export.train.examples import Samples, epoch, read_samples
 from edge_tts.merge import open_gguf
@@ -74,6 +75,10 @@ class Example:
     target: list[int]
     weights: list[float]
 
+    @property
+    def tokens(self) -> int:
+        return len(self.prompt) + len(self.target)
+
 
 def encode(
     problem: Problem, attempts: Sequence[str], tokenizer: Any, prompts: PromptFormat, result_weight: float
@@ -102,32 +107,13 @@ def epochs(
     while True:
         drawn = epoch(problems, samples, config.redrawn_share, config.revision_share, rng)
         examples = [encode(problem, attempts, tokenizer, prompts, config.result_weight) for problem, attempts in drawn]
-        rng.shuffle(examples)
         bucket = 40 * config.batch_size
-        batches: list[list[Example]] = []
-        for start in range(0, len(examples), bucket):
-            chunk = sorted(examples[start : start + bucket], key=lambda e: len(e.prompt) + len(e.target))
-            batches += batched(chunk, config)
-        rng.shuffle(batches)
-        yield from batches
-
-
-def batched(examples: Sequence[Example], config: SftConfig) -> Iterator[list[Example]]:
-    """Cut ``examples``, shortest first, into batches of a number of examples and of tokens."""
-    batch: list[Example] = []
-    for example in examples:
-        longest = len(example.prompt) + len(example.target)
-        if batch and (len(batch) == config.batch_size or longest * (len(batch) + 1) > config.batch_tokens):
-            yield batch
-            batch = []
-        batch.append(example)
-    if batch:
-        yield batch
+        yield from bucketed(examples, bucket, lambda e: e.tokens, rng, config.batch_tokens, config.batch_size)
 
 
 def collate(batch: Sequence[Example], pad: int, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Right-pad to (batch, longest): token ids, attention mask, loss weights (0 off target)."""
-    longest = max(len(e.prompt) + len(e.target) for e in batch)
+    longest = max(example.tokens for example in batch)
     ids = torch.full((len(batch), longest), pad)
     mask = torch.zeros((len(batch), longest), dtype=torch.long)
     weights = torch.zeros((len(batch), longest))
@@ -160,12 +146,19 @@ def load_policy(base: Path, tuned: Path | None) -> tuple[Any, Any]:
     if tuned is not None and (tuned / "model.safetensors").exists():
         return AutoModelForCausalLM.from_pretrained(str(tuned), dtype=torch.float32), load_tokenizer(base)
     model, tokenizer = load_base(base)
-    if tuned is not None and tuned.suffix == ".gguf":
-        quantised_lora.attach(model, tuned)
-        quantised_lora.freeze(model)
-    elif tuned is not None:
-        model = PeftModel.from_pretrained(model, str(tuned)).merge_and_unload()
+    model = adapted(model, tuned)
+    quantised_lora.freeze(model)
     return model, tokenizer
+
+
+def adapted(model: Any, adapter: Path | None) -> Any:
+    """``model`` with a PEFT adapter merged in, or with the layers of a GGUF one attached."""
+    if adapter is None:
+        return model
+    if adapter.suffix == ".gguf":
+        quantised_lora.attach(model, adapter)
+        return model
+    return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
 
 
 def load_tokenizer(gguf: Path) -> Any:
@@ -195,11 +188,9 @@ def trainable(model: Any, config: SftConfig, start: Path | None) -> Any:
 
     Where ``start`` is a GGUF adapter, its matrices are what is trained, through their quantisation.
     """
-    if start is not None and start.suffix == ".gguf":
-        quantised_lora.attach(model, start)
+    model = adapted(model, start)
+    if quantised_lora.is_attached(model):
         return model
-    if start is not None:
-        model = PeftModel.from_pretrained(model, str(start)).merge_and_unload()
     if not config.rank:
         for name, weight in model.named_parameters():
             weight.requires_grad = ".layers." in name and "proj" in name
@@ -216,7 +207,7 @@ def save_result(model: Any, tokenizer: Any, out: Path) -> None:
     """``out/adapter`` as PEFT writes it where LoRA was trained, else the whole ``out/model``."""
     if isinstance(model, PeftModel):
         model.save_pretrained(str(out / "adapter"))
-    elif any(isinstance(module, quantised_lora.QuantisedLora) for module in model.modules()):
+    elif quantised_lora.is_attached(model):
         quantised_lora.save(model, out / "adapter")
     else:
         model.save_pretrained(str(out / "model"))
@@ -287,8 +278,13 @@ def save_state(path: Path, model: Any, optimiser: torch.optim.Optimizer, step: i
     """Write the resumable state of a run, atomically."""
     weights = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
     state = {"weights": weights, "optimiser": optimiser.state_dict(), "step": step, "spent": spent, "tokens": tokens}
+    save_torch(path, state)
+
+
+def save_torch(path: Path, content: dict[str, Any]) -> None:
+    """Write a torch file atomically."""
     temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
+    torch.save(content, temporary)
     temporary.replace(path)
 
 

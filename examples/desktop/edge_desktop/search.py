@@ -89,9 +89,8 @@ class Search:
         while event.candidate >= len(self.candidates):
             self.candidates.append(Candidate())
         old = self.candidates[event.candidate]
-        if not self._over_steps and (
-            not old.steps or old.finished
-        ):  # the next candidate takes the row of a finished one
+        # The next candidate takes the row of a finished one.
+        if not self._over_steps and (not old.steps or old.finished):
             self._spend(1)
         self.candidates[event.candidate] = Candidate(event.steps, event.finished)
         return None if renewed else event.candidate
