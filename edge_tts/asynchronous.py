@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncGenerator, Generator
 from contextlib import closing, suppress
@@ -22,6 +21,8 @@ async def in_thread(items: Generator[_T, None, None], cancel: Cancellation) -> A
 
     However this ends, by ``aclose``, a cancelled task or an error, ``cancel`` is requested and the thread has ended.
     """
+    import asyncio  # its 2.5 MB are for those who use it
+
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[_T | Exception] = asyncio.Queue()
     ended = asyncio.Event()

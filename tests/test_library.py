@@ -79,6 +79,12 @@ def test_importing_the_package_loads_nothing_of_it() -> None:
     assert found.strip() == "set()"
 
 
+def test_a_solver_that_blocks_does_not_pay_for_asyncio() -> None:
+    code = "import edge_tts.solver, sys; print('asyncio' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False\n", done.stderr
+
+
 def test_every_name_is_there_and_others_are_not() -> None:
     assert all(getattr(edge_tts, name) for name in edge_tts.__all__)
     assert set(edge_tts.__all__) <= set(dir(edge_tts))
