@@ -8,6 +8,7 @@ BLAS adds them in, and the quantiser of the ``gguf`` package is element-wise num
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_tts.atomic import Progress, silent
+from edge_tts.cut import VOCABULARY_KEY, Cut
 from edge_tts.errors import PackError
 from edge_tts.integrity import FileRecord
 from edge_tts.manifest import QUANTISATIONS
 
 _KEPT = ("token_embd.weight", "output.weight")
-"""The vocabulary matrices stay as they are in the base: they are the most sensitive to rounding."""
+"""The vocabulary matrices stay as they are stored in the base: they are the most sensitive to rounding."""
 
 _SENSITIVE = ("attn_v", "ffn_down")
 """Matrices whose rounding costs most; llama.cpp's own mixtures spend their extra bits on them, too."""
@@ -38,6 +40,8 @@ class Adapter:
     """Base tensor name to the GGUF tensor lora_a, shape (rank, inputs)."""
     up: Mapping[str, Any]
     """Base tensor name to the GGUF tensor lora_b, shape (outputs, rank)."""
+    vocabulary: list[int] | None = None
+    """Ids of the base's tokens that the merged model keeps; None for all."""
 
     def delta(self, name: str) -> npt.NDArray[np.float64] | None:
         """What is added to the base tensor ``name``, shape (outputs, inputs); None where nothing is."""
@@ -53,7 +57,8 @@ def merge(base: Path, adapter: Path | None, out: Path, quantisation: str, progre
     """Write ``base`` with ``adapter`` merged in, its matrices stored as ``quantisation``.
 
     ``quantisation`` is a key of ``manifest.QUANTISATIONS``; one-dimensional tensors and the vocabulary
-    matrices are copied as they are, and so is all metadata. One tensor at a time is in memory.
+    matrices are copied as they are, and so is all metadata; of the vocabulary what the adapter says it
+    keeps. One tensor at a time is in memory.
     Raises PackError when a file is damaged or the adapter does not fit the base.
     """
     progress(0.0, "reading the base model")
@@ -61,16 +66,19 @@ def merge(base: Path, adapter: Path | None, out: Path, quantisation: str, progre
     lora = read_adapter(adapter) if adapter else Adapter(1.0, {}, {})
     if strangers := set(lora.up) - {tensor.name for tensor in reader.tensors}:
         raise PackError(f"{adapter} adapts {min(strangers)}, which {base.name} lacks; use the adapter's own base")
+    kept = lora.vocabulary
     *kinds, file_type = QUANTISATIONS[quantisation]
     stored = {tensor.name: _storage(tensor, *kinds) for tensor in reader.tensors}
     writer = gguf.GGUFWriter(out, arch=_text(reader, "general.architecture"))
-    _copy_metadata(reader, writer, file_type)
+    _copy_metadata(reader, writer, file_type, kept)
     for tensor in reader.tensors:
         shape = [int(n) for n in reversed(tensor.shape)]
+        if kept and tensor.name in _KEPT:
+            shape[0] = len(kept)
         kind = stored[tensor.name]
         block, size = gguf.GGML_QUANT_SIZES[kind]
         # For a dtype other than uint8 the writer takes the shape as counted in elements.
-        writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), tensor.n_elements // block * size, kind)
+        writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), math.prod(shape) // block * size, kind)
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -79,7 +87,8 @@ def merge(base: Path, adapter: Path | None, out: Path, quantisation: str, progre
         writer.kv_data.clear()
         for index, tensor in enumerate(reader.tensors):
             progress(index / len(reader.tensors), "merging and quantising the policy")
-            writer.write_tensor_data(_merged(tensor, lora.delta(tensor.name), stored[tensor.name]))
+            merged = _merged(tensor, lora.delta(tensor.name), stored[tensor.name])
+            writer.write_tensor_data(merged[kept] if kept and tensor.name in _KEPT else merged)
     finally:
         writer.close()
     return FileRecord.of(out)
@@ -95,7 +104,8 @@ def read_adapter(path: Path) -> Adapter:
     for tensor in reader.tensors:
         name, _, part = tensor.name.rpartition(".")
         parts[part][name] = tensor
-    return Adapter(float(alpha.contents()), parts["lora_a"], parts["lora_b"])
+    kept = reader.get_field(VOCABULARY_KEY)
+    return Adapter(float(alpha.contents()), parts["lora_a"], parts["lora_b"], kept.contents() if kept else None)
 
 
 def open_gguf(path: Path) -> Any:
@@ -128,11 +138,14 @@ def _storage(tensor: Any, usual: str, sensitive: str) -> Any:
     return gguf.GGMLQuantizationType[sensitive if name in _SENSITIVE else usual]
 
 
-def _copy_metadata(reader: Any, writer: Any, file_type: int) -> None:
+def _copy_metadata(reader: Any, writer: Any, file_type: int, kept: list[int] | None) -> None:
+    cut = None if kept is None else Cut(kept, reader.get_field("tokenizer.ggml.tokens").contents())
     for name, field in reader.fields.items():
         if name.startswith("GGUF.") or name == "general.architecture":  # written by the writer itself
             continue
         value = file_type if name == "general.file_type" else field.contents()
+        if cut:
+            value = cut.metadata(name, value)
         element = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
         writer.add_key_value(name, value, field.types[0], element)
 

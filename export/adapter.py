@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
+from edge_tts.cut import VOCABULARY_KEY
 from edge_tts.errors import InputError, PackError
 from edge_tts.merge import open_gguf
 
@@ -42,12 +44,14 @@ _UNSUPPORTED = {
 """Settings of adapter_config.json that a llama.cpp adapter has no place for."""
 
 
-def convert(peft: Path, base: Path, out: Path, storage: str = "Q4_0") -> None:
+def convert(
+    peft: Path, base: Path, out: Path, storage: str = "Q4_0", vocabulary: Sequence[int] | None = None
+) -> None:
     """Write the PEFT adapter in folder ``peft`` as a LoRA GGUF for the Llama-family model ``base``.
 
     Matrices are stored as ``storage`` (Q4_0, Q8_0, F16) where their rows are whole blocks of 32, as F16
-    elsewhere. Q4_0 is for shipping: for the same bytes, twice the rank gains more than eight bits do. Raises
-    InputError where the adapter uses what llama.cpp's format cannot hold or does not fit the base,
+    elsewhere. Q4_0 is for shipping: for the same bytes, twice the rank gains more than eight bits do.
+    ``vocabulary``, ids in ascending order, is what a merge will keep of the base's tokens. Raises InputError where the adapter uses what llama.cpp's format cannot hold or does not fit the base,
     PackError where ``base`` is damaged.
     """
     from safetensors.numpy import load_file
@@ -60,6 +64,8 @@ def convert(peft: Path, base: Path, out: Path, storage: str = "Q4_0") -> None:
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", float(config["lora_alpha"]))
+    if vocabulary is not None:
+        writer.add_array(VOCABULARY_KEY, list(vocabulary))
     for key, weight in sorted(load_file(peft / "adapter_model.safetensors").items()):
         match = _KEY.fullmatch(key)
         if match is None or match[2] not in MODULES:
@@ -125,8 +131,10 @@ def main() -> None:
     parser.add_argument("--base", type=Path, required=True, help="the GGUF the adapter was trained on")
     parser.add_argument("--out", type=Path, required=True, help="GGUF to write")
     parser.add_argument("--storage", choices=("Q4_0", "Q8_0", "F16"), default="Q4_0")
+    parser.add_argument("--vocabulary", type=Path, help="JSON list of the token ids to keep")
     options = parser.parse_args()
-    convert(options.peft, options.base, options.out, options.storage)
+    vocabulary = json.loads(options.vocabulary.read_text()) if options.vocabulary else None
+    convert(options.peft, options.base, options.out, options.storage, vocabulary)
 
 
 if __name__ == "__main__":

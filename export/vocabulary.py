@@ -73,30 +73,22 @@ def trim_tokenizer(source: Path, texts: Iterable[str], size: int) -> tuple[str, 
 def trim_bpe(source: Path, texts: Iterable[str], size: int) -> tuple[str, list[int]]:
     """Cut the byte-level BPE tokenizer at ``source`` (a tokenizer.json) to at most ``size`` tokens.
 
-    Kept, in this order of preference: added tokens and bytes, tokens of ``texts`` by frequency, the rest by
-    id (which follows the merges, from frequent to rare). A token stays only together with all that its merge
-    is made of. A text whose tokens all stay is hence split as before: no merge of it is missing, and fewer
-    others compete. The marks that end a step are added. Returns the new tokenizer.json as text and, for each
-    new id, the old id whose embedding it takes, a mark's being a letter's. Raises InputError for another
-    kind of tokenizer.
+    What is kept says :func:`kept_tokens`; the marks that end a step are added. Returns the new
+    tokenizer.json as text and, for each new id, the old id whose embedding it takes, a mark's being a
+    letter's. Raises InputError for another kind of tokenizer.
     """
     spec: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
     if spec["model"]["type"] != "BPE" or spec["model"].get("byte_fallback"):
         raise InputError(f"{source} is no byte-level BPE tokenizer; the base of a truncated policy needs one")
     spec |= {"truncation": None, "padding": None, "post_processor": None}
-    full = Tokenizer.from_str(json.dumps(spec))
-    vocabulary = full.get_vocab()
-    seen = Counter(token for text in texts for token in full.encode(text, add_special_tokens=False).tokens)
-    merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in spec["model"]["merges"]]
-    parts = {first + second: (first, second) for first, second in merges}
-    added = {token["content"] for token in spec["added_tokens"]}
-    kept = added | {token for token in vocabulary if len(token) == 1}
     marks = [*SOURCE_MARKS, *RESULT_MARKS]
-    for token in (*(token for token, _ in seen.most_common()), *sorted(vocabulary, key=vocabulary.__getitem__)):
-        new = set(_made_of(token, parts)) - kept
-        if len(kept) + len(new) + len(marks) <= size:
-            kept |= new
-    order = sorted(kept, key=vocabulary.__getitem__)
+    full = Tokenizer.from_str(json.dumps(spec))
+    ids_kept = kept_tokens(full, texts, size - len(marks))
+    vocabulary = full.get_vocab()
+    names = {i: token for token, i in vocabulary.items()}
+    order = [names[i] for i in ids_kept]
+    kept = set(order)
+    merges = _merges(spec)
     ids = {token: i for i, token in enumerate([*order, *marks])}
     spec["model"]["vocab"] = {token: i for token, i in ids.items() if token in spec["model"]["vocab"]}
     spec["model"]["merges"] = [pair for pair in merges if kept.issuperset((*pair, "".join(pair)))]
@@ -105,6 +97,30 @@ def trim_bpe(source: Path, texts: Iterable[str], size: int) -> tuple[str, list[i
     spec["added_tokens"] = [{**token, "id": ids[token["content"]]} for token in spec["added_tokens"]]
     old_ids = [vocabulary[token] for token in [*order, *ascii_lowercase[: len(marks)]]]
     return json.dumps(spec, ensure_ascii=False, separators=(",", ":")), old_ids
+
+
+def kept_tokens(full: Tokenizer, texts: Iterable[str], size: int) -> list[int]:
+    """Ids, ascending, of at most ``size`` tokens that stay of the byte-level BPE ``full``.
+
+    In this order of preference: added tokens and bytes, tokens of ``texts`` by frequency, the rest by id
+    (which follows the merges, from frequent to rare). A token stays only together with all that its merge
+    is made of. A text whose tokens all stay is hence split as before: no merge of it is missing, and fewer
+    others compete.
+    """
+    spec = json.loads(full.to_str())
+    vocabulary = full.get_vocab()
+    seen = Counter(token for text in texts for token in full.encode(text, add_special_tokens=False).tokens)
+    parts = {first + second: (first, second) for first, second in _merges(spec)}
+    kept = {token["content"] for token in spec["added_tokens"]} | {token for token in vocabulary if len(token) == 1}
+    for token in (*(token for token, _ in seen.most_common()), *sorted(vocabulary, key=vocabulary.__getitem__)):
+        new = set(_made_of(token, parts)) - kept
+        if len(kept) + len(new) <= size:
+            kept |= new
+    return sorted(vocabulary[token] for token in kept)
+
+
+def _merges(spec: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in spec["model"]["merges"]]
 
 
 def _made_of(token: str, parts: dict[str, tuple[str, str]]) -> Iterator[str]:

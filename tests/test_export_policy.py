@@ -26,7 +26,7 @@ from edge_tts.core import EngineConfig
 from edge_tts.errors import EdgeError, InputError, PackError
 from edge_tts.export import account, checkpoint, importance, ladder
 from edge_tts.export.ladder import build
-from edge_tts.export.train.sft import load_tokenizer
+from edge_tts.export.train.policy_tokenizer import load_tokenizer
 from edge_tts.merge import open_gguf
 from edge_tts.profiles.loader import load
 from edge_tts.runtimes.llama_native import NativeModel

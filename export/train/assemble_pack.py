@@ -10,7 +10,7 @@ import argparse
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Parts:
     """What was measured, for the card: label to figure."""
     quantisation: str = Recipe.quantisation
     """How the merged policy is stored, a key of ``manifest.QUANTISATIONS``."""
+    vocabulary: Sequence[int] | None = None
+    """Ids of the base's tokens to keep, ascending; None for all."""
 
 
 def build(parts: Parts, out: Path, version: str, sampling: Sampling, base: BaseModel = SMOLLM2_135M) -> Pack:
@@ -60,7 +62,7 @@ def build(parts: Parts, out: Path, version: str, sampling: Sampling, base: BaseM
         source.mkdir()
         whole.mkdir()
         adapter, policy = source / manifest.ADAPTER, whole / manifest.POLICY
-        convert(parts.peft, parts.base, adapter)
+        convert(parts.peft, parts.base, adapter, vocabulary=parts.vocabulary)
         files = {manifest.POLICY: merge(parts.base, adapter, policy, parts.quantisation)}
         pack = Pack(
             name=out.name,
@@ -125,11 +127,12 @@ def main() -> None:
     parser.add_argument("--version", default="0.1.0")
     parser.add_argument("--temperature", type=float, default=Sampling().temperature)
     parser.add_argument("--quantisation", choices=QUANTISATIONS, default=Recipe.quantisation)
+    parser.add_argument("--vocabulary", type=Path, help="JSON list of the base's token ids to keep (policy_tokenizer)")
     options = parser.parse_args()
+    vocabulary = json.loads(options.vocabulary.read_text(encoding="utf-8")) if options.vocabulary else None
     figures = json.loads(options.figures.read_text(encoding="utf-8"))
-    parts = Parts(
-        options.base, options.peft, options.prm, options.tokenizer, options.table, figures, options.quantisation
-    )
+    files = (options.base, options.peft, options.prm, options.tokenizer, options.table)
+    parts = Parts(*files, figures, options.quantisation, vocabulary)
     pack = build(parts, options.out, options.version, Sampling(temperature=options.temperature))
     print(f"{pack.folder}: {sum(path.stat().st_size for path in pack.folder.iterdir()) / 1e6:.1f} MB")
 

@@ -26,16 +26,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gguf import TokenType
 from peft import LoraConfig, PeftModel, get_peft_model
-from tokenizers import decoders, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM
 
 from edge_tts.export.train import quantised_lora
 from edge_tts.export.train.batches import bucketed
 from edge_tts.export.train.data import Problem, read_problems, split
 from edge_tts.export.train.examples import Samples, epoch, read_samples
-from edge_tts.merge import open_gguf
+from edge_tts.export.train.policy_tokenizer import load_tokenizer
 from edge_tts.prompts import PromptFormat
 
 CHECKPOINT_SECONDS = 300
@@ -159,28 +157,6 @@ def adapted(model: Any, adapter: Path | None) -> Any:
         quantised_lora.attach(model, adapter)
         return model
     return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-
-
-def load_tokenizer(gguf: Path) -> Any:
-    """The tokenizer inside a SmolLM GGUF, as its model's authors publish it.
-
-    What transformers makes of a GGUF lacks the splitting of digits, falls back to bytes and puts a start token
-    first; a model saved with that would be converted back with another vocabulary type.
-    """
-    loaded = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)  # type: ignore[no-untyped-call]
-    backend = loaded.backend_tokenizer
-    backend.model.byte_fallback = False
-    digits, bytes_ = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.pre_tokenizer = pre_tokenizers.Sequence([digits, bytes_])
-    backend.decoder = decoders.ByteLevel()
-    backend.post_processor = None
-    fields = open_gguf(gguf)
-    tokens, kinds = (fields.get_field(f"tokenizer.ggml.{name}").contents() for name in ("tokens", "token_type"))
-    control = [token for token, kind in zip(tokens, kinds, strict=True) if kind == TokenType.CONTROL]
-    end = PromptFormat().end
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=backend, eos_token=end, pad_token=end, additional_special_tokens=control
-    )
 
 
 def trainable(model: Any, config: SftConfig, start: Path | None) -> Any:
