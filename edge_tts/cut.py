@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from edge_tts.errors import PackError
@@ -28,7 +29,7 @@ class Cut:
     def __post_init__(self) -> None:
         """Raises PackError where ``kept`` are not ids in ascending order."""
         bounds = [-1, *self.kept, len(self.tokens)]
-        if any(a >= b for a, b in zip(bounds, bounds[1:], strict=False)):
+        if any(a >= b for a, b in pairwise(bounds)):
             raise PackError(
                 f"the vocabulary to keep is no ascending list of ids below {len(self.tokens)}; "
                 "use an adapter made for this base"

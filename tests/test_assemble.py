@@ -14,9 +14,13 @@ from native_logits import logits
 from safetensors.numpy import load_file, save_file
 
 from edge_tts.base_model import SMOLLM2_135M, locate
+from edge_tts.cut import Cut
 from edge_tts.errors import PackError
 from edge_tts.export.adapter import convert
+from edge_tts.export.train.policy_tokenizer import load_tokenizer
+from edge_tts.export.vocabulary import kept_tokens
 from edge_tts.merge import merge, read_adapter
+from edge_tts.shapes import policy_shape
 
 
 @pytest.fixture
@@ -26,6 +30,14 @@ def folder(tmp_path: Path) -> Path:
     standin.write_peft(tmp_path / "peft", rank=32)
     convert(tmp_path / "peft", tmp_path / "base.gguf", tmp_path / "adapter.gguf", "Q8_0")
     return tmp_path
+
+
+def tokenized(path: Path, text: str) -> list[int]:
+    policy = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
+    try:
+        return policy.tokenize(text.encode(), add_bos=False, special=True)
+    finally:
+        policy.close()
 
 
 def matrices(path: Path) -> dict[str, np.ndarray]:
@@ -54,6 +66,36 @@ def test_merge_keeps_metadata_and_vocabulary(folder: Path) -> None:
     kinds = {tensor.name: tensor.tensor_type.name for tensor in after.tensors}
     assert kinds["token_embd.weight"] == kinds["output_norm.weight"] == "F32"
     assert {kind for name, kind in kinds.items() if name.startswith("blk.")} == {"Q4_0"}
+
+
+def test_a_vocabulary_may_be_cut(home: Path, tmp_path: Path) -> None:
+    """The logits of the tokens that stay are the same, and so are the tokens of a text made of them."""
+    base = locate(SMOLLM2_135M)
+    text = "<|im_start|>user\nTom has 12 boxes. How many?<|im_end|>\n<|im_start|>assistant\n12*8=96\n"
+    full = load_tokenizer(base)
+    kept = kept_tokens(full.backend_tokenizer, [text], 2000)
+    assert len(kept) == 2000
+    standin.write_peft(tmp_path / "peft", rank=32)
+    save_file({}, tmp_path / "peft" / "adapter_model.safetensors")
+    convert(tmp_path / "peft", base, tmp_path / "adapter.gguf", vocabulary=kept)
+    whole, cut = tmp_path / "whole.gguf", tmp_path / "cut.gguf"
+    merge(base, None, whole, "Q8_0")
+    merge(base, tmp_path / "adapter.gguf", cut, "Q8_0")
+    assert policy_shape(cut).vocabulary == 2000
+    assert policy_shape(whole).parameters - policy_shape(cut).parameters == (49152 - 2000) * 576
+    tokens, fewer = (tokenized(path, text) for path in (whole, cut))
+    assert [kept[token] for token in fewer] == tokens == full.encode(text, add_special_tokens=False)
+    assert np.allclose(logits(cut, fewer), logits(whole, tokens)[..., kept], atol=1e-3)
+    assert len(tokenized(cut, "incomprehensibility")) > len(tokenized(whole, "incomprehensibility"))
+
+
+def test_a_vocabulary_that_does_not_fit_is_refused(folder: Path) -> None:
+    for kept in ([3, 2, 1], [0, 32], [-1, 0], [1, 1]):
+        convert(folder / "peft", folder / "base.gguf", folder / "adapter.gguf", "Q8_0", kept)
+        with pytest.raises(PackError, match="ascending list of ids below 32"):
+            merge(folder / "base.gguf", folder / "adapter.gguf", folder / "out.gguf", "F32")
+    with pytest.raises(PackError, match=r"lacks token 2, the model's tokenizer\.ggml\.eos_token_id"):
+        Cut([0, 1], ["a", "b", "c"]).metadata("tokenizer.ggml.eos_token_id", 2)
 
 
 def test_sensitive_matrices_may_be_stored_wider(folder: Path) -> None:
