@@ -49,8 +49,9 @@ def convert(peft: Path, base: Path, out: Path, storage: str = "Q4_0", vocabulary
 
     Matrices are stored as ``storage`` (Q4_0, Q8_0, F16) where their rows are whole blocks of 32, as F16
     elsewhere. Q4_0 is for shipping: for the same bytes, twice the rank gains more than eight bits do.
-    ``vocabulary``, ids in ascending order, is what a merge will keep of the base's tokens. Raises
-    InputError where the adapter uses what llama.cpp's format cannot hold or does not fit the base, PackError where ``base`` is damaged.
+    ``vocabulary``, ids in ascending order, is what a merge will keep of the base's tokens.
+    Raises InputError where the adapter uses what llama.cpp's format cannot hold or does not fit the base,
+    PackError where ``base`` is damaged.
     """
     from safetensors.numpy import load_file
 
