@@ -1,7 +1,4 @@
-"""The metadata of a GGUF model whose vocabulary is cut: fewer rows to multiply with for every token drawn.
-
-In a model of 135M parameters and 49152 tokens the output projection costs a third of a decoded token.
-"""
+"""The metadata of a GGUF model whose vocabulary is cut: fewer rows to multiply with for every token drawn."""
 
 from __future__ import annotations
 

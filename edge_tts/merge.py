@@ -73,7 +73,7 @@ def merge(base: Path, adapter: Path | None, out: Path, quantisation: str, progre
     _copy_metadata(reader, writer, file_type, kept)
     for tensor in reader.tensors:
         shape = [int(n) for n in reversed(tensor.shape)]
-        if kept and tensor.name in _KEPT:
+        if kept is not None and tensor.name in _KEPT:
             shape[0] = len(kept)
         kind = stored[tensor.name]
         block, size = gguf.GGML_QUANT_SIZES[kind]
@@ -88,7 +88,7 @@ def merge(base: Path, adapter: Path | None, out: Path, quantisation: str, progre
         for index, tensor in enumerate(reader.tensors):
             progress(index / len(reader.tensors), "merging and quantising the policy")
             merged = _merged(tensor, lora.delta(tensor.name), stored[tensor.name])
-            writer.write_tensor_data(merged[kept] if kept and tensor.name in _KEPT else merged)
+            writer.write_tensor_data(merged if kept is None or tensor.name not in _KEPT else merged[kept])
     finally:
         writer.close()
     return FileRecord.of(out)

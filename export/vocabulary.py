@@ -84,18 +84,15 @@ def trim_bpe(source: Path, texts: Iterable[str], size: int) -> tuple[str, list[i
     marks = [*SOURCE_MARKS, *RESULT_MARKS]
     full = Tokenizer.from_str(json.dumps(spec))
     ids_kept = kept_tokens(full, texts, size - len(marks))
-    vocabulary = full.get_vocab()
-    names = {i: token for token, i in vocabulary.items()}
-    order = [names[i] for i in ids_kept]
+    order = [full.id_to_token(i) for i in ids_kept]
     kept = set(order)
-    merges = _merges(spec)
     ids = {token: i for i, token in enumerate([*order, *marks])}
     spec["model"]["vocab"] = {token: i for token, i in ids.items() if token in spec["model"]["vocab"]}
-    spec["model"]["merges"] = [pair for pair in merges if kept.issuperset((*pair, "".join(pair)))]
+    spec["model"]["merges"] = [pair for pair in _merges(spec) if kept.issuperset((*pair, "".join(pair)))]
     plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     spec["added_tokens"] += [{"content": mark, **plain, "special": True} for mark in marks]
     spec["added_tokens"] = [{**token, "id": ids[token["content"]]} for token in spec["added_tokens"]]
-    old_ids = [vocabulary[token] for token in [*order, *ascii_lowercase[: len(marks)]]]
+    old_ids = [*ids_kept, *(full.token_to_id(letter) for letter in ascii_lowercase[: len(marks)])]
     return json.dumps(spec, ensure_ascii=False, separators=(",", ":")), old_ids
 
 

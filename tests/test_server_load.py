@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import repeat
 
 import httpx
 import pytest
@@ -152,6 +153,9 @@ def test_a_client_that_never_reads(local: Local, monkeypatch: pytest.MonkeyPatch
             assert time.monotonic() - began < 30
             time.sleep(0.001)
         assert time.monotonic() - began > 0.4
+        deaf.settimeout(10)
+        with pytest.raises(ConnectionError):
+            any(map(deaf.sendall, repeat(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)))
     assert httpx.get(f"{local.url}/health").status_code == 200
 
 

@@ -4,7 +4,7 @@
         --out vocabulary.json
 
 What a policy is shown and writes decides, then the tokenizer's own order, in which frequent tokens come
-first. A third of the vocabulary of SmolLM2 splits GSM8K's training problems just as the whole does.
+first.
 """
 
 from __future__ import annotations
