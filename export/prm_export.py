@@ -114,6 +114,6 @@ def _compare(
 def _export_ours(folder: Path, out: Path, quant: Quant, force: bool) -> dict[str, Any]:
     from edge_tts.export import prm
 
-    if quant != "int8":
-        raise InputError(f"a training run of this project is exported in int8 only, not {quant}; use --quant int8")
-    return prm.export(folder, out, force)
+    if quant == "fp16":
+        raise InputError("a training run of this project is exported in fp32, int8 or int4, not in fp16; choose one")
+    return prm.export(folder, out, force, quant)

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, models
 
 from edge_tts.base_model import BaseModel
 from edge_tts.core import Sampling
+from edge_tts.export.adapter import convert
 from edge_tts.export.train.assemble_pack import Parts, build
 from edge_tts.integrity import FileRecord
 from edge_tts.manifest import Pack
@@ -93,12 +94,13 @@ def write_pack(root: Path) -> StandIn:
     """The stand-in as a built-in pack in ``root/built-in/tiny``."""
     base = write_base(root / "tiny.gguf")
     write_peft(root / "peft")
+    convert(root / "peft", root / "tiny.gguf", root / "adapter.gguf")
     write_tokenizer(root / "tokenizer.json")
     write_prm(root / "prm.onnx", root / "tokenizer.json")
     (root / "table.json").write_text('{"rows": []}')
     parts = Parts(
         root / "tiny.gguf",
-        root / "peft",
+        root / "adapter.gguf",
         root / "prm.onnx",
         root / "tokenizer.json",
         root / "table.json",

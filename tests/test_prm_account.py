@@ -107,7 +107,7 @@ def test_a_failed_export_leaves_the_folder_as_it_was(
 def test_our_own_run_goes_to_its_own_export(tmp_path: Path) -> None:
     for name in ("model.pt", "sample.jsonl"):
         (tmp_path / name).touch()
-    with pytest.raises(InputError, match="in int8 only, not fp16"):
+    with pytest.raises(InputError, match="in fp32, int8 or int4, not in fp16"):
         export_prm(tmp_path, tmp_path / "out", "fp16")
 
 

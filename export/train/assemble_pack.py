@@ -1,6 +1,6 @@
 """Put trained parts together as a built-in pack: adapter, PRM, tokenizer, strategy table, card, manifest.
 
-    python -m edge_tts.export.train.assemble_pack --base BASE.gguf --peft RUN/adapter --prm prm.onnx \\
+    python -m edge_tts.export.train.assemble_pack --base BASE.gguf --adapter adapter.gguf --prm prm.onnx \\
         --tokenizer tokenizer.json --table table.json --figures figures.json --out edge_tts/packs/smol-math
 """
 
@@ -10,7 +10,7 @@ import argparse
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from edge_tts.atomic import publish
 from edge_tts.base_model import SMOLLM2_135M, BaseModel
 from edge_tts.core import Sampling
 from edge_tts.errors import InputError
-from edge_tts.export.adapter import convert
 from edge_tts.integrity import FileRecord
 from edge_tts.manifest import QUANTISATIONS, Pack, Recipe
 from edge_tts.merge import merge
@@ -34,8 +33,8 @@ class Parts:
     """Where the trained parts are."""
 
     base: Path
-    peft: Path
-    """Folder written by PEFT's ``save_pretrained``."""
+    adapter: Path
+    """As :func:`edge_tts.export.adapter.convert` writes it, or from another pack."""
     prm: Path
     tokenizer: Path
     """The PRM's."""
@@ -44,8 +43,6 @@ class Parts:
     """What was measured, for the card: label to figure."""
     quantisation: str = Recipe.quantisation
     """How the merged policy is stored, a key of ``manifest.QUANTISATIONS``."""
-    vocabulary: Sequence[int] | None = None
-    """Ids of the base's tokens to keep, ascending; None for all."""
 
 
 def build(parts: Parts, out: Path, version: str, sampling: Sampling, base: BaseModel = SMOLLM2_135M) -> Pack:
@@ -62,7 +59,7 @@ def build(parts: Parts, out: Path, version: str, sampling: Sampling, base: BaseM
         source.mkdir()
         whole.mkdir()
         adapter, policy = source / manifest.ADAPTER, whole / manifest.POLICY
-        convert(parts.peft, parts.base, adapter, vocabulary=parts.vocabulary)
+        shutil.copyfile(parts.adapter, adapter)
         files = {manifest.POLICY: merge(parts.base, adapter, policy, parts.quantisation)}
         pack = Pack(
             name=out.name,
@@ -107,7 +104,7 @@ A pack for grade-school mathematics in English, one equation a line, then `{pack
 
 - Policy: {pack.policy.parameters / 1e6:.0f}M parameters. LoRA adapter on {base}, merged and stored as \
 {stored} on first use.
-- Verifier: {prm:.0f}M parameters, a process reward model in int8 ONNX.
+- Verifier: {prm:.0f}M parameters, a process reward model in ONNX.
 - Arithmetic: the runtime's calculator writes results where the policy opens an equation.
 - Sampling it was validated with: temperature {pack.sampling.temperature}, top-k {pack.sampling.top_k}.
 - Licence: {pack.licence}, as the base model's.
@@ -122,17 +119,15 @@ Not for anything where a wrong answer costs something: answers are often wrong, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("base", "peft", "prm", "tokenizer", "table", "figures", "out"):
+    for name in ("base", "adapter", "prm", "tokenizer", "table", "figures", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--version", default="0.1.0")
     parser.add_argument("--temperature", type=float, default=Sampling().temperature)
     parser.add_argument("--quantisation", choices=QUANTISATIONS, default=Recipe.quantisation)
-    parser.add_argument("--vocabulary", type=Path, help="JSON list of the base's token ids to keep (policy_tokenizer)")
     options = parser.parse_args()
-    vocabulary = json.loads(options.vocabulary.read_text(encoding="utf-8")) if options.vocabulary else None
     figures = json.loads(options.figures.read_text(encoding="utf-8"))
-    files = (options.base, options.peft, options.prm, options.tokenizer, options.table)
-    parts = Parts(*files, figures, options.quantisation, vocabulary)
+    files = (options.base, options.adapter, options.prm, options.tokenizer, options.table)
+    parts = Parts(*files, figures, options.quantisation)
     pack = build(parts, options.out, options.version, Sampling(temperature=options.temperature))
     print(f"{pack.folder}: {sum(path.stat().st_size for path in pack.folder.iterdir()) / 1e6:.1f} MB")
 

@@ -5,8 +5,9 @@
 Fine-tuning of all weights, their change cut down to an adapter, the adapter trained through its
 quantisation; rounds of rejection sampling (sample the training problems, train on right solutions that
 are new and on revisions of wrong ones) until two in a row bring nothing on validation problems; traces
-and revisions labelled by Monte Carlo; a process reward model trained on them, exported and gated; a
-strategy table fitted on other validation problems; the pack.
+and revisions labelled by Monte Carlo; a process reward model made of the policy's first layers and
+trained on them, exported and gated; a strategy table fitted on other validation problems; the pack.
+With ``--vocabulary`` the pack keeps only so many of the base's tokens, and all samples are drawn so.
 
 The same command runs on a CPU and on a GPU, where PyTorch samples instead of llama.cpp. ``--minutes``
 is training time; sampling comes on top. Each stage is a recipe of this package, run as a process of its
@@ -58,6 +59,8 @@ class Settings:
     validation: int
     """Validation problems that decide on a round."""
     rank: int
+    vocabulary: int | None
+    """Tokens kept of the base's; None for all."""
     torch: bool
     """Whether PyTorch samples."""
 
@@ -81,6 +84,9 @@ def stages(settings: Settings) -> Iterator[Stage]:
     yield sft(full, "sft", "--rank", 0, "--learning-rate", 3e-4)
     cut = ["--base", settings.base, "--model", full / "model", "--rank", settings.rank, "--out", full / "adapter"]
     yield _stage(settings, "extract", "train.extract", *cut)
+    if settings.vocabulary:
+        kept = ["--size", settings.vocabulary, "--out", _vocabulary(settings)]
+        yield _stage(settings, "vocabulary", "train.policy_tokenizer", *common, *kept)
     yield _converted(settings, full)
     yield sft(adapter, "quantised", "--start", full / "adapter.gguf", "--learning-rate", 4e-4)
     yield _converted(settings, adapter)
@@ -103,9 +109,11 @@ def stages(settings: Settings) -> Iterator[Stage]:
     yield _sampled(settings, best, "train")
     yield _sampled(settings, best, "revised", "--attempts", best / "train.jsonl", "--samples", settings.samples // 4)
     yield Stage("labelled", lambda: _joined([best / "train.jsonl", best / "revised.jsonl"], out / "labelled.jsonl"))
+    yield Stage("policy", lambda: _merged(settings, best))
     held = ["--data", out / "labelled.jsonl", "--validation", best / "validation.jsonl"]
-    yield _stage(settings, "prm", "train.prm", *held, "--out", out / "prm", "--minutes", minutes * SHARES["prm"])
-    yield _stage(settings, "prm-export", "prm", "--run", out / "prm", "--out", out / "verifier")
+    held += ["--base", best / "policy.gguf", "--out", out / "prm", "--minutes", minutes * SHARES["prm"]]
+    yield _stage(settings, "prm", "train.prm", *held)
+    yield _stage(settings, "prm-export", "prm", "--run", out / "prm", "--out", out / "verifier", "--quant", "int4")
     yield from _packed(settings, best)
 
 
@@ -114,7 +122,7 @@ def _packed(settings: Settings, policy: Path) -> Iterator[Stage]:
     out = settings.out
     pack, study, problems = out / "pack", out / "study", out / "table-problems.jsonl"
     verifier = out / "verifier"
-    parts = ["--base", settings.base, "--peft", policy / "adapter", "--prm", verifier / "prm.onnx"]
+    parts = ["--base", settings.base, "--adapter", policy / "adapter.gguf", "--prm", verifier / "prm.onnx"]
     parts += ["--tokenizer", verifier / "tokenizer.json", "--table", find(None).folder / TABLE, "--out", pack]
     yield Stage("figures", lambda: _figures(settings, policy))
     figures = ["--figures", out / "figures.json", "--temperature", 0.7]
@@ -133,11 +141,21 @@ def _converted(settings: Settings, folder: Path) -> Stage:
     def convert() -> None:
         adapter = folder / "adapter.gguf"
         names = ["--peft", folder / "adapter", "--base", settings.base, "--out", adapter]
+        if settings.vocabulary:
+            names += ["--vocabulary", _vocabulary(settings)]
         _recipe(settings, f"{folder.name}-convert", "adapter", *names)
         if not settings.torch:
-            merge(settings.base, adapter, folder / "policy.gguf", Recipe.quantisation)
+            _merged(settings, folder)
 
     return Stage(f"{folder.name}-convert", convert)
+
+
+def _merged(settings: Settings, folder: Path) -> None:
+    merge(settings.base, folder / "adapter.gguf", folder / "policy.gguf", Recipe.quantisation)
+
+
+def _vocabulary(settings: Settings) -> Path:
+    return settings.out / "vocabulary.json"
 
 
 def _sampled(settings: Settings, policy: Path, kind: str, *more: object) -> Stage:
@@ -244,6 +262,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--validation", type=int, default=200, help="validation problems that decide on a round")
     parser.add_argument("--rank", type=int, default=64)
+    parser.add_argument("--vocabulary", type=int, help="tokens kept of the base's (default: all)")
     parser.add_argument("--until", help="name of the last stage to run")
     options = vars(parser.parse_args())
     until = options.pop("until")

