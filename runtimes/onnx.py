@@ -6,7 +6,6 @@ of them in one packed pass without padding (see :mod:`edge_tts.runtimes.chunks`)
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +18,13 @@ from edge_tts.errors import BackendError, PackError
 from edge_tts.runtimes.chunks import MASKED, MAX_QUESTION_TOKENS, MAX_STEP_TOKENS, question_chunk, step_chunk, tree_mask
 from edge_tts.runtimes.graph_metadata import read_metadata
 from edge_tts.runtimes.onnx_session import Device, SessionVerifier, load_tokenizer, require_tokenizer
+from edge_tts.runtimes.prefix_cache import Key, PrefixCache
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = "block-causal-2"
 """Graph inputs, mask and chunk layout this module speaks; an exported model declares the same."""
-Key = tuple[str, tuple[str, ...]]
-"""A question and the steps up to and including the chunk's own; no steps for the question's chunk."""
 
 
 @dataclass(frozen=True)
@@ -78,20 +76,17 @@ class OnnxVerifier(SessionVerifier):
         self._tokenizer = load_tokenizer(tokenizer_path)
         self._layers, self._hidden, self._positions, parameters = _metadata(model_path, tokenizer_path)
         super().__init__(model_path, parameters, self._positions, device, threads, first_speed=2000)
-        self._cache: OrderedDict[Key, Chunk] = OrderedDict()
-        self._cache_limit = cache_mb * 2**20
-        self._cache_bytes = 0
+        self._cache = PrefixCache[Chunk](cache_mb * 2**20, lambda chunk: chunk.kv.nbytes)
         self._pass_tokens = pass_tokens
 
     def _forget(self) -> None:
         self._cache.clear()
-        self._cache_bytes = 0
 
     def _score(self, question: str, traces: list[tuple[str, ...]]) -> Iterator[Scored]:
         while traces:
             work, paths, costs = self._plan(question, traces)
             scored = self._evaluate(work)
-            self._remember(scored, paths)
+            self._cache.keep(scored, paths)
             for path, cost, steps in zip(paths, costs, traces, strict=False):
                 scores = [scored[key].score for key in path[1:]]
                 scores += scores[-1:] * (len(steps) - len(scores))
@@ -164,22 +159,6 @@ class OnnxVerifier(SessionVerifier):
         if work.known:
             np.concatenate([c.kv for c in work.known.values()], axis=3, out=past[:, :, :, :past_tokens])
         return {"ids": ids, "positions": positions, "mask": padded, "past": past}
-
-    def _remember(self, scored: dict[Key, Chunk], paths: Sequence[Sequence[Key]]) -> None:
-        """Cache what a pass scored; the chunks used longest ago leave first.
-
-        Ancestors are always touched after their descendants, hence leave after them: a cached chunk
-        has all its ancestors in the cache.
-        """
-        for path in paths:
-            for key in reversed(path):
-                if key not in self._cache:
-                    self._cache[key] = scored[key]
-                    self._cache_bytes += scored[key].kv.nbytes
-                self._cache.move_to_end(key)
-        while self._cache_bytes > self._cache_limit:
-            _, chunk = self._cache.popitem(last=False)
-            self._cache_bytes -= chunk.kv.nbytes
 
 
 def _metadata(model_path: Path, tokenizer_path: Path) -> tuple[int, int, int, int]:

@@ -6,7 +6,7 @@ several traces share is evaluated once; rows of like length go together, padded.
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +17,10 @@ import numpy as np
 from edge_tts.core import Scored
 from edge_tts.runtimes.onnx_graph import DECODER_FORMAT, GraphVerifier, batches, finite
 from edge_tts.runtimes.onnx_session import Device
+from edge_tts.runtimes.prefix_cache import Key, PrefixCache
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-Key = tuple[str, tuple[str, ...]]
-"""A question and the steps up to and including the span's own; no steps for the question's span."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +70,10 @@ class DecoderVerifier(GraphVerifier):
         super().__init__(model_path, tokenizer_path, device, threads, pass_tokens)
         inputs = {node.name: node.type for node in self._session.get_inputs()}
         self._kv_type = np.float16 if inputs["past_key_values.0.key"] == "tensor(float16)" else np.float32
-        self._cache: OrderedDict[Key, Span] = OrderedDict()
-        self._cache_limit = cache_mb * 2**20
-        self._cache_bytes = 0
+        self._cache = PrefixCache[Span](cache_mb * 2**20, _bytes)
 
     def _forget(self) -> None:
         self._cache.clear()
-        self._cache_bytes = 0
 
     def _score(self, question: str, traces: list[tuple[str, ...]]) -> Iterator[Scored]:
         while traces:
@@ -87,7 +82,7 @@ class DecoderVerifier(GraphVerifier):
             for path, cost, steps in zip(plan.paths, plan.costs, traces, strict=False):
                 scores = [(fresh.get(key) or self._cache[key]).score for key in path[1:]]
                 yield Scored(tuple(scores + scores[-1:] * (len(steps) - len(scores))), cost)
-            self._remember(fresh, plan.paths)
+            self._cache.keep(fresh, plan.paths)
             traces = traces[len(plan.paths) :]
 
     def _plan(self, question: str, traces: list[tuple[str, ...]]) -> _Plan:
@@ -187,22 +182,6 @@ class DecoderVerifier(GraphVerifier):
             span = fresh.get(key) or self._cache[key]
             into[:, :, span.start : len(span.ids)] = span.kv
             key = span.parent
-
-    def _remember(self, fresh: dict[Key, Span], paths: list[list[Key]]) -> None:
-        """Keep what was evaluated; the spans used longest ago leave first.
-
-        Earlier spans are always touched after later ones, hence leave after them: a kept span has
-        all those before it kept too.
-        """
-        for path in paths:
-            for key in reversed(path):
-                if key not in self._cache:
-                    self._cache[key] = fresh[key]
-                    self._cache_bytes += _bytes(fresh[key])
-                self._cache.move_to_end(key)
-        while self._cache_bytes > self._cache_limit:
-            _, span = self._cache.popitem(last=False)
-            self._cache_bytes -= _bytes(span)
 
 
 def _bytes(span: Span) -> int:

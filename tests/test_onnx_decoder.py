@@ -134,12 +134,12 @@ def test_a_tokenizer_that_reads_across_steps_costs_reuse_but_no_exactness(models
 def test_a_full_cache_drops_the_oldest_and_keeps_ancestors(models: dict[str, Model]) -> None:
     verifier = models["value"].open(cache_mb=1)
     limit = 40_000  # 78 tokens of keys and values
-    verifier._cache_limit = limit
+    verifier._cache.limit = limit
     verifier.score(OTHER, [("60*3=180",)])
     for count in range(1, len(TRACE) + 1):
         verifier.score(QUESTION, [TRACE[:count], TRACES[2][:count]])
-        assert 0 < verifier._cache_bytes <= limit
-        assert verifier._cache_bytes == sum(span.kv.nbytes for span in verifier._cache.values() if span.kv is not None)
+        assert 0 < verifier._cache.bytes <= limit
+        assert verifier._cache.bytes == sum(span.kv.nbytes for span in verifier._cache.values() if span.kv is not None)
         assert all(span.parent is None or span.parent in verifier._cache for span in verifier._cache.values())
     assert verifier.score(OTHER, [("60*3=180",)])[0].tokens > 0
 

@@ -118,8 +118,8 @@ def test_passes_and_a_full_cache_change_no_score(model: Model, exact: list[list[
     some = model.open(cache_mb=1, pass_tokens=1)  # 56 tokens of keys and values
     some.score(OTHER, [("60*3=180",)])
     some.score(QUESTION, TRACES)
-    assert 0 < some._cache_bytes <= 2**20
-    assert some._cache_bytes == sum(chunk.kv.nbytes for chunk in some._cache.values())
+    assert 0 < some._cache.bytes <= 2**20
+    assert some._cache.bytes == sum(chunk.kv.nbytes for chunk in some._cache.values())
     assert some.score(OTHER, [("60*3=180",)])[0].tokens > 0  # the oldest left first
     assert all(key[1] == () or (key[0], key[1][:-1]) in some._cache for key in some._cache)
 
