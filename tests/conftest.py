@@ -9,8 +9,9 @@ import pytest
 import standin
 
 from edge_tts import pack as pack_module
+from edge_tts.core import Verifier
 from edge_tts.pack import Pack, ensure, find
-from edge_tts.runtimes.onnx import OnnxVerifier
+from edge_tts.runtimes.verifiers import open_verifier
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +40,9 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> standin.StandIn:
 
 
 @pytest.fixture(scope="session")
-def verifier(pack: Pack) -> Iterator[OnnxVerifier]:
+def verifier(pack: Pack) -> Iterator[Verifier]:
     assert pack.verifier_path is not None
     assert pack.tokenizer_path is not None
-    verifier = OnnxVerifier(pack.verifier_path, pack.tokenizer_path)
+    verifier = open_verifier(pack.verifier_path, pack.tokenizer_path)
     yield verifier
     verifier.close()

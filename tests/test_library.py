@@ -33,8 +33,8 @@ from edge_tts import (
 )
 from edge_tts.bench import sharing
 from edge_tts.cancellation import Cancellation
+from edge_tts.core import Verifier
 from edge_tts.pack import Pack
-from edge_tts.runtimes.onnx import OnnxVerifier
 
 QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
 LONG = Budget(generations=256)
@@ -196,7 +196,7 @@ def test_closing_a_stream_stops_the_engine(local: Solver) -> None:
     assert statistics.median(waits) < AT_ONCE_S
 
 
-def test_scoring_ends_at_once(verifier: OnnxVerifier) -> None:
+def test_scoring_ends_at_once(verifier: Verifier) -> None:
     steps = [f"{i}*8={8 * i}" for i in range(400)]
     traces = [steps[start : start + 6] for start in range(0, 396, 6)]
     begun = time.monotonic()

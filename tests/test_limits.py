@@ -37,8 +37,8 @@ engine, policy, verifier_config, verifier = json.loads(sys.argv[1])
 config = EngineConfig(**engine)
 policy = LlamaPolicy(Path(policy), config)
 if verifier:
-    from edge_tts.runtimes.onnx import OnnxVerifier
-    verifier = OnnxVerifier(*map(Path, verifier), threads=1, **verifier_config)
+    from edge_tts.runtimes.verifiers import open_verifier
+    verifier = open_verifier(*map(Path, verifier), threads=1, **verifier_config)
 prompt = (policy.tokenize("Tom has 3 boxes of 8 pencils. ") * 200)[: config.context - 16]
 requests = [Request(prompt, seed, Sampling(max_tokens=8)) for seed in range(config.width + 2)]
 tokens = sum(len(event.tokens) for event in policy.generate(requests))

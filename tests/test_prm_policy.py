@@ -1,6 +1,7 @@
 """The truncated policy as a base of the PRM recipe: learning, packing, export, the runtime's verifier."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import prm_checkpoints
@@ -10,6 +11,7 @@ import transformers
 from prm_checkpoints import OTHER, QUESTION, TRACES, WORDS
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from edge_tts.base_model import SMOLLM2_135M, locate
 from edge_tts.core import Scored
 from edge_tts.errors import InputError, PackError
 from edge_tts.export import prm
@@ -19,6 +21,7 @@ from edge_tts.export.train import prm as recipe
 from edge_tts.export.train.packing import Packer
 from edge_tts.export.train.prm import PrmConfig
 from edge_tts.export.train.rows import Row, read_rows
+from edge_tts.export.train.sft import load_base
 from edge_tts.export.vocabulary import trim_bpe
 from edge_tts.prompts import PromptFormat
 from edge_tts.runtimes.chunks import RESULT_MARKS, SOURCE_MARKS
@@ -231,6 +234,21 @@ def test_the_layout_is_the_prompt_format_of_packs(policy: Path) -> None:
     layout = step_layout(tokenizer)
     assert layout.prompt.format(question="x") == PromptFormat().render("x")
     assert tokenizer.decode(list(layout.end)) == "\n"
+
+
+def test_a_base_may_be_a_gguf(home: Path, data: Path, tmp_path: Path) -> None:
+    gguf = locate(SMOLLM2_135M)
+    assert recipe.is_policy(gguf)
+    model, tokenizer = recipe.prepare(read_rows(data), tmp_path, replace(recipe.POLICY, layers=1, vocabulary=600), gguf)
+    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.json"]
+    whole, words = load_base(gguf)
+    assert isinstance(model, PolicyScorer)
+    for name, weight in model.backbone.layers[0].named_parameters():
+        assert torch.equal(weight, whole.model.layers[0].get_parameter(name))
+    kept = {token: id for token, id in tokenizer.get_vocab().items() if token not in (*SOURCE_MARKS, *RESULT_MARKS)}
+    old = words.convert_tokens_to_ids(list(kept))
+    assert old != list(kept.values())
+    assert torch.equal(model.backbone.embed_tokens.weight[list(kept.values())], whole.model.embed_tokens.weight[old])
 
 
 def test_weights_of_the_kept_words_come_from_their_old_rows(policy: Path) -> None:
