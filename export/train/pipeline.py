@@ -113,7 +113,7 @@ def stages(settings: Settings) -> Iterator[Stage]:
     held = ["--data", out / "labelled.jsonl", "--validation", best / "validation.jsonl"]
     held += ["--base", best / "policy.gguf", "--out", out / "prm", "--minutes", minutes * SHARES["prm"]]
     yield _stage(settings, "prm", "train.prm", *held)
-    yield _stage(settings, "prm-export", "prm", "--run", out / "prm", "--out", out / "verifier", "--quant", "int4")
+    yield _stage(settings, "prm-export", "prm", "--run", out / "prm", "--out", out / "verifier")
     yield from _packed(settings, best)
 
 
