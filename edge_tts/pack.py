@@ -25,6 +25,8 @@ __all__ = ["DEFAULT", "Pack", "ensure", "find", "installed", "is_assembled", "ve
 
 DEFAULT = "smol-math"
 BUILT_IN = Path(__file__).parent / "packs"
+ASSEMBLED = "assembled"
+"""Where, inside the folder of its parts, a pack is put together that is not built in."""
 
 _VERIFIED = ".verified.json"
 
@@ -32,8 +34,9 @@ _VERIFIED = ".verified.json"
 def find(name_or_path: str | None = None) -> Pack:
     """The pack of that name (built in, or installed in the data folder) or in that folder.
 
-    None is the default pack. Only manifests are read, so this also describes a built-in pack that
-    is not assembled yet. Raises PackError when there is none, or its manifest is damaged.
+    None is the default pack. Only manifests are read, so this also describes a pack that is not
+    assembled yet: a built-in one will be in the data folder, one whose parts lie in the folder given
+    inside that. Raises PackError when there is none, or its manifest is damaged.
     """
     wanted = name_or_path or DEFAULT
     is_name = Path(wanted).name == wanted
@@ -43,7 +46,10 @@ def find(name_or_path: str | None = None) -> Pack:
     if is_name and (_home() / wanted / manifest.MANIFEST).exists():
         return manifest.read(_home() / wanted)
     if Path(wanted).is_dir():
-        return manifest.read(Path(wanted).absolute())
+        folder = Path(wanted).absolute()
+        found = manifest.read(folder)
+        parts = found.recipe and (folder / manifest.ADAPTER).exists()
+        return replace(found, folder=folder / ASSEMBLED, source=folder) if parts else found
     names = ", ".join(installed()) or "none"
     raise PackError(f"no pack {wanted!r}: installed are {names}; give one of these names or a pack's folder")
 

@@ -89,6 +89,16 @@ def test_an_assembled_pack_is_complete_in_itself(tiny: pack.Pack, tmp_path: Path
     assert pack.ensure(copied).policy_path == tmp_path / "elsewhere" / "policy.gguf"
 
 
+def test_parts_in_a_folder_are_assembled_inside_it(tiny: pack.Pack, tmp_path: Path) -> None:
+    assert tiny.source
+    parts = shutil.copytree(tiny.source, tmp_path / "trained")
+    found = pack.ensure(pack.find(str(parts)))
+    assert found.folder == parts / "assembled"
+    assert pack.verify(found) == []
+    assert pack.find(str(found.folder)).source is None
+    assert not tiny.folder.exists()
+
+
 def test_another_version_is_assembled_anew(tiny: pack.Pack) -> None:
     first = pack.ensure(tiny)
     assert tiny.source is not None
