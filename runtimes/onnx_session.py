@@ -72,6 +72,8 @@ class SessionVerifier(ABC):
         try:
             if self._session is None:
                 raise BackendError("the verifier is closed; open a new one to score traces")
+            if cancel.requested:
+                return results
             self._options = _run_options()
             with cancel.telling(partial(setattr, self._options, "terminate", True)), suppress(_StoppedError):
                 results.extend(self._score(question, [tuple(steps) for steps in traces]))
