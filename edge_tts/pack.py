@@ -128,15 +128,16 @@ def _assemble(pack: Pack, source: Path, base: Path | None, progress: Progress) -
     from edge_tts.merge import merge
 
     home = pack.folder.parent
+    remedy = "reinstall edge-reasoning-runtime" if source.parent == BUILT_IN else f"make the parts in {source} anew"
     with exclusive(home, progress):
         if _is_current(pack):
             return
         require_space(home, sum(record.bytes for record in pack.files.values()))
         adapter = source / manifest.ADAPTER
         if pack.recipe is None:
-            raise PackError(f"{source / manifest.MANIFEST} has no recipe; reinstall edge-reasoning-runtime")
+            raise PackError(f"{source / manifest.MANIFEST} has no recipe; {remedy}")
         if problem := pack.recipe.adapter.problem(adapter):
-            raise PackError(f"{adapter} {problem}; reinstall edge-reasoning-runtime")
+            raise PackError(f"{adapter} {problem}; {remedy}")
         base_file = locate(pack.recipe.base, base, progress)
         with building(home) as temporary:
             built = replace(pack, folder=temporary / pack.name, source=None)
@@ -148,7 +149,7 @@ def _assemble(pack: Pack, source: Path, base: Path | None, progress: Progress) -
             if problems := verify(built):
                 raise PackError(
                     f"{problems[0]} (while assembling the pack {pack.name}; nothing was kept); "
-                    "reinstall edge-reasoning-runtime and its requirements"
+                    f"{remedy}, and check the requirements"
                 )
             _record_verified(built)
             publish(built.folder, pack.folder)

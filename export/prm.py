@@ -38,8 +38,6 @@ from edge_tts.runtimes.chunks import MarkedChunks
 from edge_tts.runtimes.onnx import FORMAT
 from edge_tts.runtimes.verifiers import open_verifier
 
-MODEL = "model.pt"
-"""A run's weights and shape, in its folder."""
 MIN_SPEARMAN = 0.98
 """A quantised model that ranks steps less like its original than this is not written."""
 
@@ -202,7 +200,7 @@ def load_minilm(folder: Path, kept: Sequence[int], dropout: float = 0.1, layers:
 
 def load_run(run: Path) -> Scorer:
     """The trained model of a run folder, ready to score."""
-    saved = torch.load(run / MODEL, map_location="cpu", weights_only=True)
+    saved = torch.load(run / "model.pt", map_location="cpu", weights_only=True)
     shape = saved["shape"]
     model: Scorer = build(shape) if "model_type" in shape else StepScorer(PrmShape(**shape))
     model.load_state_dict(saved["weights"])

@@ -109,7 +109,8 @@ def stages(settings: Settings) -> Iterator[Stage]:
     yield _sampled(settings, best, "train")
     yield _sampled(settings, best, "revised", "--attempts", best / "train.jsonl", "--samples", settings.samples // 4)
     yield Stage("labelled", lambda: _joined([best / "train.jsonl", best / "revised.jsonl"], out / "labelled.jsonl"))
-    yield Stage("policy", lambda: _merged(settings, best))
+    if settings.torch:  # else it was merged to be sampled
+        yield Stage("policy", lambda: _merged(settings, best))
     held = ["--data", out / "labelled.jsonl", "--validation", best / "validation.jsonl"]
     held += ["--base", best / "policy.gguf", "--out", out / "prm", "--minutes", minutes * SHARES["prm"]]
     yield _stage(settings, "prm", "train.prm", *held)

@@ -5,8 +5,8 @@ Input rows (JSON lines): ``id``, ``question``, ``steps`` (texts, the answer line
 et al. 2024, appendix D). Rows with ``answer`` and ``correct`` also measure selection in validation.
 
 The base is a small encoder (MiniLM, by default) or the first layers of a policy, from a folder of
-either or a policy's GGUF, or what another run left; the loop is the same. In float32 on a CPU, bfloat16
-autocast on a GPU; the same command resumes:
+either or a policy's GGUF; the loop is the same. In float32 on a CPU, bfloat16 autocast on a GPU; the
+same command resumes:
 
     python -m edge_tts.export.train.prm --data rollouts.jsonl --validation val.jsonl --out RUN --minutes 10
     python -m edge_tts.export.train.prm --base policy.gguf --layers 6 --data rollouts.jsonl --out RUN --minutes 40
@@ -28,8 +28,8 @@ import torch
 from tokenizers import Tokenizer
 
 from edge_tts.errors import InputError
-from edge_tts.export.prm import MODEL, load_minilm, load_run, minilm_folder
-from edge_tts.export.prm_policy import PolicyScorer, load_policy
+from edge_tts.export.prm import load_minilm, minilm_folder
+from edge_tts.export.prm_policy import load_policy
 from edge_tts.export.scorer import Scorer
 from edge_tts.export.train.batches import batched, bucketed
 from edge_tts.export.train.metrics import selection, step_metrics
@@ -123,11 +123,9 @@ def evaluate(model: Scorer, rows: Sequence[Row], packer: Packer, batch_tokens: i
 
 
 def is_policy(base: Path) -> bool:
-    """Whether ``base`` is, or began with, a causal Llama; else it is a MiniLM. Raises InputError for neither."""
+    """Whether ``base`` is a GGUF or a folder of a causal Llama; else it is MiniLM's. Raises InputError for neither."""
     if base.suffix == ".gguf":
         return True
-    if (base / MODEL).exists():
-        return isinstance(load_run(base), PolicyScorer)
     try:
         kind = json.loads((base / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError) as error:
@@ -141,10 +139,6 @@ def is_policy(base: Path) -> bool:
 
 def prepare(rows: Sequence[Row], out: Path, config: PrmConfig, base: Path) -> tuple[Scorer, Any]:
     """A model with the base's weights and the trimmed tokenizer, which is also written to ``out``."""
-    if (base / MODEL).exists():
-        tokenizer_json = (base / "tokenizer.json").read_text(encoding="utf-8")
-        (out / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
-        return load_run(base), Tokenizer.from_str(tokenizer_json)
     if base.suffix == ".gguf":
         with tempfile.TemporaryDirectory(dir=out) as folder:
             for part in load_base(base):
@@ -268,7 +262,7 @@ class Run:
             if metrics["bce"] >= self.best:
                 return
             self.best = metrics["bce"]
-        save_torch(self.out / MODEL, {"shape": self.model.description(), "weights": self.model.state_dict()})
+        save_torch(self.out / "model.pt", {"shape": self.model.description(), "weights": self.model.state_dict()})
 
     def save(self) -> None:
         state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
@@ -294,7 +288,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="labelled traces, JSON lines")
     parser.add_argument("--validation", type=Path, help="labelled traces of other questions, same format")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
-    parser.add_argument("--base", type=Path, help="folder of a policy, a MiniLM or a run, or a GGUF (default: MiniLM)")
+    parser.add_argument("--base", type=Path, help="folder of a policy or MiniLM, or a policy's GGUF (default: MiniLM)")
     for name, default in asdict(PrmConfig()).items():
         text = f"default {default}, of a policy {getattr(POLICY, name)}"
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=text)
