@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from edge_tts.answers import is_correct
 from edge_tts.core import Budget, Done, Event, Result
 from edge_tts.errors import InputError
+from edge_tts.json_lines import read_lines
 from edge_tts.solver import Solver, checked
 
 _T = TypeVar("_T")
@@ -88,29 +88,21 @@ def parse_question(line: bytes, number: int, path: Path) -> Question:
 
 
 def finished_ids(out: Path, settings: Settings) -> set[str]:
-    """Ids already in ``out``; a last line cut short by a crash is removed from the file.
-
-    Raises InputError where ``out`` was made with other settings or is not a results file.
-    """
-    if not out.exists():
-        return set()
-    data = out.read_bytes()
-    complete = data[: data.rfind(b"\n") + 1]
+    """Ids already in ``out``. Raises InputError where it was made with other settings or is not a results file."""
     done: set[str] = set()
     wanted = asdict(settings)
-    for number, line in enumerate(complete.splitlines(), 1):
+    for number, row in read_lines(out):
         try:
-            row = json.loads(line)
             found, row_id = row["settings"], row["id"]
-        except (ValueError, KeyError, TypeError) as error:
+        except KeyError as error:
             raise InputError(f"{out}, line {number}: not a result of this command; choose another --out") from error
         if found != wanted:
             different = [f"{k}: {found.get(k)!r}, now {v!r}" for k, v in wanted.items() if found.get(k) != v]
             raise InputError(f"{out} was made with other settings ({'; '.join(different)}); choose another --out")
         done.add(row_id)
-    if len(complete) < len(data):
-        with out.open("r+b") as sink:
-            sink.truncate(len(complete))
+    if not done and out.exists() and out.stat().st_size:
+        # Going on would remove what is there as a line that a crash cut, and it may be something else.
+        raise InputError(f"{out} holds something, but no whole result; remove it or choose another --out")
     return done
 
 
@@ -187,10 +179,3 @@ def together(items: Sequence[_T], work: Callable[[_T, Callable[[], bool]], _R | 
         stop.set()
         for thread in threads:
             thread.join()
-
-
-def append(sink: IO[str], content: dict[str, Any]) -> None:
-    """Write one JSON line and hand it to the operating system, so that a crash keeps it."""
-    sink.write(json.dumps(content, ensure_ascii=False) + "\n")
-    sink.flush()
-    os.fsync(sink.fileno())

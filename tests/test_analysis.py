@@ -19,11 +19,12 @@ from edge_tts.bench.fit import fit
 from edge_tts.bench.loading import load_study
 from edge_tts.bench.matched import allowance
 from edge_tts.bench.optimal import allocate, baseline, bins, cost_of, envelope, resample, saving, share, with_probe
-from edge_tts.bench.records import RECORDS, Appender, Record, open_study
+from edge_tts.bench.records import RECORDS, Record, open_study
 from edge_tts.bench.study import RUNS
 from edge_tts.commands.bench import command
 from edge_tts.core import Usage
 from edge_tts.errors import InputError
+from edge_tts.json_lines import Appender
 
 PARAMETERS = 1000
 PROBLEMS = 1000

@@ -18,10 +18,11 @@ from edge_tts.batch import Question, read_questions
 from edge_tts.bench import cluster
 from edge_tts.bench.cluster import run_on_ray, run_study
 from edge_tts.bench.datasets import DataSet, digest
-from edge_tts.bench.records import CONFIG, RECORDS, SAMPLES, Appender, open_study, read_lines, read_records
+from edge_tts.bench.records import CONFIG, RECORDS, SAMPLES, open_study, read_records
 from edge_tts.bench.runtime_settings import RuntimeSettings
 from edge_tts.bench.study import RUNS, Grid, Study, config
 from edge_tts.errors import InputError
+from edge_tts.json_lines import Appender, read_lines
 from edge_tts.pack import Pack
 from edge_tts.profiles.loader import load
 from edge_tts.solver import Solver

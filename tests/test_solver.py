@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_tts.batch import Question, Settings, append, finished_ids, read_questions, row, solve_all
+from edge_tts.batch import Question, Settings, finished_ids, read_questions, row, solve_all
 from edge_tts.core import Budget, DifficultyEstimated, Done, StepTaken, StrategyChosen
 from edge_tts.errors import InputError, ResourceError
+from edge_tts.json_lines import Appender
 from edge_tts.pack import Pack
 from edge_tts.solver import Solver, checked
 
@@ -152,13 +153,14 @@ def settings(**changes: object) -> Settings:
 def test_a_file_is_solved_and_resumed(solver: Solver, tmp_path: Path) -> None:
     questions = read_questions(SAMPLE)[:6]
     out = tmp_path / "out.jsonl"
-    with out.open("w", encoding="utf-8") as sink:
+    with Appender(out) as sink:
         for question, result in solve_all(solver, questions[:4], settings(), parallel=3):
-            append(sink, row(question, result, settings()))
+            sink.add([row(question, result, settings())])
     with out.open("a", encoding="utf-8") as sink:
         sink.write('{"id": "cut sho')
     done = finished_ids(out, settings())
     assert done == {q.id for q in questions[:4]}
+    Appender(out).close()
     assert out.read_text(encoding="utf-8").endswith("\n")
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert all(isinstance(r["correct"], bool) and r["usage"]["policy_tokens"] > 0 for r in rows)
@@ -167,10 +169,19 @@ def test_a_file_is_solved_and_resumed(solver: Solver, tmp_path: Path) -> None:
 def test_results_of_other_settings_are_not_mixed(tmp_path: Path, solver: Solver) -> None:
     out = tmp_path / "out.jsonl"
     question = Question("1", QUESTION, "76")
-    with out.open("w", encoding="utf-8") as sink:
-        append(sink, row(question, solver.solve(QUESTION, "greedy"), settings()))
+    with Appender(out) as sink:
+        sink.add([row(question, solver.solve(QUESTION, "greedy"), settings())])
     with pytest.raises(InputError, match="seed: 0, now 7"):
         finished_ids(out, settings(seed=7))
+
+
+@pytest.mark.parametrize("content", ['{"question": "3 times 14?"}', '{"id": "1", "question": "a b"}\n', "# notes"])
+def test_a_file_that_is_no_output_is_left_alone(tmp_path: Path, content: str) -> None:
+    out = tmp_path / "out.jsonl"
+    out.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match="choose another --out"):
+        finished_ids(out, settings())
+    assert out.read_text(encoding="utf-8") == content
 
 
 def test_closing_a_batch_cancels_it(solver: Solver) -> None:

@@ -16,11 +16,12 @@ from click.testing import CliRunner
 
 from edge_tts.batch import Question, read_questions
 from edge_tts.bench.pool import Pool, Replay, draw
-from edge_tts.bench.records import CONFIG, RECORDS, SAMPLES, Appender, Record, open_study, read_lines, read_records
+from edge_tts.bench.records import CONFIG, RECORDS, SAMPLES, Record, open_study, read_records
 from edge_tts.bench.study import RUNS, Grid, Study, is_sampling
 from edge_tts.commands.bench import command
 from edge_tts.core import Budget, Usage
 from edge_tts.errors import InputError
+from edge_tts.json_lines import Appender, read_lines
 from edge_tts.pack import Pack
 from edge_tts.search.strategy import Strategy
 from edge_tts.solver import Solver

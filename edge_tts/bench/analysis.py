@@ -38,8 +38,8 @@ from edge_tts.bench.optimal import (
     saving,
     share,
 )
-from edge_tts.bench.records import read_lines
 from edge_tts.bench.study import RUNS
+from edge_tts.json_lines import read_lines
 from edge_tts.search.strategy import Strategy
 from edge_tts.solver import AUTO
 

@@ -40,11 +40,12 @@ from edge_tts.batch import Question
 from edge_tts.bench import machine
 from edge_tts.bench.datasets import DataSet, load
 from edge_tts.bench.engine import QUESTION
-from edge_tts.bench.records import Appender, Record, open_study, read_records
+from edge_tts.bench.records import Record, open_study, read_records
 from edge_tts.bench.transformers_peer import BEAM_WIDTH, WARM_UP_BUDGET, Method, Solved, TransformersPeer
 from edge_tts.core import Budget
 from edge_tts.errors import BackendError, EdgeError, InputError, PackError
 from edge_tts.intervals import wilson
+from edge_tts.json_lines import Appender
 from edge_tts.pack import Pack, ensure, find
 from edge_tts.runtimes import choose
 from edge_tts.solver import Solver

@@ -7,8 +7,7 @@ A study is a folder: ``study.json`` says what was asked for, ``records.jsonl`` h
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +15,7 @@ from typing import Any, Self
 from edge_tts.atomic import disk_errors
 from edge_tts.core import Usage
 from edge_tts.errors import InputError
+from edge_tts.json_lines import read_lines
 
 FORMAT = 1
 CONFIG = "study.json"
@@ -65,27 +65,6 @@ class Record:
         return asdict(self)
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The JSON objects of a file with their line numbers; nothing where it does not exist.
-
-    A last line without its end was cut by a crash and is left out. Raises InputError for any other
-    line that is no object.
-    """
-    if not path.exists():
-        return
-    with path.open("rb") as source:
-        for number, line in enumerate(source, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{path}, line {number}: not JSON ({error}); remove the line or start anew") from error
-            if not isinstance(row, dict):
-                raise InputError(f"{path}, line {number}: not a JSON object; remove the line or start anew")
-            yield number, row
-
-
 def read_records(path: Path) -> list[Record]:
     """All whole records of a file. Raises InputError naming the line that is none."""
     records = []
@@ -95,54 +74,6 @@ def read_records(path: Path) -> list[Record]:
         except (KeyError, TypeError) as error:
             raise InputError(f"{path}, line {number}: not a record of a study ({error!r})") from error
     return records
-
-
-class Appender:
-    """Adds JSON lines to a file; what was added is on the disk when :meth:`add` returns.
-
-    Opening it removes a last line that a crash cut. Raises InputError or ResourceError where the
-    file cannot be written.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with disk_errors(path.parent):
-            self._file = path.open("ab")
-            if self._file.tell():
-                _truncate_cut_line(path)
-
-    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add all of ``rows`` at once."""
-        text = "".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
-        with disk_errors(self._path.parent):
-            self._file.write(text.encode())
-            self._file.flush()
-            os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _truncate_cut_line(path: Path) -> None:
-    with path.open("r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        end = size
-        while end:
-            start = max(0, end - 65536)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
-        if end < size:
-            file.truncate(end)
 
 
 def open_study(folder: Path, config: Mapping[str, Any]) -> None:

@@ -20,9 +20,10 @@ from edge_tts.batch import Question, finish, together
 from edge_tts.bench.datasets import DataSet
 from edge_tts.bench.energy import Measurement, open_meter
 from edge_tts.bench.pool import SAMPLING_KINDS, Pool, Replay, Sample, draw
-from edge_tts.bench.records import RECORDS, SAMPLES, Appender, Key, Record, read_lines, read_records
+from edge_tts.bench.records import RECORDS, SAMPLES, Key, Record, read_records
 from edge_tts.core import Budget
 from edge_tts.errors import InputError
+from edge_tts.json_lines import Appender, read_lines
 from edge_tts.search.select import aggregate
 from edge_tts.search.strategy import Strategy
 from edge_tts.solver import AUTO, Solver

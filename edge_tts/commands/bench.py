@@ -180,7 +180,8 @@ def baseline_command(
 ) -> None:
     """Ask a larger model behind an endpoint the same problems; a study like those of `run`."""
     from edge_tts.bench import baseline, machine
-    from edge_tts.bench.records import RECORDS, Appender, open_study, read_records
+    from edge_tts.bench.records import RECORDS, open_study, read_records
+    from edge_tts.json_lines import Appender
     from edge_tts.runtimes.endpoint import Endpoint, EndpointSettings
 
     settings = EndpointSettings(

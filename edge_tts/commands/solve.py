@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_tts.commands.progress import progress_bar
-from edge_tts.errors import InputError, ResourceError
+from edge_tts.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -168,29 +168,23 @@ def _solve_file(
 ) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from edge_tts.batch import Settings, append, finished_ids, row, solve_all
+    from edge_tts.batch import Settings, finished_ids, row, solve_all
+    from edge_tts.json_lines import Appender
 
     settings = Settings(strategy, limits, seed, f"{solver.pack.name} {solver.pack.version}", calculator)
     done = finished_ids(out, settings)
     todo = [q for q in questions if q.id not in done]
     if done:
         errors.print(f"{len(done)} of {len(questions)} are in {out} already")
-    try:
-        sink = out.open("a", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror}; choose another --out") from error
     # A deadline is a promise to each question, so by default they do not share the machine then.
     default = 1 if solver.deadline_s else max(2, 2 * solver.policy.width // solver.plan.generations)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     right = graded = 0
-    with sink, Progress(*columns, console=errors) as bar:
+    with Appender(out) as sink, Progress(*columns, console=errors) as bar:
         task = bar.add_task("solving", total=len(questions), completed=len(done))
         for question, result in solve_all(solver, todo, settings, parallel or min(default, 8)):
             content = row(question, result, settings)
-            try:
-                append(sink, content)
-            except OSError as error:
-                raise ResourceError(f"cannot write {out}: {error.strerror}; what was solved before is kept") from error
+            sink.add([content])
             graded += "correct" in content
             right += content.get("correct", False)
             bar.update(task, advance=1, description=f"{right} of {graded} right" if graded else "solving")

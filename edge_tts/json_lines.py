@@ -1,0 +1,89 @@
+"""Files of JSON lines that are only ever added to, and survive a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from edge_tts.errors import InputError, ResourceError
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The JSON objects of a file with their line numbers; nothing where it does not exist.
+
+    A last line without its end was cut by a crash and is left out. Raises InputError for any other
+    line that is no object.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as source:
+        for number, line in enumerate(source, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise InputError(
+                    f"{path}, line {number}: not JSON ({error}); remove the line or choose another --out"
+                ) from error
+            if not isinstance(row, dict):
+                raise InputError(f"{path}, line {number}: not a JSON object; remove the line or choose another --out")
+            yield number, row
+
+
+class Appender:
+    """Adds JSON lines to a file; what was added is on the disk when :meth:`add` returns.
+
+    Opening it removes a last line that a crash cut. Raises InputError where the file cannot be opened and
+    ResourceError where it cannot be written any more.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file = path.open("ab")
+            if self._file.tell():
+                _truncate_cut_line(path)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}; choose another --out") from error
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add all of ``rows`` at once."""
+        text = "".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
+        try:
+            self._file.write(text.encode())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise ResourceError(
+                f"cannot write {self._path}: {error.strerror}; what was written before is kept, and the same command "
+                "goes on from there"
+            ) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _truncate_cut_line(path: Path) -> None:
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        end = size
+        while end:
+            start = max(0, end - 65536)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)
