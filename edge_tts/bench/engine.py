@@ -1,4 +1,4 @@
-"""The engine against a bare ``llama_decode`` loop: short bursts in turn, each side in a process of its own.
+"""The engine against a bare ``llama_decode`` loop, and that loop at two widths: bursts in turn, a process each side.
 
 OpenMP keeps a team of workers for every thread that has computed, and makes all of them sleep early once they
 are more than the cores: side by side in one process, each would slow the other. Bursts are short and
@@ -95,19 +95,38 @@ def _burst() -> float:
 
 
 def against_bare_loop(pack: Pack, width: int, bursts: int) -> dict[str, Any]:
-    """Speeds of both sides and their ratio, burst by burst."""
-    spawn = get_context("spawn")
-    with (
-        ProcessPoolExecutor(1, spawn, _open, (_Engine, pack.policy_path, width)) as ours,
-        ProcessPoolExecutor(1, spawn, _open, (_Bare, pack.policy_path, width)) as bare,
-    ):
-        pairs = [(ours.submit(_burst).result(), bare.submit(_burst).result()) for _ in range(bursts + 1)][1:]
-    ratios = sorted(a / b for a, b in pairs)
+    """Speeds of the engine and of the loop, and the ratio of the former to the latter, burst by burst."""
+    pairs = _side_by_side(pack, (_Engine, width), (_Bare, width), bursts)
     return {
         "width": width,
         "bursts": bursts,
         "engine_tokens_per_second": round(statistics.median(a for a, _ in pairs), 1),
         "bare_tokens_per_second": round(statistics.median(b for _, b in pairs), 1),
+        **_ratios(pairs),
+    }
+
+
+def wider_loop(pack: Pack, width: int, times: int, bursts: int) -> dict[str, Any]:
+    """What a bare loop gains in tokens/s with ``times`` as many sequences: what sharing owes to the wider batch."""
+    pairs = _side_by_side(pack, (_Bare, times * width), (_Bare, width), bursts)
+    return {"widths": [width, times * width], "bursts": bursts, **_ratios(pairs)}
+
+
+def _side_by_side(
+    pack: Pack, one: tuple[type[_Bare | _Engine], int], other: tuple[type[_Bare | _Engine], int], bursts: int
+) -> list[tuple[float, float]]:
+    """Tokens/s of each pair of bursts; the first, which warms up, is left out."""
+    spawn = get_context("spawn")
+    with (
+        ProcessPoolExecutor(1, spawn, _open, (one[0], pack.policy_path, one[1])) as first,
+        ProcessPoolExecutor(1, spawn, _open, (other[0], pack.policy_path, other[1])) as second,
+    ):
+        return [(first.submit(_burst).result(), second.submit(_burst).result()) for _ in range(bursts + 1)][1:]
+
+
+def _ratios(pairs: list[tuple[float, float]]) -> dict[str, Any]:
+    ratios = sorted(a / b for a, b in pairs)
+    return {
         "median_ratio": round(statistics.median(ratios), 3),
         "quartiles": [round(ratios[len(ratios) // 4], 3), round(ratios[3 * len(ratios) // 4], 3)],
     }

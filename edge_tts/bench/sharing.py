@@ -4,7 +4,7 @@
 
 Each caller asks a question of its own and draws eight samples; the engine runs sixteen sequences. Both ways take
 turns in short trials, since a shared machine's speed drifts from second to second, and no trial finds prompts of
-an earlier one in the KV cache.
+an earlier one in the KV cache. Beside them, what a bare ``llama_decode`` loop gains by the same doubling of its width.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ from rich.console import Console
 
 from edge_tts.batch import read_questions
 from edge_tts.bench import machine
+from edge_tts.bench.engine import wider_loop
 from edge_tts.core import Budget, Request, Result, Sampling
+from edge_tts.pack import ensure, find
 from edge_tts.solver import Solver
 
 CALLERS = 2
 GENERATIONS = 8
+BURSTS = 24
+"""Of the bare loop."""
 STRATEGIES = ("majority", "weighted", "auto")
 
 
@@ -133,8 +137,11 @@ def main(data: Path, trials: int, strategies: str, out: Path) -> None:
     """Measure what callers gain by sharing a solver, and write a record."""
     console = Console(stderr=True)
     questions = [q.question for q in read_questions(data)]
-    record: dict[str, Any] = {"machine": machine.describe(), "sharing": []}
-    with Solver(generations=CALLERS * GENERATIONS, deadline_s=600) as solver:
+    pack = ensure(find(None))
+    bare = wider_loop(pack, GENERATIONS, CALLERS, BURSTS)
+    console.print("bare loop", bare)
+    record: dict[str, Any] = {"machine": machine.describe(), "bare_loop": bare, "sharing": []}
+    with Solver(pack, generations=CALLERS * GENERATIONS, deadline_s=600) as solver:
         for strategy in strategies.split(","):
             found = measure(solver, questions, strategy, trials)
             console.print({name: value for name, value in found.items() if name != "each"})
