@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import numpy as np
 
 from edge_tts.bench.server_process import ServerProcess
 
@@ -182,9 +183,9 @@ class Tally:
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
     """Median, 95th and 99th percentile and maximum, rounded to milliseconds."""
-    ordered = sorted(values)
     shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
-    return {name: round(ordered[min(len(ordered) - 1, int(p * len(ordered)))], 3) for name, p in shares.items()}
+    found = np.quantile(values, list(shares.values()), method="higher")
+    return {name: round(float(value), 3) for name, value in zip(shares, found, strict=True)}
 
 
 def growth(samples: Sequence[tuple[float, float]]) -> dict[str, float]:
