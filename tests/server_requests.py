@@ -1,0 +1,37 @@
+"""Requests for the built-in pack, and what comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+
+QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
+ASKED = {"model": "smol-math", "messages": [{"role": "user", "content": QUESTION}]}
+SHORT = {**ASKED, "edge": {"strategy": "greedy"}}
+LONG = {**ASKED, "edge": {"strategy": "majority:n=1024"}}
+"""Runs until it is stopped, or to the deadline."""
+
+
+def ask(http: httpx.Client, body: dict[str, Any]) -> httpx.Response:
+    return http.post("/v1/chat/completions", json=body)
+
+
+def chunks(response: httpx.Response) -> Iterator[dict[str, Any]]:
+    """Of a stream, up to its end."""
+    for line in response.iter_lines():
+        if line.startswith("data: {"):
+            yield json.loads(line.removeprefix("data: "))
+
+
+def error(response: httpx.Response) -> dict[str, Any]:
+    """The error of a refusal, which has to be in OpenAI's shape."""
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert body["error"]["type"] == ("invalid_request_error" if response.status_code < 500 else "server_error")
+    found: dict[str, Any] = body["error"]
+    return found
