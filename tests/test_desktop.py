@@ -243,9 +243,9 @@ def test_a_question_is_solved_and_kept(window: Window, tmp_path: Path) -> None:
     search = window.live.model.search
     assert window.banner.isHidden(), window.banner_text.text()
     assert window.live.answer.answer.text() == search.best
-    assert len(search.candidates) == 16
+    assert 4 <= len(search.candidates) <= 16
     assert search.difficulty is not None
-    assert search.spent == 16
+    assert search.spent == len(search.candidates)
     history = History(tmp_path / "history.sqlite3")
     (entry,) = history.find()
     kept = history.get(entry[0])
