@@ -17,6 +17,7 @@ import pytest
 
 from edge_tts import BestSoFar, CandidateScored, DifficultyEstimated, Event, StepTaken, StrategyChosen, Usage
 from edge_tts.pack import Pack
+from edge_tts.search.strategy import Strategy
 
 DESKTOP = Path(__file__).parent.parent / "examples" / "desktop"
 sys.path.insert(0, str(DESKTOP))
@@ -243,9 +244,10 @@ def test_a_question_is_solved_and_kept(window: Window, tmp_path: Path) -> None:
     search = window.live.model.search
     assert window.banner.isHidden(), window.banner_text.text()
     assert window.live.answer.answer.text() == search.best
-    assert 4 <= len(search.candidates) <= 16
+    chosen = Strategy.parse(search.strategy, 16).generations
+    assert len(search.candidates) == chosen
     assert search.difficulty is not None
-    assert search.spent == len(search.candidates)
+    assert search.spent == chosen
     history = History(tmp_path / "history.sqlite3")
     (entry,) = history.find()
     kept = history.get(entry[0])
