@@ -15,11 +15,15 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The JSON objects of a file with their line numbers; nothing where it does not exist.
 
     A last line without its end was cut by a crash and is left out. Raises InputError for any other
-    line that is no object.
+    line that is no object, and where the file cannot be read.
     """
-    if not path.exists():
+    try:
+        source = path.open("rb")
+    except FileNotFoundError:
         return
-    with path.open("rb") as source:
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; choose another --out") from error
+    with source:
         for number, line in enumerate(source, 1):
             if not line.endswith(b"\n"):
                 return

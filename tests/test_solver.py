@@ -184,6 +184,11 @@ def test_a_file_that_is_no_output_is_left_alone(tmp_path: Path, content: str) ->
     assert out.read_text(encoding="utf-8") == content
 
 
+def test_a_folder_is_no_output(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Is a directory; choose another --out"):
+        finished_ids(tmp_path, settings())
+
+
 def test_closing_a_batch_cancels_it(solver: Solver) -> None:
     questions = read_questions(SAMPLE)
     stream = solve_all(solver, questions, settings(budget=Budget(generations=32)), parallel=4)
