@@ -67,6 +67,18 @@ def initialise() -> None:
             _initialised = True
 
 
+def model_params() -> Any:
+    """llama.cpp's defaults for a model, without the kernels that crash on CPUs with AMX.
+
+    There, compilers leave out the tile configuration that they take for unused, and loading what is in its place is a
+    segmentation fault or an illegal instruction (llama.cpp issue 20824, pull request 26954). Repacked weights, which
+    Q4_1 has none of, go with them.
+    """
+    params = lib.llama_model_default_params()
+    params.use_extra_bufts = b"AMX_INT8 = 1" not in lib.llama_print_system_info()
+    return params
+
+
 @contextmanager
 def _holding_interrupts() -> Iterator[list[int]]:
     """Hold Ctrl-C back until the end; the list has an entry where there was one.
@@ -117,7 +129,7 @@ class NativeModel:
         if not path.is_file():
             raise PackError(f"the policy file {path} does not exist; run `edge-reason pack verify`")
         self.gpu_layers, self.reason = choose.gpu_layers(config.gpu_layers, bool(lib.llama_supports_gpu_offload()))
-        params = lib.llama_model_default_params()
+        params = model_params()
         params.n_gpu_layers = self.gpu_layers
         # A mapped file would stay resident beside the tensors that llama.cpp repacks for the CPU.
         params.load_mode = lib.LLAMA_LOAD_MODE_NONE

@@ -11,6 +11,8 @@ import llama_cpp.llama_cpp as native
 import numpy as np
 import numpy.typing as npt
 
+from edge_tts.runtimes.llama_native import model_params
+
 
 @native.llama_log_callback
 def _quiet(level: int, text: bytes, data: ctypes.c_void_p) -> None:
@@ -22,7 +24,7 @@ def logits(model_path: Path, tokens: Sequence[int], adapter: Path | None = None)
     native.llama_log_set(_quiet, ctypes.c_void_p(0))
     native.llama_backend_init()
     with ExitStack() as stack:
-        model_options = native.llama_model_default_params()
+        model_options = model_params()
         model_options.n_gpu_layers = 0
         model = native.llama_model_load_from_file(str(model_path).encode(), model_options)
         assert model, f"llama.cpp cannot load {model_path}"

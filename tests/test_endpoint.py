@@ -58,8 +58,9 @@ def free_port() -> int:
 def llama(pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndpointSettings]:
     """llama-cpp-python's server with the pack's policy; it ignores ``n``, and streams without usage."""
     url = f"http://127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(pack.policy_path), "--n_ctx", "512"]
-    command += ["--host", "127.0.0.1", "--port", url.rpartition(":")[2], "--interrupt_requests", "false"]
+    command = [sys.executable, str(Path(__file__).with_name("llama_server.py"))]
+    command += ["--model", str(pack.policy_path), "--n_ctx", "512", "--host", "127.0.0.1"]
+    command += ["--port", url.rpartition(":")[2], "--interrupt_requests", "false"]
     command += ["--n_threads", "1", "--n_threads_batch", "1"]  # two would wait for each other on a busy machine
     log = tmp_path_factory.mktemp("llama") / "log.txt"
     with log.open("w") as sink:

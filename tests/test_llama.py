@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import llama_cpp.llama_cpp as lib
 import numpy as np
 import pytest
 
+from edge_tts.bench.engine import sound_kernels
 from edge_tts.calculator import evaluate, format_number
 from edge_tts.cancellation import Cancellation
 from edge_tts.core import EngineConfig, Request, Sampling, StepEvent
@@ -22,7 +24,7 @@ from edge_tts.pack import Pack
 from edge_tts.prompts import PromptFormat
 from edge_tts.runtimes import choose
 from edge_tts.runtimes.llama import LlamaPolicy
-from edge_tts.runtimes.llama_native import NativeModel, shortlist
+from edge_tts.runtimes.llama_native import NativeModel, model_params, shortlist
 
 QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
 OTHER = "A baker sells 30 loaves a day for 5 days at 2 dollars each. How much does she earn?"
@@ -50,7 +52,8 @@ def texts(events: list[StepEvent], count: int) -> list[list[str]]:
 def test_greedy_agrees_with_the_high_level_binding(pack: Pack) -> None:
     from llama_cpp import Llama
 
-    reference = Llama(str(pack.policy_path), n_ctx=320, verbose=False, n_gpu_layers=0)
+    with sound_kernels():
+        reference = Llama(str(pack.policy_path), n_ctx=320, verbose=False, n_gpu_layers=0)
     rendered = PromptFormat().render(QUESTION)
     expected = reference.create_completion(rendered, max_tokens=40, temperature=0)["choices"][0]["text"]
     reference.close()
@@ -60,6 +63,12 @@ def test_greedy_agrees_with_the_high_level_binding(pack: Pack) -> None:
     finally:
         policy.close()
     assert "\n".join(e.text for e in events).strip() == expected.strip()
+
+
+@pytest.mark.parametrize("amx", [False, True])
+def test_kernels_that_crash_are_not_used(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lib, "llama_print_system_info", lambda: b"CPU : AVX2 = 1 | " + b"AMX_INT8 = 1 | " * amx)
+    assert model_params().use_extra_bufts is not amx
 
 
 def test_same_seed_same_samples_and_other_seeds_differ(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from edge_tts.batch import Question, read_questions
-from edge_tts.bench.pool import Pool, Replay, draw
+from edge_tts.bench.pool import Pool, Replay, draw, problem_seed
 from edge_tts.bench.records import CONFIG, RECORDS, SAMPLES, Record, open_study, read_records
 from edge_tts.bench.study import RUNS, Grid, Study, is_sampling
 from edge_tts.commands.bench import command
@@ -69,7 +69,7 @@ def test_a_pool_gives_what_the_solver_gives(problems: list[Question], pack: Pack
     for strategy in ("majority", "best-of-n", "weighted"):
         outcome, usage = replay.run(problem.question, pool, Strategy.parse(strategy, 8))
         with new_solver(pack) as solver:
-            result = solver.solve(problem.question, strategy, Budget(generations=8), seed=3)
+            result = solver.solve(problem.question, strategy, Budget(generations=8), problem_seed(3, problem.id))
         assert outcome.best is not None
         assert outcome.best.steps == result.steps
         assert outcome.best.answer == result.answer
@@ -108,6 +108,17 @@ def test_a_part_of_a_pool_costs_what_the_part_alone_would(
         unshared = len(pool.prompt) + sum(len(sample.tokens) for sample in pool.samples)
         assert costs[-1].generated_tokens == unshared - len(pool.prompt)
         assert costs[-1].policy_tokens <= unshared
+
+
+def test_problems_are_drawn_independently(solver: Solver, problems: list[Question], pools: list[Pool]) -> None:
+    """Otherwise what is right at sample i would go together over problems."""
+    renamed = Question("another", problems[1].question, problems[1].answer)
+    again, other = (draw(solver, question, 8, 3, True, lambda: False) for question in (problems[1], renamed))
+    assert again
+    assert other
+    assert [sample.tokens for sample in again.samples] == [sample.tokens for sample in pools[1].samples]
+    assert [sample.tokens for sample in other.samples] != [sample.tokens for sample in again.samples]
+    assert other.greedy == again.greedy
 
 
 def test_a_pool_survives_json(pools: list[Pool]) -> None:

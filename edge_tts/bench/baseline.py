@@ -11,11 +11,11 @@ from typing import Any
 
 from edge_tts.answers import is_correct
 from edge_tts.batch import Question
+from edge_tts.bench.pool import problem_seed
 from edge_tts.bench.records import Key, Record
 from edge_tts.core import Trace, Usage
 from edge_tts.errors import InputError
 from edge_tts.runtimes.endpoint import Endpoint, EndpointSettings, Reply, concurrently
-from edge_tts.search.context import request_seed
 from edge_tts.search.sampling import ADAPTIVE_ROUND, is_decided
 from edge_tts.search.select import majority
 
@@ -181,7 +181,7 @@ def _run(endpoint: Endpoint, jobs: Sequence[_Job]) -> Generator[list[Record], No
 
 async def _draw(endpoint: Endpoint, job: _Job) -> _Drawn:
     prompt = PROMPT.format(question=job.problem.question)
-    seed = request_seed(job.seed, 0)  # far from that of another seed, so that no samples are the same
+    seed = problem_seed(job.seed, job.problem.id)
     work = [endpoint.answer(prompt, 1, seed, temperature=0.0)] if job.greedy else []
     work += [endpoint.answer(prompt, end - start, seed + start) for start, end in pairwise([0, *job.bounds])]
     replies = await concurrently(work)

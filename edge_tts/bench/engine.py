@@ -9,21 +9,36 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+import llama_cpp.llama_cpp as lib
 
 from edge_tts.core import EngineConfig, Request, Sampling
 from edge_tts.pack import Pack
 from edge_tts.prompts import PromptFormat
 from edge_tts.runtimes.llama import LlamaPolicy
-from edge_tts.runtimes.llama_native import NativeModel
+from edge_tts.runtimes.llama_native import NativeModel, model_params
 
 QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
 CONTEXT = 512
 BURST = 32
 """Tokens of each sequence."""
+
+
+@contextmanager
+def sound_kernels() -> Iterator[None]:
+    """Let ``llama_cpp.Llama``, which has no option for it, load models with our :func:`model_params` for so long."""
+    defaults, params = lib.llama_model_default_params, model_params()
+    lib.llama_model_default_params = lambda: params
+    try:
+        yield
+    finally:
+        lib.llama_model_default_params = defaults
 
 
 class _Bare:

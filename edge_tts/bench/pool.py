@@ -18,13 +18,22 @@ from edge_tts.batch import Question
 from edge_tts.cancellation import Cancellation
 from edge_tts.core import Budget, Event, ModelInfo, Outcome, Request, Scored, StepEvent, StopReason, Trace, Usage
 from edge_tts.errors import InputError
-from edge_tts.search.context import SearchContext, request_seed
+from edge_tts.search.context import SearchContext, derived_seed
 from edge_tts.search.select import voters
 from edge_tts.search.strategy import Kind, Strategy, run
 from edge_tts.solver import Solver
 
 SAMPLING_KINDS: tuple[Kind, ...] = ("greedy", "majority", "adaptive", "best-of-n", "weighted")
 """What a pool can serve."""
+
+
+def problem_seed(seed: int, id: str) -> int:
+    """The seed a search of problem ``id`` starts from in a study's ``seed``.
+
+    With one and the same, sample i of every problem would be drawn by the same random numbers: their rights and
+    wrongs would go together, and intervals over problems be too narrow.
+    """
+    return derived_seed(seed, id)
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,7 @@ class Pool:
 
     id: str
     seed: int
+    """The study's."""
     prompt: tuple[int, ...]
     """Tokens every sample continues."""
     samples: tuple[Sample, ...]
@@ -98,9 +108,10 @@ def draw(
     context = SearchContext(solver.policy, None, solver.pack.prompts, solver.pack.sampling)
     root = context.root(question.question)
     sampling = replace(solver.pack.sampling, max_tokens=context.room(root, root))
-    requests = [Request(root.tokens, request_seed(seed, i), sampling) for i in range(size)]
+    start = problem_seed(seed, question.id)
+    requests = [Request(root.tokens, derived_seed(start, i), sampling) for i in range(size)]
     if greedy:
-        requests.append(Request(root.tokens, request_seed(seed, 0), replace(sampling, temperature=0.0)))
+        requests.append(Request(root.tokens, derived_seed(start, 0), replace(sampling, temperature=0.0)))
     events: list[list[StepEvent]] = [[] for _ in requests]
     traces = [root] * len(requests)
     running = set(range(len(requests)))
@@ -169,7 +180,7 @@ class Replay:
             _PoolVerifier(pool, self._verifier) if self._verifier else None,
             self._prompts,
             self._sampling,
-            seed=pool.seed,
+            seed=problem_seed(pool.seed, pool.id),
             budget=Budget(generations=strategy.generations),
         )
         outcome = _outcome(run(question, strategy, context))
@@ -192,7 +203,8 @@ class _PoolPolicy:
         self.info = info
         self.width = width
         self._pool = pool
-        self._by_seed = {request_seed(pool.seed, i): sample for i, sample in enumerate(pool.samples)}
+        start = problem_seed(pool.seed, pool.id)
+        self._by_seed = {derived_seed(start, i): sample for i, sample in enumerate(pool.samples)}
         self._prefilled = False
 
     def tokenize(self, text: str) -> tuple[int, ...]:

@@ -18,6 +18,8 @@ from edge_tts.errors import InputError
 from edge_tts.json_lines import read_lines
 
 FORMAT = 1
+DRAWN_FROM = "seed and problem id"
+"""Kept in a study, since the samples of one made before, which began every problem with the same seed, are others."""
 CONFIG = "study.json"
 RECORDS = "records.jsonl"
 SAMPLES = "samples.jsonl"
@@ -83,7 +85,7 @@ def open_study(folder: Path, config: Mapping[str, Any]) -> None:
     shows every difference.
     """
     path = folder / CONFIG
-    wanted = json.loads(json.dumps({"format": FORMAT, **config}))
+    wanted = json.loads(json.dumps({"format": FORMAT, "drawn_from": DRAWN_FROM, **config}))
     if path.exists():
         found = read_config(folder)
         different = [

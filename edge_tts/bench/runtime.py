@@ -25,7 +25,7 @@ from rich.console import Console
 
 from edge_tts.batch import read_questions
 from edge_tts.bench import machine
-from edge_tts.bench.engine import QUESTION, against_bare_loop
+from edge_tts.bench.engine import QUESTION, against_bare_loop, sound_kernels
 from edge_tts.core import Budget, EngineConfig, Request
 from edge_tts.pack import Pack, ensure, find
 from edge_tts.runtimes import choose
@@ -83,7 +83,8 @@ def _sixteen_calls(pack: Pack, prompt: str, threads: int | None) -> float:
     """Seconds of sixteen completions one after the other; the class keeps the prompt's KV cache between them."""
     from llama_cpp import Llama
 
-    model = Llama(str(pack.policy_path), n_ctx=512, verbose=False, n_gpu_layers=0, n_threads=threads)
+    with sound_kernels():
+        model = Llama(str(pack.policy_path), n_ctx=512, verbose=False, n_gpu_layers=0, n_threads=threads)
     begun = time.monotonic()
     for seed in range(16):
         model.create_completion(

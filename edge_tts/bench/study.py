@@ -19,7 +19,7 @@ from edge_tts.answers import is_correct
 from edge_tts.batch import Question, finish, together
 from edge_tts.bench.datasets import DataSet
 from edge_tts.bench.energy import Measurement, open_meter
-from edge_tts.bench.pool import SAMPLING_KINDS, Pool, Replay, Sample, draw
+from edge_tts.bench.pool import SAMPLING_KINDS, Pool, Replay, Sample, draw, problem_seed
 from edge_tts.bench.records import RECORDS, SAMPLES, Key, Record, read_records
 from edge_tts.core import Budget
 from edge_tts.errors import InputError
@@ -329,7 +329,8 @@ def _timed(done: Done, seconds: float) -> Done:
 
 def _search(solver: Solver, unit: Unit, cell: tuple[str, int], stopped: Callable[[], bool]) -> Done | None:
     strategy, budget = cell
-    events = solver.stream(unit.problem.question, strategy, Budget(generations=budget), unit.seed)
+    seed = problem_seed(unit.seed, unit.problem.id)
+    events = solver.stream(unit.problem.question, strategy, Budget(generations=budget), seed)
     result = finish(events, stopped)
     if result is None:
         return None

@@ -33,9 +33,12 @@ SCORING_SHARE = 0.25
 """Most of the remaining time that a policy leaves to the scoring that follows it."""
 
 
-def request_seed(seed: int, index: int) -> int:
-    """Seed of a search's ``index``-th request. 31 bits: llama.cpp takes 2**32 - 1 as "draw a seed"."""
-    digest = hashlib.blake2b(f"{seed}:{index}".encode(), digest_size=4).digest()
+def derived_seed(seed: int, part: int | str) -> int:
+    """Seed of one ``part`` of what has ``seed``: a search's i-th request, or a problem by its id.
+
+    31 bits: llama.cpp takes 2**32 - 1 as "draw a seed".
+    """
+    digest = hashlib.blake2b(f"{seed}:{part}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
@@ -232,7 +235,7 @@ class SearchContext:
 
     def _request(self, trace: Trace, room: int, max_steps: int | None, greedy: bool) -> Request:
         """A request with a seed that depends on the context's seed and a running index only."""
-        seed = request_seed(self.seed, self._requests)
+        seed = derived_seed(self.seed, self._requests)
         self._requests += 1
         if self.budget.tokens is not None:
             room = max(1, min(room, self.budget.tokens - self.meter.usage.policy_tokens))

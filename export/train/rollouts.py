@@ -30,7 +30,7 @@ from edge_tts.core import EngineConfig, Policy, Request, Sampling, Trace
 from edge_tts.export.train.data import Problem, read_problems, split
 from edge_tts.export.train.examples import Samples, attempts, read_samples
 from edge_tts.prompts import ATTEMPTS_IN_CONTEXT, CalculatorFormat, PromptFormat
-from edge_tts.search.context import request_seed
+from edge_tts.search.context import derived_seed
 
 PROBLEMS_PER_CALL = 16
 
@@ -50,7 +50,7 @@ def sample(
         for _ in range(samples):
             before = attempts(problem, earlier, rng.randint(1, ATTEMPTS_IN_CONTEXT), rng) if earlier else []
             traces.append(Trace(policy.tokenize(prompts.render(problem.question, before))))
-    requests = [Request(t.tokens, request_seed(seed, i), sampling) for i, t in enumerate(traces)]
+    requests = [Request(t.tokens, derived_seed(seed, i), sampling) for i, t in enumerate(traces)]
     for event in policy.generate(requests):
         traces[event.request] = traces[event.request].extended(event, prompts.answer_marker)
     return [traces[i : i + samples] for i in range(0, len(traces), samples)]
