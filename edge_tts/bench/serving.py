@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import statistics
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
 import httpx
+import numpy as np
 from rich.console import Console
 
 from edge_tts.batch import read_questions
 from edge_tts.bench import machine
 from edge_tts.bench.load import mixed_load
+from edge_tts.bench.optimal import resample, share
 from edge_tts.bench.server_process import ServerProcess, running_server
 from edge_tts.core import Budget
 from edge_tts.errors import BackendError
@@ -34,47 +34,70 @@ from edge_tts.solver import Solver
 
 STRATEGIES = ("greedy", "majority:n=4", "weighted:n=4")
 """Compared with the library: short ones, whose time varies least."""
-PAIRS = 300
-"""Of a request and a call of the library: a search of half a second varies by tens of milliseconds."""
+STARTS = 10
+"""Of a server and a library that are compared."""
+PAIRS = 30
+"""Of a request and a call of the library after each start; a multiple of twice the strategies."""
 IDLE_SECONDS = 30.0
 """Longest time after a load until nothing runs any more."""
 
 
-def overhead(server: ServerProcess, solver: Solver, questions: Sequence[str]) -> dict[str, Any]:
+def overhead(questions: Sequence[str], isolate: bool) -> dict[str, Any]:
     """Milliseconds a request takes longer than the library's call, and longer than the search in the server itself.
 
-    Both sides answer the same question with the same strategy and seed, one after the other, each first every other
-    time. The client is the standard library's, which takes least time itself.
+    Both sides answer the same questions with the same strategies and seeds in turns. Two processes of the same program
+    differ by more than what is measured, and the one that loads its models first tends to be the slower: so there are
+    ``STARTS`` of both, each side first in half of them, and the interval is a bootstrap over them.
     """
     longer, outside = [], []
-    with closing(HTTPConnection(urlsplit(server.url).netloc, timeout=60)) as http:
-        asked = cycle([(question, strategy) for question in questions for strategy in STRATEGIES])
-        for i, (question, strategy) in enumerate(islice(asked, PAIRS)):
-            seconds: dict[str, float] = {}
-            for side in ("library", "server") if i % 2 else ("server", "library"):
-                http.close()  # the server closes what was idle for long
-                http.connect()
-                began = time.monotonic()
-                if side == "library":
-                    solver.solve(question, strategy, Budget(), i)
-                else:
-                    answer = _post(http, _body(solver, question, i, edge={"strategy": strategy}))
-                    searched = answer["edge"]["usage"]["seconds"]
-                seconds[side] = time.monotonic() - began
-            longer.append(1000 * (seconds["server"] - seconds["library"]))
-            outside.append(1000 * (seconds["server"] - searched))
+    for start in range(STARTS):
+        with ExitStack() as stack:
+            if start % 2:
+                solver = stack.enter_context(Solver(isolate=isolate))
+            server = stack.enter_context(running_server(*_options(isolate)))
+            if not start % 2:
+                solver = stack.enter_context(Solver(isolate=isolate))
+            pairs = [_pair(server, solver, questions, start * PAIRS + i) for i in range(PAIRS)]
+        longer.append(statistics.median(served - called for called, served, _ in pairs))
+        outside += [served - searched for _, served, searched in pairs]
+    mean = share(np.array(longer), resample(STARTS))
     return {
-        "requests": len(longer),
-        "over_library_ms": _median(longer),
-        "outside_the_search_ms": {**_median(outside), "worst": round(max(outside), 2)},
+        "starts": STARTS,
+        "requests": STARTS * PAIRS,
+        "over_library_ms": {
+            "mean_of_medians": round(mean.value, 2),
+            "low": round(mean.low, 2),
+            "high": round(mean.high, 2),
+            "medians": [round(value, 2) for value in longer],
+        },
+        "outside_the_search_ms": {
+            "median": round(statistics.median(outside), 2),
+            "worst": round(max(outside), 2),
+        },
     }
 
 
-def _median(values: Sequence[float]) -> dict[str, float]:
-    """The median with a 95% interval from order statistics, which asks nothing of the distribution."""
-    ordered, half = sorted(values), 0.98 * math.sqrt(len(values))
-    low, high = (ordered[round((len(values) - 1) / 2 + side * half)] for side in (-1, 1))
-    return {"median": round(statistics.median(ordered), 2), "low": round(low, 2), "high": round(high, 2)}
+def _pair(server: ServerProcess, solver: Solver, questions: Sequence[str], number: int) -> tuple[float, float, float]:
+    """Milliseconds of the library's call, of the request, and of the search in the server.
+
+    The client is the standard library's, which takes least time itself.
+    """
+    strategy, seconds = STRATEGIES[number % len(STRATEGIES)], {}
+    question = questions[number // len(STRATEGIES) % len(questions)]
+    for side in ("library", "server") if number % 2 else ("server", "library"):
+        with closing(HTTPConnection(urlsplit(server.url).netloc, timeout=60)) as http:
+            http.connect()
+            began = time.monotonic()
+            if side == "library":
+                solver.solve(question, strategy, Budget(), number)
+            else:
+                answer = _post(http, _body(solver, question, number, edge={"strategy": strategy}))
+            seconds[side] = 1000 * (time.monotonic() - began)
+    return seconds["library"], seconds["server"], 1000 * answer["edge"]["usage"]["seconds"]
+
+
+def _options(isolate: bool) -> list[str]:
+    return ["--isolate"] if isolate else []
 
 
 def first_event(server: ServerProcess, solver: Solver, questions: Sequence[str]) -> dict[str, float]:
@@ -161,19 +184,23 @@ def main(data: Path, minutes: float, first: int, only: str, isolate: bool, out: 
         raise click.UsageError(f"{data} has {len(questions)} questions and --first {first} needs {2 * first}; lower it")
     record: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     record |= {"machine": machine.describe(), "isolate": isolate}
-    with running_server(*(["--isolate"] if isolate else [])) as server, Solver(isolate=isolate) as solver:
-        for name, work in (
-            ("overhead", lambda: overhead(server, solver, questions[:first])),
-            ("first_event_ms", lambda: first_event(server, solver, questions[first : 2 * first])),
-            ("load", lambda: under_load(server, solver.pack.name, questions, minutes)),
-            ("stopping", lambda: stopping(server, solver, questions[0])),
-        ):
-            if name not in only.split(","):
-                continue
-            record[name] = work()
-            console.print(name, record[name])
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    wanted = only.split(",")
+
+    def keep(name: str, measured: Any) -> None:
+        record[name] = measured
+        console.print(name, measured)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+    if "overhead" in wanted:
+        keep("overhead", overhead(questions[:first], isolate))
+    with running_server(*_options(isolate)) as server, Solver(isolate=isolate) as solver:
+        if "first_event_ms" in wanted:
+            keep("first_event_ms", first_event(server, solver, questions[first : 2 * first]))
+        if "load" in wanted:
+            keep("load", under_load(server, solver.pack.name, questions, minutes))
+        if "stopping" in wanted:
+            keep("stopping", stopping(server, solver, questions[0]))
 
 
 if __name__ == "__main__":
