@@ -22,6 +22,7 @@ LEAST_PYTHON = (3, 11)
 LEAST_FREE_MB = 300
 """Disk that assembling a pack takes: the base model, the pack, and the pack while it is written."""
 _CLASH = "edge-tts"
+_WITHOUT_AMX = " ".join(f'{name}="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"' for name in ("CFLAGS", "CXXFLAGS"))
 _REINSTALL = "pip install --force-reinstall --no-cache-dir llama-cpp-python==0.3.36"
 _FLAGS = {
     "avx2": "AVX2",
@@ -132,6 +133,9 @@ def _llama_check(info: str, features: list[str], version: str) -> Check:
     used = {item.partition("=")[0].split(":")[-1].strip() for item in info.split("|") if item.strip().endswith("= 1")}
     unused = [name for name in features if name not in used]
     detail = f"llama-cpp-python {version}, built for {', '.join(sorted(used)) or 'a CPU without vector features'}"
+    if "AMX_INT8" in used:
+        detail += "; its kernels for AMX crash and are left out, and faster ones for other CPUs with them"
+        return Check("llama.cpp", "warning", detail, f"for more speed: {_WITHOUT_AMX} {_REINSTALL}")
     if not unused:
         return Check("llama.cpp", "ok", detail)
     rebuild = f'for more speed: CMAKE_ARGS="-DGGML_NATIVE=on" {_REINSTALL}'

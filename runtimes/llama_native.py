@@ -71,8 +71,8 @@ def model_params() -> Any:
     """llama.cpp's defaults for a model, without the kernels that crash on CPUs with AMX.
 
     There, compilers leave out the tile configuration that they take for unused, and loading what is in its place is a
-    segmentation fault or an illegal instruction (llama.cpp issue 20824, pull request 26954). Repacked weights, which
-    Q4_1 has none of, go with them.
+    segmentation fault or an illegal instruction (llama.cpp issue 20824, pull request 26954). Repacked Q4_0 weights,
+    a tenth of the speed, go with them; a build without AMX keeps those.
     """
     params = lib.llama_model_default_params()
     params.use_extra_bufts = b"AMX_INT8 = 1" not in lib.llama_print_system_info()

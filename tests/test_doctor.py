@@ -24,6 +24,14 @@ def test_features_the_build_leaves_unused_are_named() -> None:
     assert "GGML_NATIVE" in slow.fix
 
 
+def test_kernels_that_are_left_out_are_said() -> None:
+    found = doctor._llama_check(BUILD + "AMX_INT8 = 1 | ", ["AVX2"], "1")
+    assert found.status == "warning"
+    assert "AMX crash" in found.detail
+    assert found.fix is not None
+    assert 'CXXFLAGS="-mno-amx-tile' in found.fix
+
+
 def test_a_cpu_build_beside_a_gpu_is_said_with_the_command_to_fix_it() -> None:
     said = doctor._gpu_check(offloads=False, present=True, name="NVIDIA H200")
     assert said.status == "warning"
