@@ -183,11 +183,10 @@ def main(data: Path, minutes: float, first: int, only: str, isolate: bool, out: 
     if len(questions) < 2 * first:
         raise click.UsageError(f"{data} has {len(questions)} questions and --first {first} needs {2 * first}; lower it")
     record: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-    record |= {"machine": machine.describe(), "isolate": isolate}
     wanted = only.split(",")
 
-    def keep(name: str, measured: Any) -> None:
-        record[name] = measured
+    def keep(name: str, measured: dict[str, Any]) -> None:
+        record[name] = {"machine": machine.describe(), "isolate": isolate, **measured}
         console.print(name, measured)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
