@@ -82,8 +82,13 @@ def verify(pack: Pack) -> list[str]:
     """Check every file in full; one sentence for each problem, none for a sound pack.
 
     Sizes, sha256, the GGUF header, and whether the tokenizer fits the PRM. Of a built-in pack that
-    is not assembled yet, the parts are checked.
+    is not assembled yet, or in another version, the parts are checked.
     """
+    if pack.source and pack.folder.exists():
+        try:
+            manifest.read(pack.folder)
+        except PackError as error:
+            return [str(error)]
     folder, files = pack.folder, dict(pack.files)
     if pack.source and pack.recipe and not is_assembled(pack):
         folder = pack.source
@@ -105,13 +110,16 @@ def verify(pack: Pack) -> list[str]:
 
 
 def is_assembled(pack: Pack) -> bool:
-    """Whether the pack's folder is there at all."""
-    return pack.folder.exists()
+    """Whether the pack's folder is there, of the version at hand: after an upgrade, the next use replaces it."""
+    if not pack.source or not pack.folder.exists():
+        return pack.folder.exists()
+    made, now = (folder / manifest.MANIFEST for folder in (pack.folder, pack.source))
+    return made.exists() and made.read_bytes() == now.read_bytes()
 
 
 def _is_current(pack: Pack) -> bool:
     """Whether the assembled pack is there and is of the same manifest as the built-in parts."""
-    if not is_assembled(pack):
+    if not pack.folder.exists():
         return False
     try:
         return replace(manifest.read(pack.folder), source=pack.source) == pack

@@ -103,7 +103,11 @@ def test_another_version_is_assembled_anew(tiny: pack.Pack) -> None:
     first = pack.ensure(tiny)
     assert tiny.source is not None
     manifest.write(replace(tiny, version="2.0"), tiny.source)
-    assert pack.ensure(pack.find(standin.NAME)).version == "2.0"
+    upgraded = pack.find(standin.NAME)
+    assert not pack.is_assembled(upgraded)
+    assert pack.verify(upgraded) == []
+    assert pack.ensure(upgraded).version == "2.0"
+    assert pack.is_assembled(upgraded)
     assert manifest.read(first.folder).version == "2.0"
     assert entries(first.folder.parent) == {standin.NAME}
 
@@ -129,6 +133,7 @@ def test_a_damaged_manifest_is_noticed(tiny: pack.Pack, at: int) -> None:
     flip(ready.folder / "manifest.json", at)
     with pytest.raises(PackError, match=r"manifest\.json is damaged.*delete the folder"):
         pack.ensure(tiny)
+    assert any("manifest.json is damaged" in problem for problem in pack.verify(tiny))
     (ready.folder / "manifest.json").write_text('{"format": 1, "na')
     with pytest.raises(PackError, match=r"manifest\.json is damaged"):
         pack.find(str(ready.folder))
