@@ -34,8 +34,8 @@ from edge_tts.solver import Solver
 
 STRATEGIES = ("greedy", "majority:n=4", "weighted:n=4")
 """Compared with the library: short ones, whose time varies least."""
-STARTS = 10
-"""Of a server and a library that are compared."""
+STARTS = 20
+"""Of a server and a library that are compared; an even number."""
 PAIRS = 30
 """Of a request and a call of the library after each start; a multiple of twice the strategies."""
 IDLE_SECONDS = 30.0
@@ -47,7 +47,7 @@ def overhead(questions: Sequence[str], isolate: bool) -> dict[str, Any]:
 
     Both sides answer the same questions with the same strategies and seeds in turns. Two processes of the same program
     differ by more than what is measured, and the one that loads its models first tends to be the slower: so there are
-    ``STARTS`` of both, each side first in half of them, and the interval is a bootstrap over them.
+    ``STARTS`` of both, each side first in every other one, and the interval is a bootstrap over pairs of them.
     """
     longer, outside = [], []
     for start in range(STARTS):
@@ -60,7 +60,7 @@ def overhead(questions: Sequence[str], isolate: bool) -> dict[str, Any]:
             pairs = [_pair(server, solver, questions, start * PAIRS + i) for i in range(PAIRS)]
         longer.append(statistics.median(served - called for called, served, _ in pairs))
         outside += [served - searched for _, served, searched in pairs]
-    mean = share(np.array(longer), resample(STARTS))
+    mean = share(np.reshape(longer, (-1, 2)).mean(axis=1), resample(STARTS // 2))
     return {
         "starts": STARTS,
         "requests": STARTS * PAIRS,
