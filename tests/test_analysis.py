@@ -176,6 +176,17 @@ def test_the_table_is_one_the_runtime_reads(folder: Path) -> None:
     assert len(content["evidence"]["problem_ids"]) == PROBLEMS
 
 
+def test_the_table_uses_the_samples_it_has_paid_for(tmp_path: Path) -> None:
+    """However lucky one sample was where four are drawn anyway."""
+    folder = write_study(tmp_path / "s")
+    rows = [json.loads(line) for line in (folder / RECORDS).read_text().splitlines()]
+    lucky = [row | {"correct": True} if (row["strategy"], row["budget"]) == ("weighted", 1) else row for row in rows]
+    (folder / RECORDS).write_text("".join(json.dumps(row) + "\n" for row in lucky))
+    table = StrategyTable.parse(fit(load_study(folder)))
+    chosen = [table.choose(bin, budget)[0] for bin in range(5) for budget in table.budgets]
+    assert min(strategy.n for strategy in chosen if strategy.kind != "greedy") >= 4
+
+
 def test_a_study_without_a_verifier_predicts_by_agreement(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path / "s", verifier=False))
     assert study.predicted is not None

@@ -23,8 +23,8 @@ def fit(study: Loaded) -> dict[str, Any]:
     """The table as ``table.json`` has it: five bins of predicted difficulty, one column for each budget.
 
     In a cell is the strategy with the highest accuracy in its bin at that budget or a smaller one, pulled towards
-    its accuracy over all bins, and the cheapest among equals. Raises InputError where the study lacks what that
-    takes.
+    its accuracy over all bins, and the cheapest among equals. None draws fewer samples than the estimate has paid for:
+    where these came out better, that was luck. Raises InputError where the study lacks what that takes.
     """
     if study.predicted is None:
         raise InputError(
@@ -60,7 +60,7 @@ def _text(cell: Cell, budget: int) -> str:
 
 def _column(study: Loaded, where: NDArray[np.int64], chosen_on: NDArray[np.bool_], budget: int) -> list[Cell]:
     """The cell of each bin at ``budget``, chosen on some of the problems."""
-    cells = [cell for cell in candidates(study) if cell[1] <= budget]
+    cells = [cell for cell in candidates(study) if PROBE <= cell[1] <= budget or cell[0] == "greedy"]
     correct = np.stack([study.cells[cell].correct for cell in cells], axis=1)
     flops = np.array([with_probe(study, cell, "flops")[chosen_on].mean() for cell in cells])
     overall = correct[chosen_on].mean(axis=0)
