@@ -126,7 +126,7 @@ def _packed(settings: Settings, policy: Path) -> Iterator[Stage]:
     parts = ["--base", settings.base, "--adapter", policy / "adapter.gguf", "--prm", verifier / "prm.onnx"]
     parts += ["--tokenizer", verifier / "tokenizer.json", "--table", find(None).folder / TABLE, "--out", pack]
     yield Stage("figures", lambda: _figures(settings, policy))
-    figures = ["--figures", out / "figures.json", "--temperature", 0.7]
+    figures = ["--figures", out / "figures.json", "--temperature", 0.5]
     yield _stage(settings, "pack", "train.assemble_pack", *parts, *figures)
     yield Stage("table-problems", lambda: _table_problems(settings, problems))
     bench = ["bench", "run", "--data", problems, "--pack", pack, "--strategies", "majority,weighted,best-of-n,beam"]
