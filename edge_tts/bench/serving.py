@@ -38,6 +38,7 @@ STARTS = 20
 """Of a server and a library that are compared; an even number."""
 PAIRS = 30
 """Of a request and a call of the library after each start; a multiple of twice the strategies."""
+MEASUREMENTS = ("overhead", "first_event_ms", "load", "stopping")
 IDLE_SECONDS = 30.0
 """Longest time after a load until nothing runs any more."""
 
@@ -173,7 +174,7 @@ def _post(http: HTTPConnection, body: dict[str, Any]) -> dict[str, Any]:
 @click.option(
     "--first", type=click.IntRange(1), default=10, show_default=True, help="Questions of each other measurement."
 )
-@click.option("--only", default="overhead,first_event_ms,load,stopping", show_default=True)
+@click.option("--only", default=",".join(MEASUREMENTS), show_default=True)
 @click.option("--isolate", is_flag=True, help="Measure a server whose models have a process of their own.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(data: Path, minutes: float, first: int, only: str, isolate: bool, out: Path) -> None:
@@ -184,6 +185,8 @@ def main(data: Path, minutes: float, first: int, only: str, isolate: bool, out: 
         raise click.UsageError(f"{data} has {len(questions)} questions and --first {first} needs {2 * first}; lower it")
     record: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     wanted = only.split(",")
+    if unknown := sorted(set(wanted) - set(MEASUREMENTS)):
+        raise click.UsageError(f"--only {unknown[0]}: that is none of {', '.join(MEASUREMENTS)}")
 
     def keep(name: str, measured: dict[str, Any]) -> None:
         record[name] = {"machine": machine.describe(), "isolate": isolate, **measured}
@@ -193,6 +196,8 @@ def main(data: Path, minutes: float, first: int, only: str, isolate: bool, out: 
 
     if "overhead" in wanted:
         keep("overhead", overhead(questions[:first], isolate))
+    if wanted == ["overhead"]:
+        return
     with running_server(*_options(isolate)) as server, Solver(isolate=isolate) as solver:
         if "first_event_ms" in wanted:
             keep("first_event_ms", first_event(server, solver, questions[first : 2 * first]))
