@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import subprocess
 import sys
 import time
@@ -40,6 +41,11 @@ TABLE_PROBLEMS = 150
 """Validation problems kept for the strategy table; rounds and the PRM are validated on others."""
 SHARES = {"sft": 0.4, "quantised": 0.12, "round": 0.14, "prm": 0.2}
 """Of the training minutes; ``round`` for each of two, more rounds come on top."""
+STAGE = re.compile(
+    r"sft(-convert)?|extract|vocabulary|(quantised|round-\d+)(-convert|-validation|-train|-revised)?|labelled|policy"
+    r"|prm(-export)?|figures|pack|table-problems|study|table"
+)
+"""Names of stages."""
 PATIENCE = 2
 """Rounds without a gain that end the rejection sampling."""
 
@@ -240,6 +246,8 @@ def _run(settings: Settings, stage: str, command: Sequence[object]) -> None:
 
 def run(settings: Settings, until: str | None = None) -> None:
     """Run the stages that are not done yet, up to and with ``until``. Raises InputError where one fails."""
+    if until is not None and not STAGE.fullmatch(until):
+        raise InputError(f"--until {until}: there is no such stage; each one's name is printed as it begins")
     done = settings.out / "done"
     (settings.out / "log").mkdir(parents=True, exist_ok=True)
     done.mkdir(exist_ok=True)
