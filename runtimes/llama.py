@@ -27,6 +27,7 @@ from edge_tts.errors import BackendError, EdgeError, InputError
 from edge_tts.prompts import CalculatorFormat, PromptFormat
 from edge_tts.runtimes.llama_native import GivenUpError, NativeModel, NativeSampler, shortlist
 from edge_tts.runtimes.streams import Call, Job, Stream, Streams
+from edge_tts.runtimes.token_tree import Node, TokenTree
 
 FEW_TOKENS = 8
 """Up to so many tokens are evaluated one a tick while a crowd runs ..."""
@@ -95,11 +96,13 @@ class LlamaPolicy:
             raise BackendError("the policy is closed; load it again")
         if self._failure:
             raise self._failure
-        call = Call(deadline)
+        alike = len({request.sampling.top_k for request in requests}) == 1
+        call = Call(deadline, TokenTree(len(requests) if alike else 0))
         running = len(requests)
         with (cancel or Cancellation()).telling(partial(self._end, call)):
             for index, request in enumerate(requests):
-                self._inbox.put(Job(call, index, request, list(request.tokens)))
+                job = Job(call, index, request, list(request.tokens), branches=call.tree.roots, branch=request.tokens)
+                self._inbox.put(job)
             if self._failure:  # the owner thread may have ended before it could see these
                 raise self._failure
             try:
@@ -147,7 +150,7 @@ class LlamaPolicy:
         try:
             while self._receive():
                 self._drop_ended()
-                self._streams.admit()
+                self._streams.admit([job for job in self._streams.due() if self._follow(job)])
                 self._streams.close_gaps()
                 self._tick()
             self._failure = BackendError("the policy was closed while it was working")
@@ -271,22 +274,40 @@ class LlamaPolicy:
                 if job.call in charged:
                     job.shared += job.fresh
                 charged.add(job.call)
-                if job.sampler is None:
-                    job.sampler = NativeSampler(job.request.sampling, job.request.seed)
-                token = job.sampler.sample(ids, candidates)
-                self._take(stream, job, token, float(row[token]) - total)
-            stream.pending = stream.jobs[0].tokens[len(stream.tokens) :] if stream.jobs else []
-            self._streams.part(stream, [job for job in stream.jobs if job.tokens != stream.jobs[0].tokens])
+                if not self._sample(job, Node(ids, candidates, total)):
+                    stream.leave(job)
+            staying = next((job.tokens for job in stream.jobs if not job.known), [])
+            stream.pending = staying[len(stream.tokens) :]
+            self._streams.part(stream, [job for job in stream.jobs if job.known or job.tokens != staying])
 
-    def _take(self, stream: Stream, job: Job, token: int, logprob: float) -> None:
-        """Add a drawn token to its job; end the step or the job where it is due."""
+    def _follow(self, job: Job) -> bool:
+        """Draw from what its call has evaluated before, as far as that goes; False where the waiting ``job`` ended."""
+        while job.branches is not None and (node := job.branches.get(job.branch)):
+            job.shared += job.fresh
+            if not self._sample(job, node):
+                self._streams.waiting.remove(job)
+                return False
+        return True
+
+    def _sample(self, job: Job, node: Node) -> bool:
+        """Draw the next token of ``job``; False where that ends it."""
+        if job.sampler is None:
+            job.sampler = NativeSampler(job.request.sampling, job.request.seed)
+            job.call.tree.unbegun -= 1
+        kept = job.call.tree.keep(node, job.branches, job.branch)
+        token = job.sampler.sample(node.ids, node.logits)
+        job.branches, job.branch = (kept.branches, token) if kept else (None, token)
+        return self._take(job, token, node.logprob(token))
+
+    def _take(self, job: Job, token: int, logprob: float) -> bool:
+        """Add a drawn token to its job; end the step or the job where it is due, False for the job."""
         job.logprob += logprob
         new = [token]
         ended = self._native.is_end(token) and not job.request.sampling.ignore_end
         if not ended:
             job.text += self._native.piece(token)
             new += self._calculated(job)
-        job.tokens = stream.tokens + new
+        job.tokens = job.tokens + new
         job.fresh = len(new)
         job.step += new
         job.produced += len(new)
@@ -298,10 +319,9 @@ class LlamaPolicy:
             stop = "step"
         elif job.produced >= job.request.sampling.max_tokens or len(job.tokens) >= self._native.context_length:
             stop = "length"
-        if stop:
-            stream.leave(job)
         if stop or at_delimiter:
             self._emit(job, stop)
+        return stop is None
 
     def _calculated(self, job: Job) -> list[int]:
         """Tokens the calculator writes after the step so far; empty where it does not apply."""

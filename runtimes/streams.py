@@ -6,7 +6,9 @@ its tokens that any stream holds: in place where an idle stream ends there, else
 Jobs whose tokens are equal share a stream, so that what many samples begin with (their prompt, and
 often the first steps) is evaluated once; each still draws with its own sampler, and a job that
 draws another token than the first goes on in a stream of its own. Drawn tokens that are equal are
-charged once to each call, so that what a call costs does not depend on who else is calling.
+charged once to each call, so that what a call costs does not depend on who else is calling. A job that
+begins later draws from what is known of them (:mod:`edge_tts.runtimes.token_tree`) and needs a stream when
+it draws something new.
 
 llama.cpp evaluates sequences with consecutive numbers together and begins a new part of the batch at
 every gap (``llama_batch_allocr::split_equal``), at about twice the cost for eight sequences with
@@ -26,6 +28,7 @@ from dataclasses import dataclass, field
 from edge_tts.core import Request, StepEvent
 from edge_tts.errors import EdgeError
 from edge_tts.runtimes.llama_native import NativeSampler
+from edge_tts.runtimes.token_tree import Branches, TokenTree
 
 WAIT_FOR_PREFIX = 8
 """A request waits a tick when a running stream is about to hold this many more of its tokens."""
@@ -38,6 +41,7 @@ class Call:
     """One ``generate`` call: where its events go, and when it ends."""
 
     deadline: float | None
+    tree: TokenTree
     events: queue.SimpleQueue[StepEvent | EdgeError | None] = field(default_factory=queue.SimpleQueue)
     """None ends a call that was cancelled."""
     cancelled: bool = False
@@ -66,6 +70,14 @@ class Job:
     steps: int = 0
     sampler: NativeSampler | None = None
     """From its first draw to its end."""
+    branches: Branches | None = None
+    """Where its call's tree has, under ``branch``, what to draw its next token from; None beyond the tree."""
+    branch: int | tuple[int, ...] = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether its next token can be drawn without evaluating anything."""
+        return self.branches is not None and self.branch in self.branches
 
 
 @dataclass(eq=False)
@@ -115,18 +127,17 @@ class Streams:
             stream.leave(job)
         self.waiting.extendleft(reversed(jobs))
 
-    def admit(self) -> None:
-        """Place waiting jobs, each on the longest prefix it can have."""
-        if not self.waiting:
-            return
-        due = self._due()
+    def admit(self, due: Sequence[Job]) -> None:
+        """Place jobs that are :meth:`due`, each on the longest prefix it can have."""
         needed = {source.id for source, _ in map(self._source, due) if source}
         for job in due:
             if self._join(job) or self._place(job, needed):
                 self.waiting.remove(job)
 
-    def _due(self) -> list[Job]:
+    def due(self) -> list[Job]:
         """The waiting jobs that may run now, those that have run already first."""
+        if not self.waiting:
+            return []
         due = [job for job in self.waiting if job.sampler is not None]
         started = Counter(job.call for job in (*(job for stream in self.all for job in stream.jobs), *due))
         room = len(self.all) - started.total()

@@ -80,9 +80,12 @@ def test_same_seed_same_samples_and_other_seeds_differ(policy: LlamaPolicy, prom
 
 def test_a_prompt_is_evaluated_once_and_forked(policy: LlamaPolicy) -> None:
     fresh = policy.tokenize(PromptFormat().render(OTHER))
-    events = list(policy.generate([Request(fresh, seed, Sampling()) for seed in range(3 * WIDTH)]))
+    short = Sampling(max_tokens=12)
+    events = list(policy.generate([Request(fresh, seed, short) for seed in range(3 * WIDTH)]))
+    first, *others = [sum(e.prefill_tokens for e in events if e.request == i) for i in range(3 * WIDTH)]
     # Nothing but the chat opening may be shared with prompts seen before.
-    assert len(fresh) - 1 - 16 <= sum(e.prefill_tokens for e in events) <= len(fresh) - 1
+    assert 12 < len(fresh) - 1 - 16 <= first <= len(fresh) - 1
+    assert max(others) <= 12
     assert sum(e.stop is not None for e in events) == 3 * WIDTH
 
 
@@ -93,6 +96,40 @@ def test_what_samples_begin_with_is_evaluated_once(policy: LlamaPolicy) -> None:
     assert texts(events, WIDTH) == [[e.text for e in one]] * WIDTH
     charged = sum(e.prefill_tokens + len(e.tokens) - e.shared_tokens for e in events)
     assert charged == sum(e.prefill_tokens + len(e.tokens) for e in one)
+
+
+def test_samples_that_begin_later_draw_from_what_was_evaluated(policy: LlamaPolicy) -> None:
+    fresh = policy.tokenize(PromptFormat().render("Eve bakes 5 trays of 12 buns. How many buns does she bake?"))
+    events = list(policy.generate([Request(fresh, seed, Sampling()) for seed in range(6 * WIDTH)]))
+    drawn = [tuple(t for e in events if e.request == i for t in e.tokens) for i in range(6 * WIDTH)]
+    # What samples have in common is evaluated once, and their last tokens never.
+    distinct = {tokens[:length] for tokens in drawn for length in range(len(tokens))}
+    new = sum(len(e.tokens) - e.shared_tokens for e in events)
+    assert len(distinct) <= new <= len(distinct) + len(drawn)
+    # A stream that held what a later sample needs may have gone to another.
+    again = sum(e.prefill_tokens for e in events if e.request)
+    assert again <= new / 4
+    for seed in (WIDTH, 3 * WIDTH, 6 * WIDTH - 1):
+        alone = list(policy.generate([Request(fresh, seed, Sampling())]))
+        mine = [e for e in events if e.request == seed]
+        assert mine[0].text == alone[0].text
+        assert mine[0].logprob == pytest.approx(alone[0].logprob, abs=0.1)
+
+
+def test_a_sample_that_is_drawn_again_costs_nothing(policy: LlamaPolicy) -> None:
+    fresh = policy.tokenize(PromptFormat().render("Ann reads 15 pages a day. How many pages does she read in 6 days?"))
+    events = list(policy.generate([Request(fresh, 0, GREEDY) for _ in range(5 * WIDTH)]))
+    one = [e for e in events if e.request == 0]
+    assert texts(events, 5 * WIDTH) == [[e.text for e in one]] * 5 * WIDTH
+    charged = sum(e.prefill_tokens + len(e.tokens) - e.shared_tokens for e in events)
+    assert charged == sum(e.prefill_tokens + len(e.tokens) for e in one)
+
+
+def test_requests_that_draw_from_different_candidates_share_none(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
+    narrow, wide = Sampling(top_k=1), Sampling(temperature=3.0, top_k=2000, max_tokens=8)
+    requests = [Request(prompt, seed, narrow if seed < 2 * WIDTH else wide) for seed in range(3 * WIDTH)]
+    events = list(policy.generate(requests))
+    assert len({tuple(t) for t in texts(events, 3 * WIDTH)[2 * WIDTH :]}) == WIDTH
 
 
 def test_samples_that_part_go_on_as_they_would_alone(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from edge_tts.core import Request
 from edge_tts.runtimes.streams import Call, Job, Streams
+from edge_tts.runtimes.token_tree import TokenTree
 
 PROMPT = list(range(100, 140))
 
@@ -24,18 +25,18 @@ def forks() -> Forks:
 
 
 def job(tokens: Sequence[int], index: int = 0) -> Job:
-    return Job(Call(None), index, Request(tuple(tokens), index), list(tokens))
+    return Job(Call(None, TokenTree(0)), index, Request(tuple(tokens), index), list(tokens))
 
 
 def call_of(count: int, first: int) -> list[Job]:
     """A call's jobs, whose tokens are those of no other."""
-    call = Call(None)
+    call = Call(None, TokenTree(0))
     return [Job(call, i, Request((first + i, *PROMPT), i), [first + i, *PROMPT]) for i in range(count)]
 
 
 def admit(streams: Streams, *jobs: Job) -> None:
     streams.waiting.extend(jobs)
-    streams.admit()
+    streams.admit(streams.due())
 
 
 def evaluate(streams: Streams) -> None:
@@ -75,7 +76,7 @@ def test_jobs_that_part_get_forked_streams_before_new_ones(forks: Forks) -> None
         j.tokens, j.sampler = [*PROMPT, new], object()  # type: ignore[assignment]
     stream.pending = [7]
     streams.part(stream, jobs[1:])
-    streams.admit()
+    streams.admit(streams.due())
     assert [[j.index for j in s.jobs] for s in streams.running] == [[0], [1, 2]]
     assert [s.pending for s in streams.running] == [[7], [8]]
     assert forks == [(stream.id, streams.running[1].id, len(PROMPT))]
@@ -100,7 +101,7 @@ def test_a_job_waits_for_a_prefix_that_is_being_evaluated(forks: Forks) -> None:
     admit(streams, job(PROMPT), longer)
     assert list(streams.waiting) == [longer]
     evaluate(streams)
-    streams.admit()
+    streams.admit(streams.due())
     assert not streams.waiting
     assert streams.all[0].tokens == PROMPT
     assert longer.prefill == 1
@@ -127,7 +128,7 @@ def test_a_small_call_is_next_whoever_came_before(forks: Forks) -> None:
     admit(streams, *lone)
     assert lone[0] in streams.waiting
     end(streams, 2)
-    streams.admit()
+    streams.admit(streams.due())
     assert streams.all[2].jobs == lone
 
 
@@ -138,7 +139,7 @@ def test_streams_that_fall_free_go_to_the_call_that_has_the_fewest(forks: Forks)
     admit(streams, *second)
     for stream in range(6):
         end(streams, stream)
-        streams.admit()
+        streams.admit(streams.due())
         if stream == 2:
             assert sorted(s.jobs[0] in second for s in streams.all) == [False] * 3 + [True] * 3
     held = [s.jobs[0] in second for s in streams.all]
@@ -154,5 +155,5 @@ def test_calls_take_turns_for_a_single_stream(forks: Forks) -> None:
         (job,) = streams.all[0].jobs
         order.append(next(n for n, call in enumerate(calls) if job in call))
         end(streams, 0)
-        streams.admit()
+        streams.admit(streams.due())
     assert order == [0, 1, 2] * 5

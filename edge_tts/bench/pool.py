@@ -235,13 +235,9 @@ class _PoolPolicy:
         return self._by_seed[request.seed]
 
     def _shared(self, drawn: Sequence[Sample], index: int) -> int:
-        """Tokens that sample ``index`` has in common with an earlier one running at the same time.
-
-        The last token of a sample is never evaluated.
-        """
-        first = index - index % self.width
+        """Tokens that sample ``index`` has in common with an earlier one; its last token is never evaluated."""
         mine = drawn[index].tokens
-        common = (_common(mine, other.tokens) for other in drawn[first:index])
+        common = (_common(mine, other.tokens) for other in drawn[:index])
         return min(max(common, default=0), max(0, len(mine) - 1))
 
 
