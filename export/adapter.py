@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from edge_tts.cut import VOCABULARY_KEY
 from edge_tts.errors import InputError, PackError
+from edge_tts.export import command
 from edge_tts.merge import open_gguf
 
 MODULES = {
@@ -137,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.run(main))

@@ -15,6 +15,7 @@ import hashlib
 import importlib.util
 import json
 import math
+import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -30,6 +31,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from edge_tts.errors import InputError, PackError
+from edge_tts.export import command
 from edge_tts.export.prm_account import spearman
 from edge_tts.export.prm_policy import build
 from edge_tts.export.prm_quantise import quantise_graph
@@ -314,4 +316,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.run(main))

@@ -22,8 +22,8 @@ def problems(path: Path, count: int) -> Path:
     for i in range(count):
         boxes, each, given = 2 + i % 7, 3 + i % 11, 1 + i % 5
         left = boxes * each - given
-        question = f"Tom has {boxes} boxes of {each} pencils. He gives away {given} pencils. How many are left?"
-        solution = f"He has <<{boxes}*{each}={boxes * each}>>. Left are <<{boxes * each}-{given}={left}>>."
+        question = f"Tom has {boxes} boxes of {each} pens and loses {given}. How many are left?"
+        solution = f"<<{boxes}*{each}={boxes * each}>> <<{boxes * each}-{given}={left}>>"
         rows.append({"id": f"t-{i}", "question": question, "solution": solution, "answer": str(left)})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -31,7 +31,7 @@ def problems(path: Path, count: int) -> Path:
 
 def settings(folder: Path, data: Path, base: Path) -> pipeline.Settings:
     return pipeline.Settings(
-        data, base, folder, minutes=0.5, problems=4, samples=4, rounds=1, validation=3, rank=8, vocabulary=None,
+        data, base, folder, minutes=2.0, problems=4, samples=4, rounds=1, validation=3, rank=8, vocabulary=None,
         torch=False,
     )  # fmt: skip
 
@@ -68,6 +68,6 @@ def test_an_unknown_stage_is_refused_before_anything_runs(tmp_path: Path) -> Non
     command = [sys.executable, "-m", "edge_tts.export.train.pipeline", "--until", "sfx"]
     command += ["--data", str(tmp_path / "d"), "--base", str(tmp_path / "b"), "--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == InputError.exit_code
     assert done.stderr.startswith("error: --until sfx: there is no such stage")
     assert not (tmp_path / "run").exists()

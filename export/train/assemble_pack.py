@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from edge_tts.atomic import publish
 from edge_tts.base_model import SMOLLM2_135M, BaseModel
 from edge_tts.core import Sampling
 from edge_tts.errors import InputError
+from edge_tts.export import command
 from edge_tts.integrity import FileRecord
 from edge_tts.manifest import QUANTISATIONS, Pack, Recipe
 from edge_tts.merge import merge
@@ -133,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.run(main))

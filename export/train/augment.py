@@ -15,6 +15,7 @@ import argparse
 import json
 import random
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -23,6 +24,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from edge_tts.calculator import evaluate, format_number
+from edge_tts.export import command
 from edge_tts.export.train.data import NUMBER, Problem, read_problems, split
 
 TRIES = 30
@@ -249,4 +251,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.run(main))

@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from edge_tts.export import command
 from edge_tts.export.train.data import Problem, corrupt, read_problems, split
 
 RIGHT_SHARE = 0.4
@@ -59,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.run(main))

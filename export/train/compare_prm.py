@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from edge_tts.bench.optimal import resample, share
 from edge_tts.core import Verifier
 from edge_tts.errors import InputError
+from edge_tts.export import command
 from edge_tts.export.train.metrics import Candidate, auc, best_threshold, f1, picks, step_metrics
 from edge_tts.export.train.rows import Row, read_rows
 from edge_tts.runtimes.onnx_session import Device
@@ -215,4 +217,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.run(main))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 from edge_tts.bench.machine import describe
 from edge_tts.bench.optimal import resample, share
 from edge_tts.errors import InputError
+from edge_tts.export import command
 from edge_tts.export.train.metrics import Candidate, picks
 from edge_tts.export.train.rows import read_rows
 
@@ -69,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.run(main))

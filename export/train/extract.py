@@ -9,12 +9,14 @@ The best approximation of a matrix by one of rank r is its truncated singular va
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from edge_tts.export import command
 from edge_tts.export.train.sft import load_base
 
 
@@ -55,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.run(main))

@@ -29,7 +29,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_tts.errors import EdgeError, InputError
+from edge_tts.errors import InputError
+from edge_tts.export import command
 from edge_tts.export.train.data import read_problems, split
 from edge_tts.export.train.metrics import selection
 from edge_tts.export.train.rows import read_rows
@@ -235,10 +236,12 @@ def _recipe(settings: Settings, stage: str, module: str, *arguments: object) -> 
     _run(settings, stage, [sys.executable, "-m", f"edge_tts.export.{module}", *arguments])
 
 
-def _run(settings: Settings, stage: str, command: Sequence[object]) -> None:
+def _run(settings: Settings, stage: str, arguments: Sequence[object]) -> None:
     log = settings.out / "log" / f"{stage}.txt"
     with log.open("a", encoding="utf-8") as sink:
-        done = subprocess.run([str(part) for part in command], stdout=sink, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(
+            [str(argument) for argument in arguments], stdout=sink, stderr=subprocess.STDOUT, check=False
+        )
     if done.returncode:
         last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
         raise InputError(f"stage {stage} ended with code {done.returncode}: {last[:300]} (all of it in {log})")
@@ -277,13 +280,8 @@ def main() -> None:
     until = options.pop("until")
     import torch
 
-    try:
-        run(Settings(**options, torch=torch.cuda.is_available()), until)
-    except EdgeError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from here")
+    run(Settings(**options, torch=torch.cuda.is_available()), until)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.run(main))

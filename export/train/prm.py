@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ import torch
 from tokenizers import Tokenizer
 
 from edge_tts.errors import InputError
+from edge_tts.export import command
 from edge_tts.export.prm import load_minilm, minilm_folder
 from edge_tts.export.prm_policy import load_policy
 from edge_tts.export.scorer import Scorer
@@ -299,4 +301,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.run(main))

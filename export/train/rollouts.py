@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ from rich.progress import Progress
 
 from edge_tts.answers import is_correct
 from edge_tts.core import EngineConfig, Policy, Request, Sampling, Trace
+from edge_tts.errors import InputError
+from edge_tts.export import command
 from edge_tts.export.train.data import Problem, read_problems, split
 from edge_tts.export.train.examples import Samples, attempts, read_samples
 from edge_tts.prompts import ATTEMPTS_IN_CONTEXT, CalculatorFormat, PromptFormat
@@ -91,7 +94,8 @@ def collect(
 ) -> None:
     """Append labelled rows to ``out``; problems already there are skipped.
 
-    With ``earlier`` the rows are of revisions, and its problems without wrong attempts are skipped.
+    With ``earlier`` the rows are of revisions, and its problems without wrong attempts are skipped. Raises
+    InputError where problems were sampled and ``out`` has no row: no trace came to an answer.
     """
     done: set[str] = set()
     if out.exists():
@@ -108,6 +112,11 @@ def collect(
                     sink.write(json.dumps(row) + "\n")
                 progress.advance(task)
             sink.flush()
+    if todo and not out.stat().st_size:
+        raise InputError(
+            f"none of the {samples * len(todo)} traces came to an answer; train the policy for longer "
+            "or check that it is fine-tuned on equation steps"
+        )
 
 
 def open_policy(policy: Path | None, base: Path, tuned: Path | None, width: int) -> Policy:
@@ -151,4 +160,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.run(main))

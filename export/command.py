@@ -1,0 +1,28 @@
+"""How a recipe ends, run as ``python -m``: an error is one line and an exit code, as it is for ``edge-reason``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from edge_tts.errors import EdgeError, InputError
+
+INTERRUPTED = 130
+
+
+def run(main: Callable[[], None]) -> int:
+    """Run a recipe; the exit code. What went wrong has been said on standard error."""
+    try:
+        main()
+    except EdgeError as error:
+        return _say(f"error: {error}", error.exit_code)
+    except OSError as error:
+        return _say(f"error: {error}", InputError.exit_code)
+    except KeyboardInterrupt:
+        return _say("interrupted; the same command goes on from the last checkpoint", INTERRUPTED)
+    return 0
+
+
+def _say(message: str, code: int) -> int:
+    print(" ".join(message.splitlines()), file=sys.stderr)
+    return code
