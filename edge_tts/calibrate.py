@@ -81,9 +81,11 @@ def _prompt(policy: Policy, length: int) -> tuple[int, ...]:
 
 def _decode_speed(policy: Policy, prompt: tuple[int, ...], config: EngineConfig, seconds: float) -> float:
     """Tokens/s of all sequences together once the prompt is in the KV cache."""
-    _run(policy, [Request(prompt, seed, Sampling(max_tokens=WARM_UP_TOKENS)) for seed in range(config.width)], None)
-    room = config.context - len(prompt) - 1
-    sampling = Sampling(temperature=1.0, max_tokens=room)
+    # The end is ignored: a fine-tuned policy may see no more to say after a text that is no question.
+    few = Sampling(max_tokens=WARM_UP_TOKENS, ignore_end=True)
+    warm_up = [Request(prompt, seed, few) for seed in range(config.width)]
+    _run(policy, warm_up, None)
+    sampling = Sampling(temperature=1.0, max_tokens=config.context - len(prompt) - 1, ignore_end=True)
     tokens, spent, seed = 0, 0.0, config.width
     while spent < seconds:
         # Four per stream, so that freed streams are refilled as they are in a search.
@@ -93,6 +95,8 @@ def _decode_speed(policy: Policy, prompt: tuple[int, ...], config: EngineConfig,
         tokens, spent = tokens + done, spent + took
         if not done:
             break  # what is left of the time is too short for one more batch
+    if not tokens:  # one tick would take longer than all the time there is
+        tokens, spent = _run(policy, warm_up, None)
     if not tokens:
         raise BackendError(f"the policy produced no token in {spent:.1f} s at width {config.width}; see `doctor`")
     return tokens / spent

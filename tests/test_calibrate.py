@@ -70,6 +70,25 @@ def test_an_interrupt_closes_the_policy() -> None:
     assert len(closed) == 1
 
 
+def test_a_policy_that_would_end_at_once_is_measured() -> None:
+    class Ending(ScriptedPolicy):
+        def generate(self, requests, deadline=None, cancel=None):  # type: ignore[no-untyped-def]
+            going_on = all(r.sampling.ignore_end or r.sampling.max_tokens == 1 for r in requests)
+            return super().generate(requests, deadline, cancel) if going_on else iter(())
+
+    found = calibrate(lambda c: Ending(continuing, width=c.width), None, CONFIGS[:1], "p", 99.0, seconds=0.02)
+    assert found.speeds.decode[0].tokens_per_s > 0
+
+
+def test_a_policy_too_slow_for_the_time_is_measured() -> None:
+    class Slow(ScriptedPolicy):
+        def generate(self, requests, deadline=None, cancel=None):  # type: ignore[no-untyped-def]
+            return super().generate(requests, deadline, cancel) if deadline is None else iter(())
+
+    found = calibrate(lambda c: Slow(continuing, width=c.width), None, CONFIGS[:1], "p", 99.0, seconds=0.02)
+    assert found.speeds.decode[0].tokens_per_s > 0
+
+
 def test_a_policy_that_says_nothing_is_an_error() -> None:
     class Silent(ScriptedPolicy):
         def generate(self, requests, deadline=None):  # type: ignore[no-untyped-def]
