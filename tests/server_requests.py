@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+from questions import HARD
 
 QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
 ASKED = {"model": "smol-math", "messages": [{"role": "user", "content": QUESTION}]}
 SHORT = {**ASKED, "edge": {"strategy": "greedy"}}
-LONG = {**ASKED, "edge": {"strategy": "majority:n=1024"}}
+LONG = {**ASKED, "messages": [{"role": "user", "content": HARD}], "edge": {"strategy": "majority:n=1024"}}
 """Runs until it is stopped, or to the deadline."""
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from questions import HARD
 
 from edge_tts import BackendError, Budget, PackError, ResourceError, Solver, StepTaken
 from edge_tts.core import EngineConfig
@@ -73,7 +74,7 @@ def test_a_crash_is_an_error_of_the_calls_under_way_only(solver: Solver, number:
 
     def work(seed: int) -> None:
         try:
-            for count, event in enumerate(solver.stream(QUESTION, "majority", LONG, seed)):
+            for count, event in enumerate(solver.stream(HARD, "majority", LONG, seed)):
                 if count == 1:
                     assert isinstance(event, StepTaken)
                     stepping.wait()
@@ -138,7 +139,7 @@ if __name__ == "__main__":
 
 
 def test_closing_ends_the_child_and_the_calls_under_way(solver: Solver) -> None:
-    stream = solver.stream(QUESTION, "majority", LONG)
+    stream = solver.stream(HARD, "majority", LONG)
     while not isinstance(next(stream), StepTaken):
         pass
     solver.close()

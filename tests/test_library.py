@@ -16,6 +16,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from questions import HARD
 
 import edge_tts
 from edge_tts import (
@@ -146,7 +147,7 @@ def test_cancel_ends_every_call_at_once_with_what_it_has(solver: Solver) -> None
         finished = threading.Semaphore(0)
 
         def work(seed: int, results: list[Result] = results, finished: threading.Semaphore = finished) -> None:
-            for event in solver.stream(QUESTION, "majority", LONG, seed):
+            for event in solver.stream(HARD, "majority", LONG, seed):
                 if isinstance(event, Done):
                     results.append(event.result)
                 elif isinstance(event, StepTaken) and event.finished:
@@ -188,7 +189,7 @@ def test_every_strategy_can_be_cancelled(solver: Solver, strategy: str) -> None:
 def test_closing_a_stream_stops_the_engine(local: Solver) -> None:
     waits = []
     for seed in range(TRIALS):
-        stream = local.stream(QUESTION, "majority", LONG, seed)
+        stream = local.stream(HARD, "majority", LONG, seed)
         while not isinstance(next(stream), StepTaken):
             pass
         begun = time.monotonic()
@@ -250,7 +251,7 @@ def test_errors_arrive_in_a_task(solver: Solver) -> None:
 @pytest.mark.parametrize("how", ["aclose", "cancelled task", "left loop", "cancel"])
 def test_leaving_an_asynchronous_stream_stops_the_engine(local: Solver, how: str) -> None:
     async def first_step(seed: int, seen: asyncio.Event) -> Result | None:
-        async for event in local.astream(QUESTION, "majority", LONG, seed):
+        async for event in local.astream(HARD, "majority", LONG, seed):
             if isinstance(event, Done):
                 return event.result
             if isinstance(event, StepTaken):
@@ -261,7 +262,7 @@ def test_leaving_an_asynchronous_stream_stops_the_engine(local: Solver, how: str
 
     async def leave(seed: int) -> float:
         if how == "aclose":
-            async with aclosing(local.astream(QUESTION, "majority", LONG, seed)) as events:
+            async with aclosing(local.astream(HARD, "majority", LONG, seed)) as events:
                 while not isinstance(await anext(events), StepTaken):
                     pass
                 begun = time.monotonic()
@@ -290,7 +291,7 @@ def test_leaving_an_asynchronous_stream_stops_the_engine(local: Solver, how: str
 
 def test_a_task_that_is_cancelled_while_it_waits_for_its_turn(local: Solver) -> None:
     async def work() -> float:
-        crowd = asyncio.create_task(local.asolve(QUESTION, "majority", LONG))
+        crowd = asyncio.create_task(local.asolve(HARD, "majority", LONG))
         await asyncio.sleep(0.3)
         late = asyncio.create_task(local.asolve(QUESTION.replace("12", "13"), "greedy"))
         await asyncio.sleep(0)
@@ -314,7 +315,7 @@ def test_a_greedy_sample_does_not_wait_for_hundreds(solver: Solver) -> None:
 
     def crowd() -> None:
         nonlocal finished
-        for event in solver.stream(QUESTION, "majority", LONG):
+        for event in solver.stream(HARD, "majority", LONG):
             finished += isinstance(event, StepTaken) and event.finished
 
     caller = threading.Thread(target=crowd)

@@ -56,7 +56,7 @@ def test_a_pack_comes_out_and_what_is_done_is_not_done_again(home: Path, tmp_pat
     assert 0 <= row["validation"] <= 1
     pack = find(str(out / "pack"))
     with Solver(pack) as solver:
-        result = solver.solve("Tom has 3 boxes of 4 pencils. How many pencils are there?", "weighted:n=4")
+        result = solver.solve("Tom has 3 boxes of 4 pens and loses 1. How many are left?", "weighted:n=4")
         assert verify(solver.pack) == []
     assert result.finished
     assert result.usage.verifier_tokens > 0
@@ -64,7 +64,7 @@ def test_a_pack_comes_out_and_what_is_done_is_not_done_again(home: Path, tmp_pat
 
 def test_a_stage_that_fails_says_where_to_read_on(tmp_path: Path) -> None:
     asked = settings(tmp_path / "run", problems(tmp_path / "problems.jsonl", 60), tmp_path / "none.gguf")
-    with pytest.raises(InputError, match=r"stage sft ended with code 1: .*log/sft.txt"):
+    with pytest.raises(InputError, match=r"stage sft ended with code 2: error: .*log/sft.txt"):
         pipeline.run(asked)
     assert not list((tmp_path / "run" / "done").iterdir())
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from questions import HARD
 
 from edge_tts.batch import Question, Settings, finished_ids, read_questions, row, solve_all
 from edge_tts.core import Budget, DifficultyEstimated, Done, StepTaken, StrategyChosen
@@ -75,21 +76,21 @@ def test_auto_reports_its_decision_and_charges_the_probe(solver: Solver) -> None
 def test_deadline_is_kept_and_said(solver: Solver) -> None:
     solver.solve(QUESTION, "weighted", Budget(generations=8))
     begun = time.monotonic()
-    result = solver.solve(QUESTION, "weighted", Budget(generations=512, seconds=1.0))
+    result = solver.solve(HARD, "weighted", Budget(generations=512, seconds=1.0))
     assert time.monotonic() - begun < 1.0 + 0.25
     assert result.stop_reason == "deadline"
 
 
 def test_budgets_in_tokens_and_flops_bound_the_cost(solver: Solver) -> None:
-    result = solver.solve(QUESTION, "majority", Budget(generations=64, tokens=200))
+    result = solver.solve(HARD, "majority", Budget(generations=64, tokens=200))
     assert result.stop_reason == "budget: tokens"
     assert result.usage.policy_tokens < 200 + 64 * 10
-    result = solver.solve(QUESTION, "weighted", Budget(generations=64, flops=4e10))
+    result = solver.solve(HARD, "weighted", Budget(generations=64, flops=4e10))
     assert result.stop_reason == "budget: flops"
 
 
 def test_closing_the_stream_stops_the_work(solver: Solver) -> None:
-    stream = solver.stream(QUESTION, "majority", Budget(generations=256))
+    stream = solver.stream(HARD, "majority", Budget(generations=256))
     while not isinstance(next(stream), StepTaken):
         pass
     stream.close()

@@ -36,7 +36,7 @@ from edge_tts.export.train.metrics import selection
 from edge_tts.export.train.rows import read_rows
 from edge_tts.manifest import TABLE, Recipe
 from edge_tts.merge import merge
-from edge_tts.pack import find
+from edge_tts.pack import BUILT_IN, DEFAULT
 
 TABLE_PROBLEMS = 150
 """Validation problems kept for the strategy table; rounds and the PRM are validated on others."""
@@ -131,7 +131,7 @@ def _packed(settings: Settings, policy: Path) -> Iterator[Stage]:
     pack, study, problems = out / "pack", out / "study", out / "table-problems.jsonl"
     verifier = out / "verifier"
     parts = ["--base", settings.base, "--adapter", policy / "adapter.gguf", "--prm", verifier / "prm.onnx"]
-    parts += ["--tokenizer", verifier / "tokenizer.json", "--table", find(None).folder / TABLE, "--out", pack]
+    parts += ["--tokenizer", verifier / "tokenizer.json", "--table", BUILT_IN / DEFAULT / TABLE, "--out", pack]
     yield Stage("figures", lambda: _figures(settings, policy))
     figures = ["--figures", out / "figures.json", "--temperature", 0.5]
     yield _stage(settings, "pack", "train.assemble_pack", *parts, *figures)
@@ -223,8 +223,12 @@ def _figures(settings: Settings, policy: Path) -> None:
 
 
 def _log(settings: Settings, row: dict[str, object]) -> None:
-    with (settings.out / "rounds.jsonl").open("a", encoding="utf-8") as sink:
-        sink.write(json.dumps(row) + "\n")
+    """Add ``row``, unless an earlier run of the same command has."""
+    log, line = settings.out / "rounds.jsonl", json.dumps(row) + "\n"
+    with log.open("a+", encoding="utf-8") as rows:
+        rows.seek(0)
+        if line not in rows.readlines():
+            rows.write(line)
 
 
 def _stage(settings: Settings, name: str, module: str, *arguments: object) -> Stage:
