@@ -57,20 +57,21 @@ def run() -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        return _say("interrupted", INTERRUPTED)
+        return say("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has gone; the flush at exit must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except EdgeError as error:
-        return _say(f"error: {error}", error.exit_code)
+        return say(f"error: {error}", error.exit_code)
     except Exception as error:
         if os.environ.get("EDGE_REASON_DEBUG"):
             raise
         summary = f"{type(error).__name__}: {error}".partition("\n")[0]
-        return _say(f"internal error: {summary} (EDGE_REASON_DEBUG=1 shows the traceback)", INTERNAL_ERROR)
+        return say(f"internal error: {summary} (EDGE_REASON_DEBUG=1 shows the traceback)", INTERNAL_ERROR)
 
 
-def _say(message: str, code: int) -> int:
+def say(message: str, code: int) -> int:
+    """Print ``message`` in one line on standard error; gives ``code`` back."""
     print(" ".join(message.splitlines()), file=sys.stderr)
     return code

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
+from edge_tts.cli import INTERRUPTED, say
 from edge_tts.errors import EdgeError, InputError
-
-INTERRUPTED = 130
 
 
 def run(main: Callable[[], None]) -> int:
@@ -15,14 +13,9 @@ def run(main: Callable[[], None]) -> int:
     try:
         main()
     except EdgeError as error:
-        return _say(f"error: {error}", error.exit_code)
+        return say(f"error: {error}", error.exit_code)
     except OSError as error:
-        return _say(f"error: {error}", InputError.exit_code)
+        return say(f"error: {error}", InputError.exit_code)
     except KeyboardInterrupt:
-        return _say("interrupted; the same command goes on from the last checkpoint", INTERRUPTED)
+        return say("interrupted; the same command goes on from the last checkpoint", INTERRUPTED)
     return 0
-
-
-def _say(message: str, code: int) -> int:
-    print(" ".join(message.splitlines()), file=sys.stderr)
-    return code

@@ -81,7 +81,8 @@ def test_a_pool_gives_what_the_solver_gives(problems: list[Question], pack: Pack
             assert getattr(usage, count) == getattr(result.usage, count)
         # Samples that parted may meet again in a stream that a third one left, and what a later one begins with may
         # be held by none any more; a pool does not know of either.
-        assert usage.policy_tokens == pytest.approx(result.usage.policy_tokens, rel=0.1)
+        least = 0.9 if together < 8 else 1.0
+        assert least * result.usage.policy_tokens <= usage.policy_tokens <= 1.1 * result.usage.policy_tokens
 
 
 def test_a_pool_serves_greedy_and_a_vote_that_stops_early(
