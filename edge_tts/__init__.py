@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Usage,
     )
     from edge_tts.errors import BackendError, EdgeError, InputError, PackError, ResourceError
-    from edge_tts.limits import Plan
+    from edge_tts.planning.planner import Plan
     from edge_tts.solver import Solver, plan
 
 __all__ = [
@@ -49,7 +49,7 @@ __all__ = [
     "Usage",
     "plan",
 ]
-_MODULES = {"Solver": "solver", "plan": "solver", "Plan": "limits"}
+_MODULES = {"Solver": "solver", "plan": "solver", "Plan": "planning.planner"}
 
 
 def __getattr__(name: str) -> Any:

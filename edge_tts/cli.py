@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from edge_tts.errors import EdgeError
+from edge_tts.errors import INTERRUPTED, EdgeError, say
 
 VERBS = {
     "solve": "Answer a question, or a file of them.",
@@ -22,7 +22,6 @@ VERBS = {
 }
 """Verb to the line ``--help`` shows; kept here so that help imports no verb."""
 
-INTERRUPTED = 130
 INTERNAL_ERROR = 70
 
 
@@ -69,9 +68,3 @@ def run() -> int:
             raise
         summary = f"{type(error).__name__}: {error}".partition("\n")[0]
         return say(f"internal error: {summary} (EDGE_REASON_DEBUG=1 shows the traceback)", INTERNAL_ERROR)
-
-
-def say(message: str, code: int) -> int:
-    """Print ``message`` in one line on standard error; gives ``code`` back."""
-    print(" ".join(message.splitlines()), file=sys.stderr)
-    return code

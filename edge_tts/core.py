@@ -144,6 +144,16 @@ class EngineConfig:
     """None: all where the build can offload to a GPU that is present, else none."""
 
 
+@dataclass(frozen=True)
+class VerifierConfig:
+    """How a verifier is run: the knobs a memory plan turns."""
+
+    pass_tokens: int = 64
+    """New tokens of one pass of the graph, about."""
+    cache_mb: int = 16
+    """Most keys and values kept for prefixes that were scored, in MiB."""
+
+
 class Policy(Protocol):
     """A language model that continues token sequences, many at once."""
 

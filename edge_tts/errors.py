@@ -12,6 +12,11 @@ error into an exit code; the library raises.
 
 from __future__ import annotations
 
+import sys
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended."""
+
 
 class EdgeError(Exception):
     """Root of every error this package raises on purpose."""
@@ -41,3 +46,9 @@ class BackendError(EdgeError):
     """A native runtime or a remote endpoint failed."""
 
     exit_code = 5
+
+
+def say(message: str, code: int) -> int:
+    """Print ``message`` in one line on standard error; gives ``code`` back."""
+    print(" ".join(message.splitlines()), file=sys.stderr)
+    return code

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn, Self
 
-from edge_tts.allocate import StrategyTable
-from edge_tts.asynchronous import in_thread
-from edge_tts.atomic import Progress, silent
 from edge_tts.cancellation import Cancellation
+from edge_tts.concurrency import in_thread, together
 from edge_tts.core import (
     Budget,
     Difficulty,
@@ -31,19 +29,22 @@ from edge_tts.core import (
     StrategyChosen,
     Verifier,
 )
-from edge_tts.difficulty import probe
-from edge_tts.errors import BackendError, InputError
-from edge_tts.limits import Plan, make_plan
-from edge_tts.models import ModelsConfig, open_models
-from edge_tts.pack import Pack, ensure, find
+from edge_tts.errors import BackendError
+from edge_tts.files.atomic import Progress, silent
+from edge_tts.packs.pack import Pack, ensure, find
+from edge_tts.planning.planner import Plan, make_plan
 from edge_tts.profiles.loader import Profile, detect, load
+from edge_tts.questions.reading import Question, checked
+from edge_tts.questions.results import Settings
+from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig, VerifierFiles
+from edge_tts.search.allocation import StrategyTable
 from edge_tts.search.context import SearchContext
-from edge_tts.search.select import Aggregate
+from edge_tts.search.difficulty import probe
+from edge_tts.search.selection import Aggregate
 from edge_tts.search.strategy import Strategy, run
 
 AUTO = "auto"
 DEFAULT_GENERATIONS = 16
-MAX_QUESTION_CHARS = 20_000
 
 
 class Solver:
@@ -88,13 +89,24 @@ class Solver:
         """Whether the runtime writes the results of equations."""
         table = self.pack.table if self.plan.verifier else None
         self.table = StrategyTable.parse(table) if table is not None else None
-        scoring = self.plan.verifier_config if self.plan.verifier else None
-        self._models = open_models(ModelsConfig(self.pack, self.plan.engine, scoring, self.calculator), isolate)
+        self._models = self._open_models(isolate)
         self.policy: Policy = self._models.policy
         self.verifier: Verifier | None = self._models.verifier
         self._pid = os.getpid()
         self._calls: set[Cancellation] = set()
         """Of the calls under way."""
+
+    def _open_models(self, isolate: bool) -> Models:
+        pack, verifier = self.pack, None
+        if self.plan.verifier and pack.verifier_path and pack.tokenizer_path:
+            verifier = VerifierFiles(pack.verifier_path, pack.tokenizer_path, self.plan.verifier_config)
+        calculator = pack.calculator if self.calculator else None
+        config = ModelsConfig(pack.policy_path, self.plan.engine, pack.prompts, calculator, verifier)
+        if not isolate:
+            return LoadedModels(config)
+        from edge_tts.runtimes.isolated import IsolatedModels
+
+        return IsolatedModels(config)
 
     def solve(
         self,
@@ -260,6 +272,34 @@ class Solver:
         raise TypeError("a Solver holds loaded models and cannot be pickled; create one in each process")
 
 
+def finish(events: Generator[Event | Done, None, None], stopped: Callable[[], bool]) -> Result | None:
+    """The result of a solver's stream; None, and the search cancelled, once ``stopped``."""
+    with closing(events):
+        for event in events:
+            if isinstance(event, Done):
+                return event.result
+            if stopped():
+                break
+    return None
+
+
+def solve_all(
+    solver: Solver, questions: Sequence[Question], settings: Settings, parallel: int
+) -> Iterator[tuple[Question, Result]]:
+    """Solve ``questions``, ``parallel`` at a time in one shared batch; yields them as they finish.
+
+    Every question starts from the same seed, so that a resumed run draws what an uninterrupted one
+    would. Closing the iterator cancels the questions under way.
+    """
+
+    def solve(question: Question, stopped: Callable[[], bool]) -> tuple[Question, Result] | None:
+        events = solver.stream(question.question, settings.strategy, settings.budget, settings.seed)
+        result = finish(events, stopped)
+        return None if result is None else (question, result)
+
+    return together(questions, solve, parallel)
+
+
 def plan(
     pack: str | Pack | None = None,
     profile: str | Path | Profile | None = None,
@@ -304,17 +344,3 @@ def _result(events: Sequence[Event | Done]) -> Result:
 def uses_verifier(strategy: str) -> bool:
     """Whether scores make a difference to ``strategy``, "auto" included. Raises InputError for an unknown one."""
     return strategy == AUTO or Strategy.parse(strategy).uses_verifier
-
-
-def checked(question: str) -> str:
-    """The question without surrounding space. Raises InputError where it is no question."""
-    text = question.strip()
-    if not text:
-        raise InputError('the question is empty; write one, for example: edge-reason solve "What is 3 times 14?"')
-    if len(text) > MAX_QUESTION_CHARS:
-        raise InputError(
-            f"the question has {len(text):,} characters, more than the {MAX_QUESTION_CHARS:,} allowed; shorten it"
-        )
-    if any(ord(c) < 32 and c not in "\n\r\t" for c in text):
-        raise InputError("the question holds binary data (control characters); give plain text")
-    return text

@@ -17,10 +17,10 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
-from edge_tts.cut import VOCABULARY_KEY
 from edge_tts.errors import InputError, PackError
 from edge_tts.export import command
-from edge_tts.merge import open_gguf
+from edge_tts.files.gguf import open_gguf
+from edge_tts.packs.vocabulary_cut import VOCABULARY_KEY
 
 MODULES = {
     "self_attn.q_proj": "attn_q",

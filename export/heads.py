@@ -11,7 +11,7 @@ Families, and where each comes from:
 - ``two-class``: two layers on the hidden state of ``<extra_0>`` (Qwen2.5-Math-PRM, Zhang et al. 2025,
   arXiv 2501.07301).
 - ``value``: one number on the hidden state of the line break after a step (Skywork-o1-Open-PRM).
-- ``ours``: a finished run of :mod:`edge_tts.export.train.prm`.
+- ``ours``: a finished run of :mod:`edge_tts.export.train.train_prm`.
 
 Nothing of a checkpoint is run: its configuration, tokenizer files and tensor names are read.
 """

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_tts.atomic import Progress, silent
 from edge_tts.errors import InputError
-from edge_tts.merge import open_gguf
+from edge_tts.files.atomic import Progress, silent
+from edge_tts.files.gguf import open_gguf
 
 WINDOW = 512
 MAX_TOKENS = 8192

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_tts.atomic import Progress, building, disk_errors, publish, require_space, silent
 from edge_tts.errors import InputError
 from edge_tts.export.checkpoint import Checkpoint, locate, open_checkpoint, require_finite
 from edge_tts.export.converter import convert, follow
-from edge_tts.export.lora import merge
-from edge_tts.integrity import FileRecord
-from edge_tts.merge import open_gguf
+from edge_tts.export.merge_lora import merge
+from edge_tts.files.atomic import Progress, building, disk_errors, publish, require_space, silent
+from edge_tts.files.gguf import open_gguf
+from edge_tts.files.integrity import FileRecord
 
 F16 = "F16"
 LADDER = "ladder.json"
@@ -151,8 +151,8 @@ def _write_f16(
 
 
 def _rewrite_gguf(path: Path, lora: Path | None, out: Path, temporary: Path, progress: Progress) -> None:
-    from edge_tts import merge as gguf_merge
     from edge_tts.export.adapter import convert as convert_adapter
+    from edge_tts.packs import merge_adapter as gguf_merge
 
     if lora is not None:
         convert_adapter(lora, path, temporary / "adapter.gguf", F16)

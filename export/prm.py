@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from edge_tts.errors import InputError, PackError
 from edge_tts.export import command
-from edge_tts.export.prm_account import spearman
+from edge_tts.export.prm_measurements import spearman
 from edge_tts.export.prm_policy import build
 from edge_tts.export.prm_quantise import quantise_graph
 from edge_tts.export.scorer import OPSET, Chunks, RunQuant, Scorer, score_trace
@@ -307,7 +307,7 @@ def export(run: Path, out: Path, force: bool = False, quant: RunQuant = "int8") 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="folder of a finished edge_tts.export.train.prm run")
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished train_prm run")
     parser.add_argument("--out", type=Path, required=True, help="where prm.onnx, tokenizer.json and parity.json go")
     parser.add_argument("--quant", choices=get_args(RunQuant), default="int8")
     parser.add_argument("--force", action="store_true", help="write the model even if its parity is poor")

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tts.errors import BackendError
-from edge_tts.memory import peak_memory_mb
 from edge_tts.runtimes.onnx_session import Device, open_session
+from edge_tts.runtimes.process_memory import peak_memory_mb
 
 SHAPES = ((1, 32), (1, 256), (8, 32), (8, 256))
 """Sequences and tokens of each."""

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_tts.atomic import Progress, building, exclusive, publish, require_space, silent
 from edge_tts.errors import BackendError, InputError, PackError
 from edge_tts.export.checkpoint import open_checkpoint
 from edge_tts.export.heads import recognise
-from edge_tts.export.prm_account import (
+from edge_tts.export.prm_cost import SHAPES, measure
+from edge_tts.export.prm_graph import EncoderReward, Quant, StepReward, load, write
+from edge_tts.export.prm_measurements import (
     Comparison,
     PrmAccount,
     Sample,
@@ -20,9 +21,8 @@ from edge_tts.export.prm_account import (
     exported_scores,
     torch_scores,
 )
-from edge_tts.export.prm_cost import SHAPES, measure
-from edge_tts.export.prm_graph import EncoderReward, Quant, StepReward, load, write
-from edge_tts.manifest import VERIFIER_ACCOUNT
+from edge_tts.files.atomic import Progress, building, exclusive, publish, require_space, silent
+from edge_tts.packs.manifest import VERIFIER_ACCOUNT
 from edge_tts.runtimes.onnx_session import load_tokenizer
 from edge_tts.runtimes.step_layout import StepEncoder
 from edge_tts.runtimes.verifiers import open_verifier

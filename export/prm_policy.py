@@ -20,7 +20,7 @@ from transformers import AutoModel, LlamaConfig, LlamaModel
 from edge_tts.errors import InputError
 from edge_tts.export import prm_graph
 from edge_tts.export.scorer import Chunks, RunQuant, Scorer
-from edge_tts.prompts import PromptFormat
+from edge_tts.reasoning.prompts import PromptFormat
 from edge_tts.runtimes.onnx_session import load_tokenizer
 from edge_tts.runtimes.step_layout import StepEncoder, StepLayout
 

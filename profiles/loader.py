@@ -1,7 +1,7 @@
 """Device profiles: what a device allows, how fast it is expected to be, and where each figure is from.
 
 A profile is one TOML file. The built-in ones lie beside this module; the user's own in
-:func:`edge_tts.folders.profiles_folder` take precedence over a built-in one of the same name.
+:func:`edge_tts.files.folders.profiles_folder` take precedence over a built-in one of the same name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_tts.errors import EdgeError, InputError, ResourceError
-from edge_tts.folders import profiles_folder
+from edge_tts.files.folders import profiles_folder
 from edge_tts.profiles.detect import detected, memory_limit_mb
 
 __all__ = ["Calibration", "DecodeSpeed", "Profile", "Speeds", "detect", "load", "names", "parse", "save"]

@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tts.calculator import written_result
 from edge_tts.cancellation import Cancellation
 from edge_tts.core import EngineConfig, ModelInfo, Request, StepEvent, StopReason
 from edge_tts.errors import BackendError, EdgeError, InputError
-from edge_tts.prompts import CalculatorFormat, PromptFormat
+from edge_tts.reasoning.calculator import written_result
+from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 from edge_tts.runtimes.llama_native import GivenUpError, NativeModel, NativeSampler, shortlist
 from edge_tts.runtimes.streams import Call, Job, Stream, Streams
 from edge_tts.runtimes.token_tree import Node, TokenTree

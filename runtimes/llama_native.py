@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from edge_tts.core import EngineConfig, Sampling
 from edge_tts.errors import BackendError, PackError
-from edge_tts.runtimes import choose
+from edge_tts.runtimes import device
 
 _KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
 _FLASH_ATTENTION = 1
@@ -128,7 +128,7 @@ class NativeModel:
     def _load(self, path: Path, config: EngineConfig, held: list[int]) -> None:
         if not path.is_file():
             raise PackError(f"the policy file {path} does not exist; run `edge-reason pack verify`")
-        self.gpu_layers, self.reason = choose.gpu_layers(config.gpu_layers, bool(lib.llama_supports_gpu_offload()))
+        self.gpu_layers, self.reason = device.gpu_layers(config.gpu_layers, bool(lib.llama_supports_gpu_offload()))
         params = model_params()
         params.n_gpu_layers = self.gpu_layers
         # A mapped file would stay resident beside the tensors that llama.cpp repacks for the CPU.
@@ -157,7 +157,7 @@ class NativeModel:
         params.n_seq_max = config.width
         params.n_batch = params.n_ubatch = max(config.micro_batch, config.width)
         params.n_outputs_max = config.width
-        params.n_threads = params.n_threads_batch = choose.threads(config.threads)
+        params.n_threads = params.n_threads_batch = device.threads(config.threads)
         params.kv_unified = False
         params.flash_attn_type = _FLASH_ATTENTION
         params.type_k = params.type_v = _KV_TYPES[config.kv_type]

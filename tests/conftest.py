@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import standin
 
-from edge_tts import pack as pack_module
 from edge_tts.core import Verifier
-from edge_tts.pack import Pack, ensure, find
+from edge_tts.packs import pack as pack_module
+from edge_tts.packs.pack import Pack, ensure, find
 from edge_tts.runtimes.verifiers import open_verifier
 
 

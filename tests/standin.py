@@ -14,12 +14,12 @@ from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models
 
-from edge_tts.base_model import BaseModel
 from edge_tts.core import Sampling
 from edge_tts.export.adapter import convert
 from edge_tts.export.train.assemble_pack import Parts, build
-from edge_tts.integrity import FileRecord
-from edge_tts.manifest import Pack
+from edge_tts.files.integrity import FileRecord
+from edge_tts.packs.base_model import BaseModel
+from edge_tts.packs.manifest import Pack
 
 HIDDEN, INNER, VOCABULARY = 64, 96, 32
 NAME = "tiny"

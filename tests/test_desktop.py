@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from edge_tts import BestSoFar, CandidateScored, DifficultyEstimated, Event, StepTaken, StrategyChosen, Usage
-from edge_tts.pack import Pack
+from edge_tts.packs.pack import Pack
 from edge_tts.search.strategy import Strategy
 
 DESKTOP = Path(__file__).parent.parent / "examples" / "desktop"

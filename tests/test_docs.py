@@ -8,7 +8,7 @@ import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
-from edge_tts.pack import Pack
+from edge_tts.packs.pack import Pack
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -35,7 +35,7 @@ from edge_tts import (
 from edge_tts.bench import sharing
 from edge_tts.cancellation import Cancellation
 from edge_tts.core import Verifier
-from edge_tts.pack import Pack
+from edge_tts.packs.pack import Pack
 
 QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
 LONG = Budget(generations=256)

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from questions import HARD
 
-from edge_tts.batch import Question, Settings, finished_ids, read_questions, row, solve_all
 from edge_tts.core import Budget, DifficultyEstimated, Done, StepTaken, StrategyChosen
 from edge_tts.errors import InputError, ResourceError
-from edge_tts.json_lines import Appender
-from edge_tts.pack import Pack
-from edge_tts.solver import Solver, checked
+from edge_tts.files.json_lines import Appender
+from edge_tts.packs.pack import Pack
+from edge_tts.questions.reading import Question, checked, read_questions
+from edge_tts.questions.results import Settings, finished_ids, row
+from edge_tts.solver import Solver, solve_all
 
 QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
 SAMPLE = Path(__file__).parent / "data" / "svamp_sample.jsonl"

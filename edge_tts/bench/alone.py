@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from edge_tts.batch import Question
 from edge_tts.bench.figures import FrontPoint
 from edge_tts.bench.loading import Array, Cell, Loaded
 from edge_tts.bench.optimal import share
 from edge_tts.bench.runtime_settings import RuntimeSettings
 from edge_tts.core import Budget
-from edge_tts.json_lines import Appender, read_lines
+from edge_tts.files.json_lines import Appender, read_lines
+from edge_tts.questions.reading import Question
 from edge_tts.solver import uses_verifier
 
 ALONE = "alone.jsonl"

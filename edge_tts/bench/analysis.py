@@ -8,7 +8,6 @@ from math import fsum
 from pathlib import Path
 from typing import Any
 
-from edge_tts.allocate import BINS
 from edge_tts.bench import published
 from edge_tts.bench.alone import front
 from edge_tts.bench.figures import (
@@ -39,7 +38,8 @@ from edge_tts.bench.optimal import (
     share,
 )
 from edge_tts.bench.study import RUNS
-from edge_tts.json_lines import read_lines
+from edge_tts.files.json_lines import read_lines
+from edge_tts.search.allocation import BINS
 from edge_tts.search.strategy import Strategy
 from edge_tts.solver import AUTO
 

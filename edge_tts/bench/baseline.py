@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from itertools import accumulate, islice, pairwise
 from typing import Any
 
-from edge_tts.answers import is_correct
-from edge_tts.batch import Question
+from edge_tts.answers.equivalence import is_correct
 from edge_tts.bench.pool import problem_seed
 from edge_tts.bench.records import Key, Record
 from edge_tts.core import Trace, Usage
 from edge_tts.errors import InputError
+from edge_tts.questions.reading import Question
 from edge_tts.runtimes.endpoint import Endpoint, EndpointSettings, Reply, concurrently
 from edge_tts.search.sampling import ADAPTIVE_ROUND, is_decided
-from edge_tts.search.select import majority
+from edge_tts.search.selection import majority
 
 STRATEGIES = ("greedy", "majority", "adaptive")
 PROMPT = (

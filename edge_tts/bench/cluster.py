@@ -24,7 +24,7 @@ from edge_tts.bench.records import read_config
 from edge_tts.bench.runtime_settings import RuntimeSettings
 from edge_tts.bench.study import Done, Grid, Run, Study, Unit, busy_seconds, config, run_units
 from edge_tts.errors import BackendError, EdgeError, InputError
-from edge_tts.runtimes.choose import threads
+from edge_tts.runtimes.device import threads
 from edge_tts.solver import Solver
 
 SHARD = 16

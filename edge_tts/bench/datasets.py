@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_tts.batch import Question, parse_question
 from edge_tts.errors import InputError
-from edge_tts.solver import checked
+from edge_tts.questions.reading import Question, checked, parse_question
 
 SHOWN = 3
 """Bad lines that an error lists; it counts the others."""

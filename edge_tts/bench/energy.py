@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from edge_tts.runtimes.choose import nvidia_gpu_present
+from edge_tts.runtimes.device import nvidia_gpu_present
 
 POWERCAP = Path("/sys/class/powercap")
 SECONDS_BETWEEN_READS = 0.5

@@ -19,8 +19,8 @@ from typing import Any
 import llama_cpp.llama_cpp as lib
 
 from edge_tts.core import EngineConfig, Request, Sampling
-from edge_tts.pack import Pack
-from edge_tts.prompts import PromptFormat
+from edge_tts.packs.pack import Pack
+from edge_tts.reasoning.prompts import PromptFormat
 from edge_tts.runtimes.llama import LlamaPolicy
 from edge_tts.runtimes.llama_native import NativeModel, model_params
 

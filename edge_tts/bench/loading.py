@@ -138,7 +138,7 @@ def _predicted(
     verified: bool,
     solves: Mapping[Cell, Solves],
 ) -> tuple[Array | None, Mapping[str, Array] | None]:
-    """The difficulty estimate of :func:`edge_tts.difficulty.probe`, read off the cell that did the same work."""
+    """The difficulty estimate of :func:`edge_tts.search.difficulty.probe`, read off the cell that did the same work."""
     cell = ("weighted" if verified else "majority", PROBE)
     if cell not in cells or "mean_score" not in rows[0][cell, 0].detail:
         return None, None

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tts.allocate import BINS
 from edge_tts.bench.figures import Share
 from edge_tts.bench.loading import COSTS, PROBE, Array, Cell, Loaded
+from edge_tts.search.allocation import BINS
 from edge_tts.search.strategy import Strategy
 from edge_tts.solver import AUTO
 

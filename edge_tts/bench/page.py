@@ -8,11 +8,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_tts.atomic import building, disk_errors, publish
 from edge_tts.bench.figures import Report
 from edge_tts.bench.plots import Panel, Plot
 from edge_tts.bench.sections import headlines, sections
 from edge_tts.errors import InputError
+from edge_tts.files.atomic import building, disk_errors, publish
 
 if TYPE_CHECKING:
     from markupsafe import Markup

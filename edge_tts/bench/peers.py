@@ -33,10 +33,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from scipy.stats import binomtest
 
-from edge_tts.answers import is_correct
-from edge_tts.atomic import disk_errors
-from edge_tts.batch import Question
+from edge_tts.answers.equivalence import is_correct
 from edge_tts.bench import machine
 from edge_tts.bench.datasets import DataSet, load
 from edge_tts.bench.engine import QUESTION
@@ -44,10 +43,11 @@ from edge_tts.bench.records import Record, open_study, read_records
 from edge_tts.bench.transformers_peer import BEAM_WIDTH, WARM_UP_BUDGET, Method, Solved, TransformersPeer
 from edge_tts.core import Budget
 from edge_tts.errors import BackendError, EdgeError, InputError, PackError
-from edge_tts.intervals import wilson
-from edge_tts.json_lines import Appender
-from edge_tts.pack import Pack, ensure, find
-from edge_tts.runtimes import choose
+from edge_tts.files.atomic import disk_errors
+from edge_tts.files.json_lines import Appender
+from edge_tts.packs.pack import Pack, ensure, find
+from edge_tts.questions.reading import Question
+from edge_tts.runtimes import device
 from edge_tts.solver import Solver
 
 METHODS: tuple[Method, ...] = ("best-of-n", "beam")
@@ -178,7 +178,7 @@ def _figures(rows: Sequence[Record]) -> dict[str, Any]:
     return {
         "problems": len(rows),
         "right": right,
-        "interval95": [round(bound, 4) for bound in wilson(right, len(rows))],
+        "interval95": [round(bound, 4) for bound in binomtest(right, len(rows)).proportion_ci(method="wilson")],
         **sums,
         "median_seconds": round(statistics.median(r.usage.seconds for r in rows), 3),
         "peak_memory_mb": round(max(r.usage.peak_memory_mb for r in rows), 1),
@@ -229,7 +229,7 @@ def run(data: DataSet, first: int, budget: int, seed: int, pack: Pack, out: Path
         "pack": f"{pack.name} {pack.version}",
         "pack_files": {name: entry.sha256 for name, entry in sorted(pack.files.items())},
         "sampling": asdict(pack.sampling),
-        "threads": choose.threads(None),
+        "threads": device.threads(None),
         "data": {"name": data.name, "sha256": data.sha256},
         "problems": [problem.id for problem in problems],
         "budget": budget,

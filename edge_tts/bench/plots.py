@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
-from edge_tts.atomic import disk_errors
 from edge_tts.bench.charts import (
     INK,
     SETTINGS,
@@ -23,6 +22,7 @@ from edge_tts.bench.charts import (
 )
 from edge_tts.bench.figures import BinPoint, Cost, Report, Saving
 from edge_tts.bench.wording import percent, span, times
+from edge_tts.files.atomic import disk_errors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
 from typing import Any, Self
 
-from edge_tts.answers import is_correct
-from edge_tts.batch import Question
+from edge_tts.answers.equivalence import is_correct
 from edge_tts.cancellation import Cancellation
 from edge_tts.core import Budget, Event, ModelInfo, Outcome, Request, Scored, StepEvent, StopReason, Trace, Usage
 from edge_tts.errors import InputError
+from edge_tts.questions.reading import Question
 from edge_tts.search.context import SearchContext, derived_seed
-from edge_tts.search.select import voters
+from edge_tts.search.selection import voters
 from edge_tts.search.strategy import Kind, Strategy, run
 from edge_tts.solver import Solver
 

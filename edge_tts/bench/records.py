@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from edge_tts.atomic import disk_errors
 from edge_tts.core import Usage
 from edge_tts.errors import InputError
-from edge_tts.json_lines import read_lines
+from edge_tts.files.atomic import disk_errors
+from edge_tts.files.json_lines import read_lines
 
 FORMAT = 1
 DRAWN_FROM = "seed and problem id"

@@ -23,12 +23,12 @@ import click
 import numpy as np
 from rich.console import Console
 
-from edge_tts.batch import read_questions
 from edge_tts.bench import machine
 from edge_tts.bench.engine import QUESTION, against_bare_loop, sound_kernels
 from edge_tts.core import Budget, EngineConfig, Request
-from edge_tts.pack import Pack, ensure, find
-from edge_tts.runtimes import choose
+from edge_tts.packs.pack import Pack, ensure, find
+from edge_tts.questions.reading import read_questions
+from edge_tts.runtimes import device
 from edge_tts.runtimes.llama import LlamaPolicy
 from edge_tts.solver import Solver
 
@@ -60,7 +60,7 @@ def against_high_level(pack: Pack, questions: Sequence[str]) -> dict[str, Any]:
     for question in questions:
         rendered = pack.prompts.render(question)
         ours = _alone(_one_batch, pack, rendered)
-        for name, threads in (("default_threads", None), ("same_threads", choose.threads(None))):
+        for name, threads in (("default_threads", None), ("same_threads", device.threads(None))):
             ratios[name].append(ours / _alone(_sixteen_calls, pack, rendered, threads))
     return {
         name: {"ratios": [round(r, 3) for r in found], "median_ratio": round(statistics.median(found), 3)}

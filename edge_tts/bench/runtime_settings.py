@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from edge_tts.atomic import Progress, silent
-from edge_tts.pack import find
+from edge_tts.files.atomic import Progress, silent
+from edge_tts.packs.pack import find
 from edge_tts.profiles.loader import Profile
 from edge_tts.solver import Solver
 

@@ -23,13 +23,13 @@ import httpx
 import numpy as np
 from rich.console import Console
 
-from edge_tts.batch import read_questions
 from edge_tts.bench import machine
 from edge_tts.bench.load import mixed_load
 from edge_tts.bench.optimal import resample, share
 from edge_tts.bench.server_process import ServerProcess, running_server
 from edge_tts.core import Budget
 from edge_tts.errors import BackendError
+from edge_tts.questions.reading import read_questions
 from edge_tts.solver import Solver
 
 STRATEGIES = ("greedy", "majority:n=4", "weighted:n=4")

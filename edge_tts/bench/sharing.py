@@ -21,11 +21,11 @@ from typing import Any
 import click
 from rich.console import Console
 
-from edge_tts.batch import read_questions
 from edge_tts.bench import machine
 from edge_tts.bench.engine import wider_loop
 from edge_tts.core import Budget, Request, Result, Sampling
-from edge_tts.pack import ensure, find
+from edge_tts.packs.pack import ensure, find
+from edge_tts.questions.reading import read_questions
 from edge_tts.solver import Solver
 
 CALLERS = 2

@@ -10,8 +10,8 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from edge_tts.atomic import building, disk_errors, publish
 from edge_tts.bench.figures import Report, Share
+from edge_tts.files.atomic import building, disk_errors, publish
 
 JSON = "report.json"
 

@@ -31,11 +31,11 @@ from typing import Literal
 from edge_tts.bench.engine import QUESTION
 from edge_tts.core import StepEvent, StopReason, Trace, Usage
 from edge_tts.errors import PackError
-from edge_tts.memory import peak_memory_mb
-from edge_tts.pack import Pack
-from edge_tts.runtimes import choose
+from edge_tts.packs.pack import Pack
+from edge_tts.runtimes import device
+from edge_tts.runtimes.process_memory import peak_memory_mb
 from edge_tts.runtimes.verifiers import open_verifier
-from edge_tts.search.select import Choice, aggregate, best_scored, weighted
+from edge_tts.search.selection import Choice, aggregate, best_scored, weighted
 from edge_tts.search.tree import MAX_ROUNDS
 
 Method = Literal["best-of-n", "beam"]
@@ -85,7 +85,7 @@ class TransformersPeer:
 
         assert pack.verifier_path
         assert pack.tokenizer_path
-        threads = choose.threads(None)
+        threads = device.threads(None)
         torch.set_num_threads(threads)
         self._torch = torch
         self._prompts, self._sampling = pack.prompts, pack.sampling

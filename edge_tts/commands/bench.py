@@ -14,10 +14,10 @@ from edge_tts.commands.progress import progress_bar
 from edge_tts.errors import InputError
 
 if TYPE_CHECKING:
-    from edge_tts.batch import Question
     from edge_tts.bench.datasets import DataSet
     from edge_tts.bench.runtime_settings import RuntimeSettings
     from edge_tts.bench.study import Study
+    from edge_tts.questions.reading import Question
 
 STRATEGIES = "greedy,majority,adaptive,best-of-n,weighted,beam,revise"
 FULL_BATCH = 32
@@ -181,7 +181,7 @@ def baseline_command(
     """Ask a larger model behind an endpoint the same problems; a study like those of `run`."""
     from edge_tts.bench import baseline, machine
     from edge_tts.bench.records import RECORDS, open_study, read_records
-    from edge_tts.json_lines import Appender
+    from edge_tts.files.json_lines import Appender
     from edge_tts.runtimes.endpoint import Endpoint, EndpointSettings
 
     settings = EndpointSettings(
@@ -218,9 +218,9 @@ def baseline_command(
 @click.option("--pack", type=click.Path(path_type=Path), default=None, help="Put the table into this pack's folder.")
 def fit_command(study: Path, out: Path | None, pack: Path | None) -> None:
     """Fit the strategy table of a pack on STUDY, which is to hold problems nothing is reported on."""
-    from edge_tts.bench.fit import fit
     from edge_tts.bench.loading import load_study
-    from edge_tts.ship import set_table
+    from edge_tts.bench.strategy_table import fit
+    from edge_tts.packs.build import set_table
 
     if (out is None) == (pack is None):
         raise InputError("say where the table goes: --out FILE or --pack FOLDER")

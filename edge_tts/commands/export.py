@@ -12,7 +12,7 @@ from edge_tts.commands.progress import progress_bar
 from edge_tts.errors import InputError, ResourceError
 
 if TYPE_CHECKING:
-    from edge_tts.export.account import Account, Task
+    from edge_tts.export.policy_measurements import Account, Task
     from edge_tts.export.prm_graph import Quant
 
 _FILE = click.Path(path_type=Path)
@@ -54,8 +54,8 @@ def policy(
     from edge_tts.profiles.loader import detect, load
 
     _require_extra()
-    from edge_tts.export import account, ladder
-    from edge_tts.manifest import POLICY_ACCOUNT
+    from edge_tts.export import ladder, policy_measurements
+    from edge_tts.packs.manifest import POLICY_ACCOUNT
 
     device = load(profile) if profile else detect()[0]
     content = _read_text(text, "--text") if text else None
@@ -63,7 +63,7 @@ def policy(
     task = _task(problems, first, prompts, calculator) if problems else None
     with progress_bar() as progress:
         files = ladder.build(source, quants, out, lora, important, progress)
-        measured = account.account(files, device, content, task, progress=progress)
+        measured = policy_measurements.account(files, device, content, task, progress=progress)
     (out / POLICY_ACCOUNT).write_text(json.dumps(measured.to_dict(), indent=1) + "\n", encoding="utf-8")
     if as_json:
         click.echo(json.dumps(measured.to_dict()))
@@ -99,8 +99,8 @@ def prm(
     """Write the process reward model SOURCE (a Hugging Face folder, a hub id or a training run) as ONNX."""
     _require_extra()
     from edge_tts.export.checkpoint import locate
-    from edge_tts.export.prm_account import Thresholds, read_samples
     from edge_tts.export.prm_export import export_prm
+    from edge_tts.export.prm_measurements import Thresholds, read_samples
 
     thresholds = Thresholds(min_spearman, max_mean_error, max_f1_loss, max_accuracy_loss)
     samples = read_samples(traces) if traces else ()
@@ -127,10 +127,10 @@ def _read_text(path: Path, option: str) -> str:
 
 
 def _task(problems: Path, first: int, prompts: Path | None, calculator: bool) -> Task:
-    from edge_tts.batch import read_questions
-    from edge_tts.export.account import Task
-    from edge_tts.prompts import CalculatorFormat
-    from edge_tts.ship import read_prompts
+    from edge_tts.export.policy_measurements import Task
+    from edge_tts.packs.build import read_prompts
+    from edge_tts.questions.reading import read_questions
+    from edge_tts.reasoning.prompts import CalculatorFormat
 
     questions = read_questions(problems)[:first]
     if missing := [q.id for q in questions if q.answer is None]:
@@ -142,7 +142,7 @@ def _show(measured: Account) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from edge_tts.export.account import WIDTHS
+    from edge_tts.export.policy_measurements import WIDTHS
 
     table = Table()
     columns = ("rung", "MB", "perplexity", "KL (nats)", "same first", "right", "95% interval")

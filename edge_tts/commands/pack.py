@@ -13,7 +13,7 @@ from edge_tts.commands.progress import progress_bar
 from edge_tts.errors import PackError
 
 if TYPE_CHECKING:
-    from edge_tts.pack import Pack
+    from edge_tts.packs.pack import Pack
 
 _FILE = click.Path(path_type=Path)
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -28,7 +28,7 @@ def command() -> None:
 @_AS_JSON
 def list_packs(as_json: bool) -> None:
     """Show the built-in and installed packs."""
-    from edge_tts.pack import find, installed
+    from edge_tts.packs.pack import find, installed
 
     rows: list[dict[str, str | None]] = []
     for name in installed():
@@ -51,7 +51,7 @@ def list_packs(as_json: bool) -> None:
 @_AS_JSON
 def info(name: str | None, as_json: bool) -> None:
     """Describe the pack NAME (a name or a folder; the default pack if left out)."""
-    from edge_tts.pack import find
+    from edge_tts.packs.pack import find
 
     described = _description(find(name))
     if as_json:
@@ -69,8 +69,8 @@ def info(name: str | None, as_json: bool) -> None:
 @_AS_JSON
 def verify(name: str | None, as_json: bool) -> None:
     """Check every file of the pack NAME in full; exit code 3 when something is wrong."""
-    from edge_tts.pack import find
-    from edge_tts.pack import verify as verify_pack
+    from edge_tts.packs.pack import find
+    from edge_tts.packs.pack import verify as verify_pack
 
     pack = find(name)
     problems = verify_pack(pack)
@@ -90,7 +90,7 @@ def verify(name: str | None, as_json: bool) -> None:
 @click.option("--base", type=click.Path(path_type=Path), help="The base model's file; searched for by default.")
 def assemble(name: str | None, base: Path | None) -> None:
     """Make the pack NAME ready now instead of on first use."""
-    from edge_tts.pack import ensure, find
+    from edge_tts.packs.pack import ensure, find
 
     with progress_bar() as progress:
         pack = ensure(find(name), progress, base)
@@ -125,9 +125,9 @@ def build(
     zipped: bool,
 ) -> None:
     """Put a policy, a verifier and what goes with them into one folder."""
-    from edge_tts import ship
     from edge_tts.core import Sampling
-    from edge_tts.prompts import CalculatorFormat
+    from edge_tts.packs import build as ship
+    from edge_tts.reasoning.prompts import CalculatorFormat
 
     sources = ship.Sources(policy, prm, tokenizer, table, card)
     wording = CalculatorFormat() if calculator else None
@@ -144,7 +144,7 @@ def build(
 @click.option("--replace", is_flag=True, help="Put it in the place of an installed pack of the same name.")
 def install(source: Path, replace: bool) -> None:
     """Install the pack in SOURCE, a zip file or a folder, for use by name."""
-    from edge_tts import ship
+    from edge_tts.packs import build as ship
 
     with progress_bar() as progress:
         pack = ship.install(source, replace, progress)
@@ -152,14 +152,14 @@ def install(source: Path, replace: bool) -> None:
 
 
 def _state(pack: Pack) -> str:
-    from edge_tts.pack import is_assembled
+    from edge_tts.packs.pack import is_assembled
 
     return f"ready in {pack.folder}" if is_assembled(pack) else "built in, assembled on first use"
 
 
 def _description(pack: Pack) -> dict[str, Any]:
-    from edge_tts import manifest
-    from edge_tts.pack import is_assembled
+    from edge_tts.packs import manifest
+    from edge_tts.packs.pack import is_assembled
 
     described: dict[str, Any] = {"name": pack.name, "version": pack.version, "licence": pack.licence}
     described |= {"state": _state(pack), "folder": str(pack.folder)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edge_tts.limits import Plan
+    from edge_tts.planning.planner import Plan
 
 
 @click.command()
@@ -29,8 +29,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Show the memory plan and the predicted time of one answer; exit code 4 when nothing fits."""
-    from edge_tts.limits import make_plan
-    from edge_tts.pack import find
+    from edge_tts.packs.pack import find
+    from edge_tts.planning.planner import make_plan
     from edge_tts.profiles.loader import detect, load
     from edge_tts.solver import uses_verifier
 

@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from edge_tts.core import EngineConfig, Policy, PolicyShape, Verifier, VerifierShape
-    from edge_tts.pack import Pack
+    from edge_tts.packs.pack import Pack
     from edge_tts.profiles.loader import Calibration, Profile
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -70,8 +70,8 @@ def calibrate(name: str | None, pack: str | None, seconds: float, as_json: bool)
     """Measure this machine and store the speeds in your own copy of the profile NAME (detected if left out)."""
     from rich.console import Console
 
-    from edge_tts.folders import profiles_folder
-    from edge_tts.pack import ensure, find
+    from edge_tts.files.folders import profiles_folder
+    from edge_tts.packs.pack import ensure, find
     from edge_tts.profiles.loader import detect as detect_profile
     from edge_tts.profiles.loader import load, save
 
@@ -90,7 +90,7 @@ def calibrate(name: str | None, pack: str | None, seconds: float, as_json: bool)
 def _measure(profile: Profile, pack: Pack, seconds: float, progress: Any) -> Calibration:
     from contextlib import closing, nullcontext
 
-    from edge_tts.calibrate import calibrate as measure
+    from edge_tts.planning.calibration import calibrate as measure
     from edge_tts.runtimes.llama import LlamaPolicy
 
     def policy(config: EngineConfig) -> Policy:
@@ -105,7 +105,7 @@ def _measure(profile: Profile, pack: Pack, seconds: float, progress: Any) -> Cal
 
 
 def _open_verifier(pack: Pack, threads: int | None) -> Verifier | None:
-    from edge_tts.memory import VerifierConfig
+    from edge_tts.core import VerifierConfig
     from edge_tts.runtimes.verifiers import open_verifier
 
     if pack.verifier_path is None or pack.tokenizer_path is None:
@@ -122,10 +122,10 @@ def _open_verifier(pack: Pack, threads: int | None) -> Verifier | None:
 
 def _configs(profile: Profile, policy: PolicyShape, verifier: VerifierShape | None) -> list[EngineConfig]:
     """What to measure: every width and context that the profile's cap allows."""
-    from edge_tts.calibrate import WIDTHS
     from edge_tts.core import EngineConfig
     from edge_tts.errors import ResourceError
-    from edge_tts.memory import memory_plan
+    from edge_tts.planning.calibration import WIDTHS
+    from edge_tts.planning.memory import memory_plan
 
     layers = None if profile.gpu else 0
     wanted = [

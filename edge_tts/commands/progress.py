@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edge_tts.atomic import Progress
+    from edge_tts.files.atomic import Progress
 
 
 @contextmanager

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from edge_tts.batch import Question
     from edge_tts.core import Budget, Result
+    from edge_tts.questions.reading import Question
     from edge_tts.solver import Solver
 
 _UNITS = {"": "generations", "tok": "tokens", "flop": "flops", "j": "joules"}
@@ -58,8 +58,8 @@ def command(
     """Answer QUESTION (or standard input, or the questions of --file)."""
     from rich.console import Console
 
-    from edge_tts.batch import Question, read_questions
     from edge_tts.core import Budget
+    from edge_tts.questions.reading import Question, read_questions
     from edge_tts.solver import uses_verifier
 
     limits = parse_budget(budget) if budget else Budget()
@@ -120,7 +120,8 @@ def _solver(
     scores: bool,
     errors: Console,
 ) -> Solver:
-    from edge_tts.solver import DEFAULT_GENERATIONS, Solver, checked
+    from edge_tts.questions.reading import checked
+    from edge_tts.solver import DEFAULT_GENERATIONS, Solver
 
     longest = max(len(checked(q.question).encode("utf-8", errors="replace")) for q in questions)
     with progress_bar(errors) as progress:
@@ -168,8 +169,9 @@ def _solve_file(
 ) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from edge_tts.batch import Settings, finished_ids, row, solve_all
-    from edge_tts.json_lines import Appender
+    from edge_tts.files.json_lines import Appender
+    from edge_tts.questions.results import Settings, finished_ids, row
+    from edge_tts.solver import solve_all
 
     settings = Settings(strategy, limits, seed, f"{solver.pack.name} {solver.pack.version}", calculator)
     done = finished_ids(out, settings)

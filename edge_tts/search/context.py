@@ -26,8 +26,8 @@ from edge_tts.core import (
     Verifier,
 )
 from edge_tts.errors import InputError
-from edge_tts.prompts import PromptFormat
-from edge_tts.search.select import Aggregate, Choice, aggregate
+from edge_tts.reasoning.prompts import PromptFormat
+from edge_tts.search.selection import Aggregate, Choice, aggregate
 
 SCORING_SHARE = 0.25
 """Most of the remaining time that a policy leaves to the scoring that follows it."""

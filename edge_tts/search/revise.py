@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from edge_tts.core import Event, Outcome, Trace
-from edge_tts.prompts import ATTEMPTS_IN_CONTEXT
+from edge_tts.reasoning.prompts import ATTEMPTS_IN_CONTEXT
 from edge_tts.search.context import SearchContext
-from edge_tts.search.select import hierarchical, voters
+from edge_tts.search.selection import hierarchical, voters
 
 
 def revise(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
-from edge_tts.answers import group
+from edge_tts.answers.equivalence import group
+from edge_tts.answers.formulas import LONGEST_SECONDS, Timeout
 from edge_tts.core import Event, Outcome, StepTaken, Trace
-from edge_tts.formulas import LONGEST_SECONDS, Timeout
 from edge_tts.search.context import SearchContext
-from edge_tts.search.select import Choice, best_scored, decided, majority, voters, weighted
+from edge_tts.search.selection import Choice, best_scored, decided, majority, voters, weighted
 
 ADAPTIVE_ROUND = 4
 """Samples drawn between two looks at the vote; four equal answers are the fewest that decide one."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from edge_tts.core import Event, Outcome, Trace
 from edge_tts.search.context import SearchContext
-from edge_tts.search.select import Choice, aggregate, best_scored, voters, weighted
+from edge_tts.search.selection import Choice, aggregate, best_scored, voters, weighted
 
 MAX_ROUNDS = 40
 """Most steps of a trace (Snell et al. 2024, section 5.1)."""

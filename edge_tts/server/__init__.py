@@ -1,1 +1,4 @@
-"""OpenAI-compatible HTTP server around a solver."""
+"""OpenAI-compatible HTTP server around a solver.
+
+Imports ``solver`` and what is below it; only ``commands.serve`` imports this.
+"""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from edge_tts.core import Result
-from edge_tts.memory import peak_memory_mb
+from edge_tts.runtimes.process_memory import peak_memory_mb
 from edge_tts.server.admission import Admission
 
 SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)

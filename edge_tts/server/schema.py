@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edge_tts.core import Budget, Sampling
 from edge_tts.errors import InputError
+from edge_tts.questions.reading import checked
 from edge_tts.search.strategy import MAX_N, Strategy
 from edge_tts.server.api_error import ApiError
-from edge_tts.solver import AUTO, Solver, checked
+from edge_tts.solver import AUTO, Solver
 
 MAX_CHOICES = 8
 """Most searches of one request."""

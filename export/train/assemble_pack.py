@@ -1,7 +1,7 @@
 """Put trained parts together as a built-in pack: adapter, PRM, tokenizer, strategy table, card, manifest.
 
     python -m edge_tts.export.train.assemble_pack --base BASE.gguf --adapter adapter.gguf --prm prm.onnx \\
-        --tokenizer tokenizer.json --table table.json --figures figures.json --out edge_tts/packs/smol-math
+        --tokenizer tokenizer.json --table table.json --figures figures.json --out edge_tts/packs/builtin/smol-math
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edge_tts import manifest
-from edge_tts.atomic import publish
-from edge_tts.base_model import SMOLLM2_135M, BaseModel
 from edge_tts.core import Sampling
 from edge_tts.errors import InputError
 from edge_tts.export import command
-from edge_tts.integrity import FileRecord
-from edge_tts.manifest import QUANTISATIONS, Pack, Recipe
-from edge_tts.merge import merge
-from edge_tts.pack import verify
-from edge_tts.prompts import CalculatorFormat, PromptFormat
-from edge_tts.shapes import policy_shape, verifier_shape
+from edge_tts.files.atomic import publish
+from edge_tts.files.integrity import FileRecord
+from edge_tts.packs import manifest
+from edge_tts.packs.base_model import SMOLLM2_135M, BaseModel
+from edge_tts.packs.manifest import QUANTISATIONS, Pack, Recipe
+from edge_tts.packs.merge_adapter import merge
+from edge_tts.packs.pack import verify
+from edge_tts.planning.shapes import policy_shape, verifier_shape
+from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
-from edge_tts.calculator import evaluate, format_number
+from edge_tts.answers.arithmetic import evaluate, format_number
 from edge_tts.export import command
 from edge_tts.export.train.data import NUMBER, Problem, read_problems, split
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_tts.calculator import evaluate, format_number
+from edge_tts.answers.arithmetic import evaluate, format_number
 
 VALIDATION_MODULUS = 15
 """Problem ids whose number is divisible by this are held out for validation (about 500 of 7473)."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from edge_tts.export.train.augment import redraw
 from edge_tts.export.train.data import OPERATOR, Problem, completion, wrong_attempts
 from edge_tts.export.train.rows import read_rows
-from edge_tts.prompts import ATTEMPTS_IN_CONTEXT
+from edge_tts.reasoning.prompts import ATTEMPTS_IN_CONTEXT
 
 MAX_SOLUTIONS = 4
 """Right solutions of one problem besides the data's own: more would drown the hard problems in easy ones."""

@@ -31,12 +31,12 @@ from pathlib import Path
 
 from edge_tts.errors import InputError
 from edge_tts.export import command
+from edge_tts.export.prm_metrics import selection
 from edge_tts.export.train.data import read_problems, split
-from edge_tts.export.train.metrics import selection
 from edge_tts.export.train.rows import read_rows
-from edge_tts.manifest import TABLE, Recipe
-from edge_tts.merge import merge
-from edge_tts.pack import BUILT_IN, DEFAULT
+from edge_tts.packs.manifest import TABLE, Recipe
+from edge_tts.packs.merge_adapter import merge
+from edge_tts.packs.pack import BUILT_IN, DEFAULT
 
 TABLE_PROBLEMS = 150
 """Validation problems kept for the strategy table; rounds and the PRM are validated on others."""

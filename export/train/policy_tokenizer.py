@@ -22,8 +22,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from edge_tts.export import command
 from edge_tts.export.train.data import read_problems
 from edge_tts.export.vocabulary import kept_tokens
-from edge_tts.merge import open_gguf
-from edge_tts.prompts import PromptFormat
+from edge_tts.files.gguf import open_gguf
+from edge_tts.reasoning.prompts import PromptFormat
 
 
 def load_tokenizer(gguf: Path) -> Any:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from edge_tts.errors import InputError
 from edge_tts.export.adapter import MODULES, unpermute
-from edge_tts.merge import read_adapter
+from edge_tts.packs.merge_adapter import read_adapter
 
 BLOCK = 32
 

@@ -36,7 +36,7 @@ from edge_tts.export.train.batches import bucketed
 from edge_tts.export.train.data import Problem, read_problems, split
 from edge_tts.export.train.examples import Samples, epoch, read_samples
 from edge_tts.export.train.policy_tokenizer import load_tokenizer
-from edge_tts.prompts import PromptFormat
+from edge_tts.reasoning.prompts import PromptFormat
 
 CHECKPOINT_SECONDS = 300
 

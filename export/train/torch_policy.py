@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from edge_tts.calculator import written_result
 from edge_tts.cancellation import Cancellation
 from edge_tts.core import ModelInfo, Request, StepEvent, StopReason
 from edge_tts.export.train.sft import load_policy
-from edge_tts.prompts import CalculatorFormat, PromptFormat
+from edge_tts.reasoning.calculator import written_result
+from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 
 SHRINK_BELOW = 0.7
 """Finished sequences leave the batch once fewer than this share of it run."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from edge_tts.core import BestSoFar, CandidateScored, Event, Outcome, StepTaken, Trace
-from edge_tts.prompts import PromptFormat
+from edge_tts.reasoning.prompts import PromptFormat
 from edge_tts.runtimes.scripted import ScriptedPolicy, ScriptedVerifier
 from edge_tts.search.context import SearchContext
 

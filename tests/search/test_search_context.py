@@ -10,7 +10,7 @@ from edge_tts.errors import InputError
 from edge_tts.runtimes.scripted import ScriptedClock, ScriptedPolicy, ScriptedVerifier
 from edge_tts.search.context import SearchContext
 from edge_tts.search.sampling import majority_vote, weighted_best_of_n
-from edge_tts.search.select import Choice
+from edge_tts.search.selection import Choice
 
 
 def advance(search: SearchContext, pool: list[Trace], **settings: int) -> list[Event]:

@@ -1,0 +1,208 @@
+"""A pack's manifest: what the pack is, which files it has, and how they are put together.
+
+``manifest.json`` is one JSON object. ``files`` pins size and sha256 of every other file of the
+pack; ``checksum`` pins the manifest itself, so that a damaged one is never taken for a sound one.
+The same manifest describes a pack before and after assembly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edge_tts.core import PolicyShape, Sampling, VerifierShape
+from edge_tts.errors import PackError
+from edge_tts.files.integrity import FileRecord
+from edge_tts.packs.base_model import BaseModel
+from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
+from edge_tts.runtimes.graph_metadata import VERIFIER_DATA
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+POLICY = "policy.gguf"
+ADAPTER = "adapter.gguf"
+VERIFIER = "prm.onnx"
+TOKENIZER = "tokenizer.json"
+TABLE = "table.json"
+CARD = "MODEL_CARD.md"
+POLICY_ACCOUNT = "account.json"
+VERIFIER_ACCOUNT = "prm-account.json"
+"""What quantising cost, as the export measured it: of the policy's ladder, and of the verifier."""
+FILES = frozenset({POLICY, VERIFIER, VERIFIER_DATA, TOKENIZER, TABLE, CARD, POLICY_ACCOUNT, VERIFIER_ACCOUNT})
+"""What a complete pack may hold beside its manifest."""
+
+QUANTISATIONS = {
+    "F32": ("F32", "F32", 0),
+    "F16": ("F16", "F16", 1),
+    "Q8_0": ("Q8_0", "Q8_0", 7),
+    "Q4_0": ("Q4_0", "Q4_0", 2),
+    "Q4_0+Q8_0": ("Q4_0", "Q8_0", 2),
+}
+"""Name to the tensor type of most matrices, that of sensitive ones, and general.file_type (enum llama_ftype)."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the policy of a built-in pack is made on this machine: base model plus adapter."""
+
+    base: BaseModel
+    adapter: FileRecord
+    quantisation: str = "Q4_0"
+    """How the merged policy is stored, a key of ``QUANTISATIONS``."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A policy with everything needed to search with it. Files are under ``folder``."""
+
+    name: str
+    version: str
+    licence: str
+    """SPDX expression."""
+    folder: Path
+    files: Mapping[str, FileRecord]
+    """Size and sha256 by file name, the manifest excepted."""
+    prompts: PromptFormat
+    calculator: CalculatorFormat | None
+    """None: the policy was not trained to be helped with arithmetic."""
+    sampling: Sampling
+    """The setting the pack was validated with."""
+    policy: PolicyShape
+    verifier: VerifierShape | None
+    """None: the pack has no PRM."""
+    table: Mapping[str, Any] | None
+    """The strategy table as JSON, or None."""
+    recipe: Recipe | None = None
+    """Set for packs whose policy is assembled on first use."""
+    source: Path | None = None
+    """Folder with the parts of a built-in pack; None for a pack that is complete as it is."""
+
+    @property
+    def policy_path(self) -> Path:
+        return self.folder / POLICY
+
+    @property
+    def verifier_path(self) -> Path | None:
+        return self.folder / VERIFIER if self.verifier else None
+
+    @property
+    def tokenizer_path(self) -> Path | None:
+        return self.folder / TOKENIZER if self.verifier else None
+
+
+def read(folder: Path) -> Pack:
+    """The pack whose manifest is in ``folder``. Only the manifest and the table are read.
+
+    Raises PackError where the manifest is missing, damaged, of another format or incomplete.
+    """
+    path = folder / MANIFEST
+    content = read_json(path)
+    if content.get("checksum") != checksum(content):
+        raise PackError(f"{path} is damaged: its checksum does not match its content; restore the file")
+    if content.get("format") != FORMAT:
+        raise PackError(
+            f"{path} has pack format {content.get('format')!r} and this version reads {FORMAT}; "
+            "use a pack made for it, or install the version of edge-reasoning-runtime the pack asks for"
+        )
+    files = content.get("files")
+    if not isinstance(files, dict) or not set(files) <= FILES:
+        raise PackError(f"{path}, files: an object with names from {sorted(FILES)} is needed, found {files!r}")
+    recipe, calculator, verifier = content.get("recipe"), content.get("calculator"), content.get("verifier")
+    return Pack(
+        name=_text(content, "name", path),
+        version=_text(content, "version", path),
+        licence=_text(content, "licence", path),
+        folder=folder,
+        files={name: _build(FileRecord, record, f"{path}, files.{name}") for name, record in files.items()},
+        prompts=_build(PromptFormat, content.get("prompts"), f"{path}, prompts"),
+        calculator=_build(CalculatorFormat, calculator, f"{path}, calculator") if calculator is not None else None,
+        sampling=_build(Sampling, content.get("sampling"), f"{path}, sampling"),
+        policy=_build(PolicyShape, content.get("policy"), f"{path}, policy"),
+        verifier=_build(VerifierShape, verifier, f"{path}, verifier") if verifier is not None else None,
+        table=read_json(folder / TABLE) if TABLE in files else None,
+        recipe=_recipe(recipe, path) if recipe is not None else None,
+    )
+
+
+def write(pack: Pack, folder: Path) -> None:
+    """Write ``pack``'s manifest into ``folder``; the inverse of ``read``. Raises OSError."""
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "name": pack.name,
+        "version": pack.version,
+        "licence": pack.licence,
+        "files": {name: dataclasses.asdict(record) for name, record in sorted(pack.files.items())},
+        "prompts": dataclasses.asdict(pack.prompts),
+        "calculator": dataclasses.asdict(pack.calculator) if pack.calculator else None,
+        "sampling": dataclasses.asdict(pack.sampling),
+        "policy": dataclasses.asdict(pack.policy),
+        "verifier": dataclasses.asdict(pack.verifier) if pack.verifier else None,
+        "recipe": dataclasses.asdict(pack.recipe) if pack.recipe else None,
+    }
+    content["checksum"] = checksum(content)
+    (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """SHA-256 of the manifest's JSON without its checksum, keys sorted, no spaces."""
+    rest = {key: value for key, value in content.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``. Raises PackError where it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PackError(f"{path} is missing; {path.parent} is not a complete pack") from None
+    except (OSError, ValueError) as error:
+        raise PackError(f"{path} is damaged and cannot be read ({error}); restore the file") from error
+    if not isinstance(content, dict):
+        raise PackError(f"{path} is damaged: it holds a {type(content).__name__}, not an object; restore the file")
+    return content
+
+
+def _text(content: Mapping[str, Any], key: str, path: Path) -> str:
+    value = content.get(key)
+    if not isinstance(value, str) or not value:
+        raise PackError(f"{path}, {key}: a text is needed, found {value!r}")
+    return value
+
+
+def _recipe(content: Any, path: Path) -> Recipe:
+    if not isinstance(content, dict):
+        raise PackError(f"{path}, recipe: an object is needed, found {content!r}")
+    quantisation = content.get("quantisation", Recipe.quantisation)
+    if quantisation not in QUANTISATIONS:
+        raise PackError(f"{path}, recipe.quantisation: {quantisation!r} is none of {', '.join(QUANTISATIONS)}")
+    return Recipe(
+        base=_build(BaseModel, content.get("base"), f"{path}, recipe.base"),
+        adapter=_build(FileRecord, content.get("adapter"), f"{path}, recipe.adapter"),
+        quantisation=quantisation,
+    )
+
+
+def _build(kind: type[_T], content: Any, where: str) -> _T:
+    """An instance of the dataclass ``kind`` from JSON, every field's type checked."""
+    if not isinstance(content, dict):
+        raise PackError(f"{where}: an object is needed, found {content!r}")
+    try:
+        value = kind(**content)
+    except TypeError as error:
+        raise PackError(f"{where}: {error}") from error
+    for name, hint in typing.get_type_hints(kind).items():
+        found = getattr(value, name)
+        allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        fits = isinstance(found, allowed) or (float in allowed and isinstance(found, int))
+        if not fits or (isinstance(found, bool) and bool not in allowed):
+            raise PackError(f"{where}, {name}: {getattr(hint, '__name__', hint)} is needed, found {found!r}")
+    return value

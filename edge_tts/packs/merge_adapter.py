@@ -1,0 +1,146 @@
+"""Make a policy on this machine: base GGUF + LoRA adapter -> merged, requantised GGUF.
+
+The result is the same to the bit on every machine, so its sha256 is pinned in the manifest: a
+product of two Q8_0 values and a sum of them fit the 53 bits of a float64 exactly, whatever order a
+BLAS adds them in, and the quantiser of the ``gguf`` package is element-wise numpy.
+(``llama_model_quantize`` is compiled with or without fused multiply-add and promises no such thing.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+
+from edge_tts.errors import PackError
+from edge_tts.files.atomic import Progress, silent
+from edge_tts.files.gguf import open_gguf
+from edge_tts.files.integrity import FileRecord
+from edge_tts.packs.manifest import QUANTISATIONS
+from edge_tts.packs.vocabulary_cut import VOCABULARY_KEY, Cut
+
+_KEPT = ("token_embd.weight", "output.weight")
+"""The vocabulary matrices stay as they are stored in the base: they are the most sensitive to rounding."""
+
+_SENSITIVE = ("attn_v", "ffn_down")
+"""Matrices whose rounding costs most; llama.cpp's own mixtures spend their extra bits on them, too."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter: weight += scale * up @ down. Its tensors stay in the file until they are used."""
+
+    alpha: float
+    down: Mapping[str, Any]
+    """Base tensor name to the GGUF tensor lora_a, shape (rank, inputs)."""
+    up: Mapping[str, Any]
+    """Base tensor name to the GGUF tensor lora_b, shape (outputs, rank)."""
+    vocabulary: list[int] | None = None
+    """Ids of the base's tokens that the merged model keeps; None for all."""
+
+    def delta(self, name: str) -> npt.NDArray[np.float64] | None:
+        """What is added to the base tensor ``name``, shape (outputs, inputs); None where nothing is."""
+        if name not in self.up:
+            return None
+        up, down = (
+            gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float64) for t in (self.up[name], self.down[name])
+        )
+        return np.asarray(up @ down * (self.alpha / down.shape[0]))
+
+
+def merge(base: Path, adapter: Path | None, out: Path, quantisation: str, progress: Progress = silent) -> FileRecord:
+    """Write ``base`` with ``adapter`` merged in, its matrices stored as ``quantisation``.
+
+    ``quantisation`` is a key of ``manifest.QUANTISATIONS``; one-dimensional tensors and the vocabulary
+    matrices are copied as they are, and so is all metadata; of the vocabulary what the adapter says it
+    keeps. One tensor at a time is in memory.
+    Raises PackError when a file is damaged or the adapter does not fit the base.
+    """
+    progress(0.0, "reading the base model")
+    reader = open_gguf(base)
+    lora = read_adapter(adapter) if adapter else Adapter(1.0, {}, {})
+    if strangers := set(lora.up) - {tensor.name for tensor in reader.tensors}:
+        raise PackError(f"{adapter} adapts {min(strangers)}, which {base.name} lacks; use the adapter's own base")
+    kept = lora.vocabulary
+    *kinds, file_type = QUANTISATIONS[quantisation]
+    stored = {tensor.name: _storage(tensor, *kinds) for tensor in reader.tensors}
+    writer = gguf.GGUFWriter(out, arch=_text(reader, "general.architecture"))
+    _copy_metadata(reader, writer, file_type, kept)
+    for tensor in reader.tensors:
+        shape = [int(n) for n in reversed(tensor.shape)]
+        if kept is not None and tensor.name in _KEPT:
+            shape[0] = len(kept)
+        kind = stored[tensor.name]
+        block, size = gguf.GGML_QUANT_SIZES[kind]
+        # For a dtype other than uint8 the writer takes the shape as counted in elements.
+        writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), math.prod(shape) // block * size, kind)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        reader.fields.clear()  # the vocabulary as Python objects: more memory than any tensor
+        writer.kv_data.clear()
+        for index, tensor in enumerate(reader.tensors):
+            progress(index / len(reader.tensors), "merging and quantising the policy")
+            merged = _merged(tensor, lora.delta(tensor.name), stored[tensor.name])
+            writer.write_tensor_data(merged if kept is None or tensor.name not in _KEPT else merged[kept])
+    finally:
+        writer.close()
+    return FileRecord.of(out)
+
+
+def read_adapter(path: Path) -> Adapter:
+    """Read a llama.cpp LoRA adapter. Raises PackError where it is damaged or not an adapter."""
+    reader = open_gguf(path)
+    alpha = reader.get_field("adapter.lora.alpha")
+    if alpha is None:
+        raise PackError(f"{path} is not a LoRA adapter: it has no adapter.lora.alpha; use one made by export.adapter")
+    parts: dict[str, dict[str, Any]] = {"lora_a": {}, "lora_b": {}}
+    for tensor in reader.tensors:
+        name, _, part = tensor.name.rpartition(".")
+        parts[part][name] = tensor
+    kept = reader.get_field(VOCABULARY_KEY)
+    return Adapter(float(alpha.contents()), parts["lora_a"], parts["lora_b"], kept.contents() if kept else None)
+
+
+def _merged(tensor: Any, delta: npt.NDArray[np.float64] | None, kind: Any) -> npt.NDArray[Any]:
+    if not _requantised(tensor):
+        return np.asarray(tensor.data)
+    weight = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+    if delta is not None:
+        weight = (weight + delta).astype(np.float32)
+    return np.asarray(gguf.quants.quantize(weight, kind))
+
+
+def _requantised(tensor: Any) -> bool:
+    return len(tensor.shape) == 2 and tensor.name not in _KEPT
+
+
+def _storage(tensor: Any, usual: str, sensitive: str) -> Any:
+    if not _requantised(tensor):
+        return tensor.tensor_type
+    name = tensor.name.split(".")[-2]
+    return gguf.GGMLQuantizationType[sensitive if name in _SENSITIVE else usual]
+
+
+def _copy_metadata(reader: Any, writer: Any, file_type: int, kept: list[int] | None) -> None:
+    cut = None if kept is None else Cut(kept, reader.get_field("tokenizer.ggml.tokens").contents())
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name == "general.architecture":  # written by the writer itself
+            continue
+        value = file_type if name == "general.file_type" else field.contents()
+        if cut:
+            value = cut.metadata(name, value)
+        element = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(name, value, field.types[0], element)
+
+
+def _text(reader: Any, key: str) -> str:
+    field = reader.get_field(key)
+    return str(field.contents()) if field else ""

@@ -1,0 +1,226 @@
+"""The planner: what fits a memory cap and a deadline, decided from shapes before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from edge_tts.core import EngineConfig, PolicyShape, VerifierConfig, VerifierShape
+from edge_tts.errors import InputError, ResourceError
+from edge_tts.planning.memory import STREAM_CELLS, MemoryPlan, cache_for, memory_plan
+
+if TYPE_CHECKING:
+    from edge_tts.profiles.loader import Profile
+
+PROMPT_TOKENS = 120
+"""A grade-school question with its template; a plan never makes room for less."""
+ROOM_WANTED = 200
+"""New tokens a stream should have room for: the default of ``Sampling.max_tokens``."""
+ROOM_NEEDED = 100
+"""New tokens a stream must have room for."""
+TRACE_TOKENS = 50
+"""Tokens of one trace when predicting time: one equation a line takes 35 on average, some take more."""
+WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""Numbers of sequences that are tried, besides the number of generations itself."""
+LEAST_GOOD_WIDTH = 4
+"""Narrower than this, batching gains little; a smaller KV type and context are tried first."""
+SMALL_VERIFIER = VerifierConfig(pass_tokens=48, cache_mb=4)
+"""Enough for the few traces of a width up to ``LEAST_GOOD_WIDTH``."""
+CANCEL_SECONDS = 0.2
+"""Longest micro-batch: work is cancelled between them."""
+_MICRO_BATCHES = (512, 256, 128, 64, 32)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration that fits, what it will take, and what had to be given up for it."""
+
+    profile: str
+    engine: EngineConfig
+    verifier: bool
+    """False where the pack has none, or where the cap leaves no room for it."""
+    verifier_config: VerifierConfig
+    """How to run the verifier, where there is one."""
+    memory: MemoryPlan
+    memory_cap_mb: float
+    generations: int
+    """Traces that fit the deadline, at most those asked for."""
+    deadline_s: float
+    seconds: float
+    """Predicted time of one answer."""
+    joules: float
+    """Predicted time at the profile's power."""
+    speeds: str
+    """Where the speeds behind the prediction come from."""
+    notes: tuple[str, ...]
+    """One clause for each concession."""
+
+    def summary(self) -> str:
+        """One line: the configuration, its memory and its predicted time."""
+        return (
+            f"plan: {self.engine.width} sequences of {self.engine.context} tokens, {self.engine.kv_type} KV cache, "
+            f"{self.memory.total:.0f} of {self.memory_cap_mb:g} MB; {self.generations} generations in about "
+            f"{self.seconds:.1f} s of {self.deadline_s:g} s"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types; memory in MiB."""
+        data = asdict(self)
+        data["memory"] = self.memory.to_dict()
+        data["notes"] = list(self.notes)
+        data["seconds"], data["joules"] = round(self.seconds, 3), round(self.joules, 2)
+        return data
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    engine: EngineConfig
+    verifier: bool
+    verifier_config: VerifierConfig
+    memory: MemoryPlan
+
+
+def make_plan(
+    policy: PolicyShape,
+    verifier: VerifierShape | None,
+    profile: Profile,
+    memory_mb: float | None = None,
+    deadline_s: float | None = None,
+    generations: int = 16,
+    prompt_tokens: int | None = None,
+) -> Plan:
+    """Choose the best configuration for a pack on a device.
+
+    ``memory_mb`` (MiB of peak resident memory) and ``deadline_s`` (seconds for one answer) override
+    the profile's; ``prompt_tokens`` makes room for longer questions than usual. Where the cap is
+    tight, width is given up first (down to 4), then the KV cache's precision, then spare context,
+    then the rest of the width, and the verifier last. Where the deadline is tight, generations are.
+
+    Raises InputError for a limit that is not above 0 or a prompt beyond the policy's context,
+    ResourceError where nothing fits.
+    """
+    cap = _positive("memory cap", profile.memory_mb if memory_mb is None else memory_mb, "MB")
+    deadline = _positive("deadline", profile.deadline_s if deadline_s is None else deadline_s, "seconds")
+    prompt = max(PROMPT_TOKENS, int(_positive("prompt", prompt_tokens or PROMPT_TOKENS, "tokens")))
+    asked = int(_positive("number of generations", generations, "generations"))
+    candidates = list(_candidates(policy, verifier, profile, asked, _contexts(policy, prompt)))
+    fitting = next((c for c in candidates if c.memory.total <= cap), None)
+    if fitting is None:
+        raise _too_small(cap, candidates)
+    notes = _memory_notes(candidates[0], fitting, cap)
+    width = fitting.engine.width
+
+    def seconds(count: int) -> float:
+        return _predicted(policy, profile, fitting, min(width, count), count, prompt)
+
+    possible = next((g for g in range(asked, 1, -1) if seconds(g) <= deadline), 1)
+    if possible < asked:
+        notes.append(f"{possible} of {asked} generations: more would pass the deadline of {deadline:g} s")
+    if seconds(possible) > deadline:
+        notes.append(f"one generation takes about {seconds(1):.2f} s, longer than the deadline of {deadline:g} s")
+    known = profile.calibration
+    return Plan(
+        profile=profile.name,
+        engine=fitting.engine,
+        verifier=fitting.verifier,
+        verifier_config=fitting.verifier_config,
+        memory=fitting.memory,
+        memory_cap_mb=cap,
+        generations=possible,
+        deadline_s=deadline,
+        seconds=seconds(possible),
+        joules=seconds(possible) * profile.watts,
+        speeds=f"measured here on {known.date} with {known.pack}" if known else "stated by the profile, not measured",
+        notes=tuple(notes),
+    )
+
+
+def _positive(what: str, value: float, unit: str) -> float:
+    if not 0 < value < math.inf:
+        raise InputError(f"the {what} must be above 0 {unit}, not {value:g}; give a larger one")
+    return value
+
+
+def _contexts(policy: PolicyShape, prompt: int) -> list[int]:
+    """Stream lengths to try, the wanted one first; llama.cpp rounds them, so nothing between is worth trying."""
+    longest = policy.trained_context
+    if prompt + ROOM_NEEDED > longest:
+        raise InputError(
+            f"a prompt of {prompt} tokens and an answer of {ROOM_NEEDED} do not fit the policy's context of {longest}; "
+            "shorten the question"
+        )
+    wanted = [math.ceil((prompt + room) / STREAM_CELLS) * STREAM_CELLS for room in (ROOM_WANTED, ROOM_NEEDED)]
+    return list(dict.fromkeys(min(context, longest) for context in wanted))
+
+
+def _candidates(
+    policy: PolicyShape, verifier: VerifierShape | None, profile: Profile, generations: int, contexts: list[int]
+) -> Iterator[_Candidate]:
+    """Configurations to try, from the one wanted to the smallest."""
+    wide, narrow = _widths(policy, profile, generations, contexts[0])
+    kv_types: tuple[Literal["f16", "q8_0"], ...] = ("f16", "q8_0")
+    prefill = profile.speeds.prefill_at(policy.parameters)
+    micro_batch = next((m for m in _MICRO_BATCHES if m <= CANCEL_SECONDS * prefill), _MICRO_BATCHES[-1])
+    for shape in (verifier, None) if verifier else (None,):
+        for widths in (wide, narrow):
+            for context in contexts:
+                for kv_type in kv_types:
+                    for width in widths:
+                        small = width <= LEAST_GOOD_WIDTH
+                        config = SMALL_VERIFIER if small else VerifierConfig()
+                        config = cache_for(shape, config, width) if shape else config
+                        engine = EngineConfig(
+                            width, context, kv_type, micro_batch, profile.threads, None if profile.gpu else 0
+                        )
+                        memory = memory_plan(policy, shape, engine, config)
+                        yield _Candidate(engine, shape is not None, config, memory)
+
+
+def _widths(policy: PolicyShape, profile: Profile, generations: int, context: int) -> tuple[list[int], list[int]]:
+    """Widths to try, falling from the fastest one that ``generations`` can fill (the narrowest of equals).
+
+    Split where batching begins to gain little.
+    """
+    most = min(generations, WIDTHS[-1])
+    possible = [*(w for w in WIDTHS if w < most), most]
+    fastest = max(possible, key=lambda w: (profile.speeds.decode_at(w, context, policy.parameters), -w))
+    falling = [w for w in reversed(possible) if w <= fastest]
+    least = min(LEAST_GOOD_WIDTH, fastest)
+    return [w for w in falling if w >= least], [w for w in falling if w < least]
+
+
+def _predicted(
+    policy: PolicyShape, profile: Profile, chosen: _Candidate, width: int, generations: int, prompt: int
+) -> float:
+    """Seconds for one prompt and ``generations`` traces, each of whose tokens the verifier reads once."""
+    speeds = profile.speeds
+    new = generations * TRACE_TOKENS
+    decode = speeds.decode_at(width, prompt + TRACE_TOKENS, policy.parameters)
+    scoring = (prompt + new) / speeds.verifier if chosen.verifier else 0.0
+    return prompt / speeds.prefill_at(policy.parameters) + new / decode + scoring
+
+
+def _memory_notes(wanted: _Candidate, chosen: _Candidate, cap: float) -> list[str]:
+    cause = f"to stay below {cap:g} MB"
+    notes = []
+    if chosen.engine.width < wanted.engine.width:
+        notes.append(f"{chosen.engine.width} sequences together instead of {wanted.engine.width}, {cause}")
+    if chosen.engine.kv_type != wanted.engine.kv_type:
+        notes.append(f"the KV cache in {chosen.engine.kv_type} instead of {wanted.engine.kv_type}, {cause}")
+    if chosen.engine.context < wanted.engine.context:
+        notes.append(f"{chosen.engine.context} tokens of context instead of {wanted.engine.context}, {cause}")
+    if wanted.verifier and not chosen.verifier:
+        notes.append(f"no verifier, {cause}: answers are chosen by majority")
+    return notes
+
+
+def _too_small(cap: float, candidates: list[_Candidate]) -> ResourceError:
+    least = min(candidates, key=lambda c: c.memory.total)
+    needed = math.ceil(least.memory.total)
+    return ResourceError(
+        f"a memory cap of {cap:g} MB is {math.ceil(needed - cap)} MB too small: the smallest configuration "
+        f"({least.engine.width} sequence, {least.engine.context} tokens, {least.engine.kv_type}) needs {needed} MB; "
+        f"allow at least {needed} MB"
+    )

@@ -1,0 +1,124 @@
+"""Choosing an answer: aggregation of step scores, votes, and the test for a decided vote."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from edge_tts.answers.equivalence import group
+from edge_tts.answers.formulas import LONGEST_SECONDS, Timeout
+from edge_tts.core import Trace
+
+Aggregate = Literal["last", "min", "product", "mean"]
+"""How the step scores of a trace become one number (Snell et al. 2024, appendix E compares them)."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The trace chosen among several, or none."""
+
+    best: Trace | None = None
+    support: float = 0.0
+    """Share of the (weighted) vote its answer got, in [0, 1]."""
+    score: float = 0.0
+    """Its own weight: an aggregated verifier score in [0, 1], or the support where nothing is scored."""
+
+
+def aggregate(scores: Sequence[float], how: Aggregate) -> float:
+    """One number in [0, 1] for a trace; 0 for a trace without scores."""
+    if not scores:
+        return 0.0
+    if how == "last":
+        return scores[-1]
+    if how == "min":
+        return min(scores)
+    if how == "product":
+        return math.prod(scores)
+    return math.fsum(scores) / len(scores)
+
+
+def voters(traces: Sequence[Trace]) -> list[Trace]:
+    """The traces that may be chosen: finished, with an answer."""
+    return [trace for trace in traces if trace.finished and trace.answer is not None]
+
+
+def majority(traces: Sequence[Trace], timeout: Timeout = LONGEST_SECONDS) -> Choice:
+    """The first trace of the largest group of equivalent answers; the group seen first wins a tie.
+
+    ``timeout`` is what comparing formulas may take.
+    """
+    candidates = voters(traces)
+    choice = _heaviest(candidates, [1.0] * len(candidates), timeout)
+    return Choice(choice.best, choice.support, choice.support)
+
+
+def weighted(traces: Sequence[Trace], how: Aggregate, timeout: Timeout = LONGEST_SECONDS) -> Choice:
+    """Weighted best-of-N (Li et al. 2023): scores are summed over equivalent answers.
+
+    Gives the best trace of the heaviest group. A trace there was no time to score gets the mean
+    score of the others; where none is scored this is ``majority``.
+    """
+    candidates = voters(traces)
+    known = [aggregate(trace.scores, how) for trace in candidates if trace.scores]
+    if not known:
+        return majority(candidates, timeout)
+    mean = math.fsum(known) / len(known)
+    return _heaviest(candidates, [aggregate(t.scores, how) if t.scores else mean for t in candidates], timeout)
+
+
+def best_scored(traces: Sequence[Trace], how: Aggregate, timeout: Timeout = LONGEST_SECONDS) -> Choice:
+    """Best-of-N: the scored trace with the highest score, the first among equals.
+
+    Where none is scored this is ``majority``.
+    """
+    candidates = [trace for trace in voters(traces) if trace.scores]
+    if not candidates:
+        return majority(traces, timeout)
+    weights = [aggregate(trace.scores, how) for trace in candidates]
+    winner = max(range(len(candidates)), key=weights.__getitem__)
+    ids = group([trace.answer or "" for trace in candidates], timeout)
+    agreeing = math.fsum(weight for weight, id in zip(weights, ids, strict=True) if id == ids[winner])
+    return Choice(candidates[winner], _share(agreeing, weights), weights[winner])
+
+
+def hierarchical(chains: Sequence[Sequence[Trace]], how: Aggregate, timeout: Timeout = LONGEST_SECONDS) -> Choice:
+    """Weighted best-of-N inside each chain of revisions, then across the chains' winners.
+
+    Snell et al. 2024, section 6.1. Each winner weighs what its own best trace scored; without
+    scores both stages are majority votes.
+    """
+    winners = [weighted(chain, how, timeout).best for chain in chains]
+    return weighted([trace for trace in winners if trace is not None], how, timeout)
+
+
+def decided(first: int, second: int) -> float:
+    """Probability that the leading answer of a vote is really the more frequent one.
+
+    ``first`` and ``second`` are the votes of the leader and the runner-up. This is the Beta
+    criterion of adaptive consistency (Aggarwal et al. 2023): P(p > 1/2) for
+    p ~ Beta(first + 1, second + 1), which for whole numbers is a binomial tail.
+    """
+    draws = first + second + 1
+    ways: int = sum(math.comb(draws, k) for k in range(first + 1))
+    return ways / (1 << draws)
+
+
+def _heaviest(candidates: Sequence[Trace], weights: Sequence[float], timeout: Timeout) -> Choice:
+    if not candidates:
+        return Choice()
+    ids = group([trace.answer or "" for trace in candidates], timeout)
+    totals: dict[int, list[float]] = {}
+    for id, weight in zip(ids, weights, strict=True):
+        totals.setdefault(id, []).append(weight)
+    sums = {id: math.fsum(parts) for id, parts in totals.items()}
+    heaviest = max(sums, key=sums.__getitem__)
+    members = [index for index, id in enumerate(ids) if id == heaviest]
+    winner = max(members, key=weights.__getitem__)
+    return Choice(candidates[winner], _share(sums[heaviest], weights), weights[winner])
+
+
+def _share(part: float, weights: Sequence[float]) -> float:
+    total = math.fsum(weights)
+    return min(1.0, part / total) if total > 0 else 0.0

@@ -1,0 +1,93 @@
+"""The models a plan asks for, loaded."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from edge_tts.core import EngineConfig, Policy, Verifier, VerifierConfig
+from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
+from edge_tts.runtimes.process_memory import peak_memory_mb
+
+
+@dataclass(frozen=True)
+class VerifierFiles:
+    """An exported PRM and how it is run."""
+
+    model: Path
+    tokenizer: Path
+    config: VerifierConfig
+
+
+@dataclass(frozen=True)
+class ModelsConfig:
+    """Which models to load, and how; can be sent to another process."""
+
+    policy: Path
+    """GGUF file."""
+    engine: EngineConfig
+    prompts: PromptFormat
+    calculator: CalculatorFormat | None
+    """None: the runtime writes no results of equations."""
+    verifier: VerifierFiles | None
+    """None loads none."""
+
+
+class Models(Protocol):
+    """A policy and a verifier that work together, here or in a process of their own."""
+
+    @property
+    def policy(self) -> Policy: ...
+
+    @property
+    def verifier(self) -> Verifier | None: ...
+
+    def peak_memory_mb(self) -> float:
+        """Peak resident memory of the process they are in, in MiB."""
+
+    def close(self) -> None:
+        """Release them; idempotent. Calls under way end with BackendError."""
+
+
+class LoadedModels:
+    """Models in this process."""
+
+    def __init__(self, config: ModelsConfig) -> None:
+        """Load them. Raises PackError or BackendError."""
+        self._stack = ExitStack()
+        try:
+            self.policy = self._load_policy(config)
+            self.verifier = self._load_verifier(config)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _load_policy(self, config: ModelsConfig) -> Policy:
+        from edge_tts.runtimes.llama import LlamaPolicy
+
+        policy = LlamaPolicy(config.policy, config.engine, config.prompts, config.calculator)
+        self._stack.callback(policy.close)
+        return policy
+
+    def _load_verifier(self, config: ModelsConfig) -> Verifier | None:
+        from edge_tts.runtimes.verifiers import open_verifier
+
+        if config.verifier is None:
+            return None
+        verifier = open_verifier(
+            config.verifier.model,
+            config.verifier.tokenizer,
+            threads=1,  # a pass is a few dozen tokens: waking a second thread costs more than it saves
+            cache_mb=config.verifier.config.cache_mb,
+            pass_tokens=config.verifier.config.pass_tokens,
+        )
+        self._stack.callback(verifier.close)
+        return verifier
+
+    def peak_memory_mb(self) -> float:
+        return peak_memory_mb()
+
+    def close(self) -> None:
+        self._stack.close()

@@ -1,0 +1,102 @@
+"""``doctor``: each finding from what was found, and an exit code that says whether solving works."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import standin
+from click.testing import CliRunner
+
+from edge_tts.commands import doctor
+from edge_tts.commands.doctor import command
+
+BUILD = "CPU : SSE3 = 1 | AVX = 1 | AVX2 = 1 | AVX512 = 0 | FMA = 1 | REPACK = 1 | "
+
+
+def test_features_the_build_leaves_unused_are_named() -> None:
+    assert doctor._llama_check(BUILD, ["AVX2", "FMA"], "1").status == "ok"
+    slow = doctor._llama_check(BUILD, ["AVX2", "AVX512"], "1")
+    assert slow.status == "warning"
+    assert slow.detail.endswith("this CPU also has AVX512")
+    assert slow.fix is not None
+    assert "GGML_NATIVE" in slow.fix
+
+
+def test_kernels_that_are_left_out_are_said() -> None:
+    found = doctor._llama_check(BUILD + "AMX_INT8 = 1 | ", ["AVX2"], "1")
+    assert found.status == "warning"
+    assert "AMX crash" in found.detail
+    assert found.fix is not None
+    assert 'CXXFLAGS="-mno-amx-tile' in found.fix
+
+
+def test_a_cpu_build_beside_a_gpu_is_said_with_the_command_to_fix_it() -> None:
+    said = doctor._gpu_check(offloads=False, present=True, name="NVIDIA H200")
+    assert said.status == "warning"
+    assert "NVIDIA H200" in said.detail
+    assert said.fix is not None
+    assert said.fix.startswith('CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir llama-cpp')
+    assert doctor._gpu_check(offloads=True, present=True, name="NVIDIA H200").status == "ok"
+    assert doctor._gpu_check(offloads=False, present=False, name=None).status == "ok"
+
+
+def test_two_onnxruntimes_are_said() -> None:
+    assert doctor._onnxruntime_check(["CPUExecutionProvider"], "1.32", "1.32", None).status == "ok"
+    both = doctor._onnxruntime_check(["CPUExecutionProvider"], "1.32", "1.32", "1.31")
+    assert both.status == "warning"
+    assert "overwrite each other" in both.detail
+
+
+def test_the_clash_with_edge_tts_is_found_by_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor._clash()[0].status == "ok"
+    info = tmp_path / "edge_tts-7.0.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: edge-tts\nVersion: 7.0.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (found,) = doctor._clash()
+    assert found.status == "warning"
+    assert "edge-tts 7.0.0" in found.detail
+
+
+def test_a_sound_machine_with_a_sound_pack_works(tiny: standin.StandIn) -> None:
+    done = CliRunner().invoke(command, ["--json"])
+    report = json.loads(done.output)
+    by_name = {check["name"]: check for check in report["checks"]}
+    assert done.exit_code == 0, done.output
+    assert report["works"]
+    assert {"python", "import name", "cpu", "llama.cpp", "gpu", "onnx runtime", "data folder", "profile"} < set(by_name)
+    assert by_name[f"pack {standin.NAME}"]["status"] == "ok"
+    assert "llama-cpp-python" in by_name["llama.cpp"]["detail"]
+
+
+def test_a_damaged_default_pack_fails(tiny: standin.StandIn) -> None:
+    model = tiny.pack.folder / "prm.onnx"
+    damaged = bytearray(model.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    model.write_bytes(damaged)
+    done = CliRunner().invoke(command, [])
+    assert done.exit_code == 1
+    assert "FAILED   pack" in done.output
+    assert "prm.onnx" in done.output
+    assert "solving does not work here" in done.output
+
+
+def test_a_data_folder_that_cannot_be_written_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    (found,) = doctor._data_folder()
+    assert found.status == "failed"
+    assert found.fix is not None
+    assert "EDGE_REASON_HOME" in found.fix
+
+
+def test_a_check_that_breaks_is_a_finding() -> None:
+    def _profile() -> list[doctor.Check]:
+        raise RuntimeError("boom\nsecond line")
+
+    assert doctor._guarded(_profile) == [doctor.Check("profile", "failed", "RuntimeError: boom")]

@@ -1,0 +1,337 @@
+"""Exported graphs give the scores each family's own recipe gives in PyTorch, and quantisation is proven."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import prm_checkpoints
+import pytest
+import standin
+import torch
+import transformers
+from onnx import TensorProto, helper, numpy_helper
+from prm_checkpoints import OTHER, QUESTION, TRACE, TRACES
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import nn
+
+from edge_tts.errors import InputError, PackError
+from edge_tts.export import prm_graph
+from edge_tts.export.heads import QWEN_SYSTEM, recognise
+from edge_tts.export.prm_graph import Quant
+from edge_tts.export.prm_quantise import BLOCK, pack_blocks, quantise_graph
+from edge_tts.packs import build as ship
+from edge_tts.planning.shapes import WEIGHT_COPIES, verifier_shape
+from edge_tts.runtimes.graph_metadata import read_metadata
+from edge_tts.runtimes.verifiers import open_verifier
+
+Recipe = Callable[[Path, str, Sequence[str]], list[float]]
+TOLERANCE: dict[Quant, float] = {"fp32": 2e-4, "fp16": 0.02, "int8": 0.1, "int4": 0.8}
+"""Random weights of standard deviation 0.2 make scores far more sensitive than trained ones are."""
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    return {**dict(prm_checkpoints.build_all(folder)), "minilm": prm_checkpoints.minilm(folder)}
+
+
+def shepherd(folder: Path, question: str, steps: Sequence[str]) -> list[float]:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    model = transformers.MistralForCausalLM.from_pretrained(folder)
+    candidates = tokenizer.encode("+ -").ids[1:]
+    tag = tokenizer.encode("ки").ids[-1]
+    text = question + " " + "\n".join(f"Step {n}: {step} ки" for n, step in enumerate(steps, 1))
+    ids = torch.tensor([tokenizer.encode(text).ids])
+    scores = model(ids).logits[:, :, candidates].softmax(-1)[:, :, 0]
+    return scores[ids == tag].tolist()
+
+
+def chat(folder: Path, question: str, steps: Sequence[str]) -> list[float]:
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+    model = transformers.LlamaForCausalLM.from_pretrained(folder)
+    candidates = [tokenizer.encode("+")[-1], tokenizer.encode("-")[-1]]
+    turns: list[dict[str, str]] = []
+    scores = []
+    for step in steps:
+        turns.append({"role": "user", "content": step if turns else f"{question} {step}"})
+        turns.append({"role": "assistant", "content": "+"})
+        ids = tokenizer.apply_chat_template(turns, return_tensors="pt")
+        scores.append(float(model(ids).logits[0, -3, candidates].softmax(-1)[0]))
+    return scores
+
+
+def two_class(folder: Path, question: str, steps: Sequence[str]) -> list[float]:
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+    config = transformers.Qwen2Config.from_pretrained(folder)
+    model = transformers.Qwen2ForTokenClassification(config)
+    model.score = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    turns = [
+        {"role": "system", "content": QWEN_SYSTEM},
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": "<extra_0>".join(steps) + "<extra_0>"},
+    ]
+    ids = tokenizer.apply_chat_template(turns, return_tensors="pt")
+    scores = model.eval()(ids).logits.softmax(-1)[:, :, 1]
+    return scores[ids == tokenizer.encode("<extra_0>")[0]].tolist()
+
+
+def value(folder: Path, question: str, steps: Sequence[str]) -> list[float]:
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+    model = transformers.Qwen2ForCausalLM.from_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    ids, ends = tokenizer.encode(tokenizer.bos_token + question + "\n"), []
+    for step in steps:
+        ids += [*tokenizer.encode(step), tokenizer.encode("\n")[-1]]
+        ends.append(len(ids) - 1)
+    hidden = model(torch.tensor([ids]), output_hidden_states=True).hidden_states[-1][0, ends]
+    values = hidden @ weights["v_head.summary.weight"].T + weights["v_head.summary.bias"]
+    return values.sigmoid().squeeze(-1).tolist()
+
+
+def token_decoder(folder: Path, question: str, steps: Sequence[str]) -> list[float]:
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+    model = transformers.Qwen2ForTokenClassification.from_pretrained(folder)
+    ids, ends = tokenizer.encode(question), []
+    for step in steps:
+        ids += tokenizer.encode(step) + tokenizer.encode("\n")
+        ends.append(len(ids) - 1)
+    return model(torch.tensor([ids])).logits.softmax(-1)[0, ends, 1].tolist()
+
+
+def encoder(folder: Path, question: str, steps: Sequence[str]) -> list[float]:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    model = transformers.BertForTokenClassification.from_pretrained(folder)
+    ids, ends = list(tokenizer.encode(question).ids), []
+    for step in steps:
+        ids += tokenizer.encode(step).ids[1:]
+        ends.append(len(ids) - 1)
+    logits = model(torch.tensor([ids])).logits[0, ends]
+    return (logits.sigmoid()[:, 0] if logits.shape[1] == 1 else logits.softmax(-1)[:, 1]).tolist()
+
+
+RECIPES: dict[str, Recipe] = {
+    "step-token": shepherd,
+    "chat": chat,
+    "two-class": two_class,
+    "value": value,
+    "token-classification": token_decoder,
+    "encoder": encoder,
+    "minilm": encoder,
+}
+
+
+def scored(folder: Path, checkpoint: Path, quant: Quant) -> list[tuple[float, ...]]:
+    """Export ``checkpoint`` into ``folder`` and score the test traces with the result."""
+    model = prm_graph.load(checkpoint, recognise(checkpoint))
+    prm_graph.write(model, checkpoint / "tokenizer.json", folder, quant)
+    verifier = open_verifier(folder / "prm.onnx", checkpoint / "tokenizer.json", "cpu", threads=1)
+    return [s.scores for s in [*verifier.score(QUESTION, TRACES), *verifier.score(OTHER, TRACES[:1])]]
+
+
+@torch.no_grad()
+def recipe_scores(family: str, checkpoint: Path) -> list[list[float]]:
+    pairs = [*((QUESTION, steps) for steps in TRACES), (OTHER, TRACE)]
+    return [RECIPES[family](checkpoint, question, steps) if steps else [] for question, steps in pairs]
+
+
+@pytest.mark.parametrize("family", RECIPES)
+def test_scores_are_those_of_the_familys_own_recipe(family: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    wanted = recipe_scores(family, checkpoints[family])
+    assert len({round(score, 3) for scores in wanted for score in scores}) > 5  # steps are told apart at all
+    quants: list[Quant] = ["fp32"] if family in ("two-class", "value", "minilm") else ["fp32", "fp16", "int8"]
+    for quant in quants:
+        for got, exact in zip(scored(tmp_path, checkpoints[family], quant), wanted, strict=True):
+            assert list(got) == pytest.approx(exact, abs=TOLERANCE[quant]), quant
+
+
+@pytest.mark.parametrize("family", ["step-token", "encoder"])
+def test_every_quantisation_changes_size_and_operators(
+    family: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    wanted = recipe_scores(family, checkpoints[family])
+    sizes, counts = {}, {}
+    quants: tuple[Quant, ...] = ("fp32", "fp16", "int8", "int4")
+    for quant in quants:
+        got = scored(tmp_path, checkpoints[family], quant)
+        assert list(got[0]) == pytest.approx(wanted[0], abs=TOLERANCE[quant])
+        graph = onnx.load(tmp_path / "prm.onnx")
+        sizes[quant] = sum(len(t.raw_data) for t in graph.graph.initializer)
+        counts[quant] = [sum(n.op_type == op for n in graph.graph.node) for op in ("MatMulInteger", "MatMulNBits")]
+        assert [p.name for p in tmp_path.iterdir()] == ["prm.onnx"]
+        meta = read_metadata(tmp_path / "prm.onnx")
+        assert meta["quant"] == quant
+        assert meta == {p.key: p.value for p in graph.metadata_props}
+    products = 14 if family == "step-token" else 12
+    assert counts == {"fp32": [0, 0], "fp16": [0, 0], "int8": [products, 0], "int4": [0, products]}
+    assert sizes["fp16"] < 0.55 * sizes["fp32"]
+    assert sizes["int4"] < sizes["int8"] < 0.4 * sizes["fp32"]
+
+
+def test_only_two_rows_of_the_vocabulary_projection_are_kept(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    scored(tmp_path, checkpoints["step-token"], "fp32")
+    graph = onnx.load(tmp_path / "prm.onnx").graph
+    vocabulary = Tokenizer.from_file(str(checkpoints["step-token"] / "tokenizer.json")).get_vocab_size()
+    wide = [tuple(t.dims) for t in graph.initializer if vocabulary in t.dims]
+    assert wide == [(vocabulary, 64)]  # the embedding
+    meta = read_metadata(tmp_path / "prm.onnx")
+    assert meta["head"] == "step-token"
+    assert (meta["layers"], meta["kv_heads"], meta["head_dim"], meta["positions"]) == ("2", "2", "16", "400")
+    layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 256 + 2 * 64
+    assert int(meta["parameters"]) == 2 * layer + 64 + 64
+    assert [i.name for i in graph.input][:3] == ["input_ids", "attention_mask", "position_ids"]
+    assert [i.name for i in graph.input][3:] == [f"past_key_values.{i}.{p}" for i in (0, 1) for p in ("key", "value")]
+    assert [o.name for o in graph.output] == ["scores", *(f"present.{i}.{p}" for i in (0, 1) for p in ("key", "value"))]
+
+
+def test_int4_blocks_are_what_onnx_runtime_reads() -> None:
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(72, 5)).astype(np.float32)  # not whole blocks
+    matrix[:BLOCK, 2] = 0
+    packed, scales = pack_blocks(matrix)
+    codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(5, -1)
+    plain = ((codes.astype(np.float32) - 8) * np.repeat(scales.reshape(5, -1), BLOCK, axis=1))[:, :72].T
+    assert np.abs(plain - matrix).max() <= np.abs(scales).max() + 1e-6  # half a scale, a whole one at the far end
+    x = rng.normal(size=(3, 72)).astype(np.float32)
+    node = helper.make_node(
+        "MatMulNBits", ["x", "w", "s"], ["y"], domain="com.microsoft", K=72, N=5, bits=4, block_size=BLOCK
+    )
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, 72])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 5])],
+        [numpy_helper.from_array(packed, "w"), numpy_helper.from_array(scales, "s")],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    content = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    [y] = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    assert y == pytest.approx(x @ plain, abs=1e-4)
+
+
+@pytest.mark.parametrize("quant", ["fp32", "fp16", "int8", "int4"])
+def test_quantisation_that_does_not_take_is_an_error(quant: Quant) -> None:
+    """A graph whose products are not MatMul nodes with constant weights, as some exporters write them."""
+    weight = numpy_helper.from_array(np.ones((64, 64), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 64])],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    with pytest.raises(PackError, match=f"{quant} quantisation did not take: 0 .* where 1 were expected"):
+        quantise_graph(model, quant, 1)
+
+
+def test_weights_that_did_not_shrink_are_an_error(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    model = prm_graph.load(checkpoints["value"], recognise(checkpoints["value"]))
+    prm_graph.export_graph(model, tmp_path / "float.onnx")
+    graph = onnx.load(tmp_path / "float.onnx")
+    with pytest.raises(PackError, match=r"fp16 quantisation did not take: .* weights at 100%"):
+        quantise_graph(graph, "fp16", model.linears)
+
+
+def test_large_weights_lie_beside_the_model(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    expected = scored(tmp_path, checkpoints["value"], "fp32")
+    graph = onnx.load(tmp_path / "prm.onnx")
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    files = prm_graph.save(graph, moved / "prm.onnx", limit=10_000)
+    assert [file.name for file in files] == ["prm.onnx", "prm.onnx.data"]
+    assert files[1].stat().st_size > 5 * files[0].stat().st_size
+    verifier = open_verifier(files[0], checkpoints["value"] / "tokenizer.json", "cpu", threads=1)
+    assert verifier.score(QUESTION, TRACES)[0].scores == pytest.approx(expected[0])
+
+
+def test_a_pack_carries_weights_that_lie_beside_the_model(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    checkpoint = checkpoints["value"]
+    expected = scored(tmp_path, checkpoint, "fp32")
+    (tmp_path / "moved").mkdir()
+    model, beside = prm_graph.save(onnx.load(tmp_path / "prm.onnx"), tmp_path / "moved" / "prm.onnx", limit=10_000)
+    standin.write_base(tmp_path / "policy.gguf")
+    sources = ship.Sources(tmp_path / "policy.gguf", model, checkpoint / "tokenizer.json")
+    pack = ship.build(sources, ship.Settings("MIT"), tmp_path / "mine")
+    assert pack.verifier is not None
+    assert pack.verifier.file_bytes == model.stat().st_size + beside.stat().st_size
+    assert (pack.folder / "prm.onnx.data").read_bytes() == beside.read_bytes()
+    assert pack.verifier_path is not None
+    verifier = open_verifier(pack.verifier_path, checkpoint / "tokenizer.json", "cpu", threads=1)
+    assert verifier.score(QUESTION, TRACES)[0].scores == pytest.approx(expected[0])
+
+
+@pytest.mark.parametrize(("family", "quant"), [("value", "fp32"), ("value", "fp16"), ("encoder", "int8")])
+def test_a_plan_knows_what_a_token_leaves_in_the_cache(
+    family: str, quant: Quant, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    scored(tmp_path, checkpoints[family], quant)
+    shape, graph = verifier_shape(tmp_path / "prm.onnx"), onnx.load(tmp_path / "prm.onnx")
+    present = [node for node in graph.graph.output if node.name.startswith("present")]
+    sides = [[d.dim_value for d in node.type.tensor_type.shape.dim] for node in present]
+    assert shape.kv_bytes == sum(heads * size for _, heads, _, size in sides) * (2 if quant == "fp16" else 4)
+    assert shape.weight_copies == WEIGHT_COPIES[quant]
+    assert shape.vocabulary == Tokenizer.from_file(str(checkpoints[family] / "tokenizer.json")).get_vocab_size()
+
+
+def broken(checkpoint: Path, folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> Path:
+    weights = load_file(checkpoint / "model.safetensors")
+    change(weights)
+    for path in checkpoint.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w["model.layers.1.mlp.up_proj.weight"][3].fill_(math.nan), "layers.1.mlp.up_proj.weight: holds NaN"),
+        (lambda w: w["v_head.summary.bias"].fill_(math.inf), "its reward head v_head.summary.weight holds NaN"),
+        (lambda w: w.pop("model.layers.1.mlp.up_proj.weight"), "lacks 1 tensors .* layers.1.mlp.up_proj.weight"),
+    ],
+)
+def test_damaged_weights_are_pack_errors(
+    change: Callable[[dict[str, torch.Tensor]], Any], message: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = broken(checkpoints["value"], tmp_path, change)
+    with pytest.raises(PackError, match=message):
+        prm_graph.load(folder, recognise(folder))
+
+
+def test_weights_of_other_shapes_are_input_errors(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    def widen(weights: dict[str, torch.Tensor]) -> None:
+        weights["model.norm.weight"] = torch.ones(65)
+
+    folder = broken(checkpoints["value"], tmp_path, widen)
+    with pytest.raises(InputError, match="transformers cannot load"):
+        prm_graph.load(folder, recognise(folder))
+
+
+def test_rotary_embeddings_that_depend_on_the_length_are_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    folder = broken(checkpoints["value"], tmp_path, lambda weights: None)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    config.rope_scaling = {"rope_type": "dynamic", "factor": 2.0}
+    config.save_pretrained(folder)
+    with pytest.raises(InputError, match="change with the length"):
+        prm_graph.load(folder, recognise(folder, "value"))
+
+
+def test_an_architecture_that_cannot_be_traced_is_an_input_error(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = prm_graph.load(checkpoints["value"], recognise(checkpoints["value"]))
+
+    def fails(*args: Any, **kwargs: Any) -> None:
+        raise IndexError("list index out of range\nin a layer")
+
+    monkeypatch.setattr(model.backbone, "forward", fails)
+    with pytest.raises(
+        InputError, match=r"cannot export this qwen2 model to ONNX \(IndexError: list index out of range"
+    ):
+        prm_graph.export_graph(model, tmp_path / "float.onnx")

@@ -1,0 +1,107 @@
+"""The training recipes: data, labels, a real fine-tuning run, low-rank extraction, the table's fit."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from edge_tts.core import Trace
+from edge_tts.export.train.data import Problem, completion, equation_steps, read_problems, split, wrong_attempts
+from edge_tts.export.train.rollouts import label
+
+QUESTION = "Tom has 3 boxes of 8 pencils. He gives away 4. How many are left?"
+PROBLEM = Problem("t-1", QUESTION, "20", ("3*8=24", "24-4=20"))
+
+
+@pytest.mark.parametrize(
+    ("solution", "answer", "steps"),
+    [
+        ("He has 3*8=<<3*8=24>>24.\nLeft: <<24-4=20>>20\n#### 20", "20", ("3*8=24", "24-4=20")),
+        ("<<18*.5=9.00>>9 then <<18+9=27.00>>27\n#### 27", "27", ("18*.5=9", "18+9=27")),
+        ("<<5=5>>5 and <<5+1=6>>6\n#### 6", "6", ("5+1=6",)),
+        ("<<3*8=25>>25\n#### 25", "25", ()),
+        ("<<3*8=24>>24\n#### 20", "20", ()),
+        ("no annotation\n#### 3", "3", ()),
+    ],
+)
+def test_annotations_become_checked_equations(solution: str, answer: str, steps: tuple[str, ...]) -> None:
+    assert equation_steps(solution, answer) == steps
+
+
+def test_wrong_attempts_are_wrong_and_distinct() -> None:
+    attempts = wrong_attempts(PROBLEM, 4, random.Random(0))
+    assert 2 <= len(set(attempts)) == len(attempts)
+    assert all(attempt.splitlines()[-1] != "#### 20" for attempt in attempts)
+
+
+def test_validation_problems_are_never_trained_on(tmp_path: Path) -> None:
+    file = tmp_path / "d.jsonl"
+    rows = [{"id": f"t-{i}", "question": "q", "solution": "<<1+1=2>>2\n#### 2", "answer": "2"} for i in range(60)]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    train, held_out = split(read_problems(file))
+    assert [p.id for p in held_out] == ["t-0", "t-15", "t-30", "t-45"]
+    assert len(train) == 56
+
+
+def test_labels_are_shares_of_right_answers_through_each_prefix() -> None:
+    def trace(*steps: str, answer: str) -> Trace:
+        return Trace((1,), (*steps, f"#### {answer}"), True, answer)
+
+    rows = label(
+        PROBLEM,
+        [
+            trace("3*8=24", "24-4=20", answer="20"),
+            trace("3*8=24", "24+4=28", answer="28"),
+            trace("3+8=11", answer="11"),
+            Trace((1,), ("3*8=24",), False, None),
+        ],
+    )
+    assert [r["labels"] for r in rows] == [[0.5, 1.0, 1.0], [0.5, 0.0, 0.0], [0.0, 0.0]]
+    assert [r["correct"] for r in rows] == [True, False, False]
+
+
+def test_fine_tuning_learns_resumes_and_is_extracted(home: Path, tmp_path: Path) -> None:
+    """A tiny model of the policy's own architecture, through the same code as the real one."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from edge_tts.export.train import sft
+    from edge_tts.packs.base_model import SMOLLM2_135M, locate
+    from edge_tts.reasoning.prompts import PromptFormat
+
+    base = locate(SMOLLM2_135M)
+    tokenizer = AutoTokenizer.from_pretrained(str(base.parent), gguf_file=base.name)
+    prompts = PromptFormat()
+    example = sft.encode(PROBLEM, [completion(("3+8=11",), "11")], tokenizer, prompts, 0.1)
+    whole = prompts.render(QUESTION, ["3+8=11\n#### 11"]) + "3*8=24\n24-4=20\n#### 20" + prompts.end
+    assert example.prompt + example.target == tokenizer.encode(whole, add_special_tokens=False)
+    assert sorted(set(example.weights)) == [0.1, 1.0]
+    assert example.weights.count(0.1) == 4
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = sft.trainable(LlamaForCausalLM(config), sft.SftConfig(rank=0), None)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    assert not model.model.embed_tokens.weight.requires_grad
+    optimiser = torch.optim.AdamW(weights, lr=1e-2)
+    batch = sft.collate([example, example], 0, "cpu")
+    losses = []
+    for _ in range(8):
+        loss = sft.answer_loss(model, *batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(loss.item())
+    # The frozen random embeddings keep it from learning more than a little.
+    assert min(losses) < losses[0] - 0.2
+
+    sft.save_state(tmp_path / "state.pt", model, optimiser, 8, 1.0, 100)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["step"] == 8
+    assert set(state["weights"]) == {n for n, p in model.named_parameters() if p.requires_grad}

@@ -1,0 +1,162 @@
+"""Packs that travel: built from files, zipped, installed; nothing half-written, nothing trusted."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import standin
+from click.testing import CliRunner
+
+from edge_tts import cli
+from edge_tts.errors import EdgeError, InputError, PackError
+from edge_tts.files.folders import data_folder
+from edge_tts.packs import build as ship
+from edge_tts.packs import manifest, pack
+
+SETTINGS = ship.Settings("MIT", version="2.1")
+
+
+@pytest.fixture
+def sources(tiny: standin.StandIn, tmp_path: Path) -> ship.Sources:
+    """A whole policy with PRM and tokenizer, as files of a user."""
+    whole = pack.ensure(pack.find(standin.NAME), base=tiny.base)
+    assert whole.verifier_path is not None
+    (tmp_path / "card.md").write_text("# mine\n")
+    return ship.Sources(whole.policy_path, whole.verifier_path, whole.tokenizer_path, card=tmp_path / "card.md")
+
+
+@pytest.fixture
+def built(sources: ship.Sources, tmp_path: Path) -> pack.Pack:
+    return ship.build(sources, SETTINGS, tmp_path / "made" / "mine")
+
+
+def entries(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_built_pack_is_sound_and_says_what_it_is(built: pack.Pack) -> None:
+    again = manifest.read(built.folder)
+    assert again == built
+    assert pack.verify(again) == []
+    assert (again.name, again.version, again.licence, again.table) == ("mine", "2.1", "MIT", None)
+    assert again.policy == pack.find(standin.NAME).policy
+    assert again.verifier == pack.find(standin.NAME).verifier
+    assert entries(built.folder.parent) == {"mine"}
+
+
+def test_accounts_beside_the_models_go_with_them(sources: ship.Sources, tmp_path: Path) -> None:
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    assert sources.verifier is not None
+    assert sources.tokenizer is not None
+    names = (manifest.VERIFIER, manifest.TOKENIZER, manifest.POLICY)
+    for name, path in zip(names, (sources.verifier, sources.tokenizer, sources.policy), strict=True):
+        (folder / name).write_bytes(path.read_bytes())
+    (folder / manifest.POLICY_ACCOUNT).write_text('{"recommended": "Q4_0"}')
+    (folder / manifest.VERIFIER_ACCOUNT).write_text('{"quant": "int8", "good": false, "forced": true}')
+    made = ship.build(
+        ship.Sources(folder / names[2], folder / names[0], folder / names[1]), SETTINGS, tmp_path / "with-accounts"
+    )
+    assert {manifest.POLICY_ACCOUNT, manifest.VERIFIER_ACCOUNT} <= set(made.files)
+    told = CliRunner().invoke(cli.group, ["pack", "info", str(made.folder), "--json"], catch_exceptions=False)
+    assert json.loads(told.stdout)["verifier_account"] == {"quant": "int8", "good": False, "forced": True}
+    ship.archive(made, tmp_path / "with-accounts.zip")
+    assert ship.install(tmp_path / "with-accounts.zip").files == made.files
+
+
+def test_without_a_verifier(sources: ship.Sources, tmp_path: Path) -> None:
+    made = ship.build(ship.Sources(sources.policy), SETTINGS, tmp_path / "bare")
+    assert made.verifier is None
+    assert entries(made.folder) == {manifest.MANIFEST, manifest.POLICY}
+
+
+def test_zip_and_install_give_the_same_pack(built: pack.Pack, tmp_path: Path) -> None:
+    ship.archive(built, tmp_path / "mine.zip")
+    installed = ship.install(tmp_path / "mine.zip")
+    assert installed.folder == data_folder() / "mine"
+    assert replace(installed, folder=built.folder) == built
+    assert pack.find("mine") == installed
+    assert "mine" in pack.installed()
+    with pytest.raises(InputError, match="--replace"):
+        ship.install(built.folder)
+    assert ship.install(built.folder, replace_existing=True) == installed
+
+
+@pytest.mark.parametrize("name", [manifest.POLICY, manifest.MANIFEST, manifest.VERIFIER])
+def test_a_damaged_zip_installs_nothing(built: pack.Pack, tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as packed:
+        for path in built.folder.iterdir():
+            content = bytearray(path.read_bytes())
+            if path.name == name:
+                content[len(content) // 2] ^= 1
+            packed.writestr(path.name, bytes(content))
+    before = entries(data_folder())
+    with pytest.raises(PackError, match=name):
+        ship.install(tmp_path / "bad.zip")
+    assert entries(data_folder()) == before
+
+
+@pytest.mark.parametrize("name", ["../escaped.gguf", "mine/../../policy.gguf", "mine/run.py", "/etc/passwd"])
+def test_a_zip_with_other_files_is_refused(built: pack.Pack, tmp_path: Path, name: str) -> None:
+    ship.archive(built, tmp_path / "mine.zip")
+    with zipfile.ZipFile(tmp_path / "mine.zip", "a") as packed:
+        packed.writestr(name, b"x")
+    with pytest.raises(PackError, match="is not a pack: it holds"):
+        ship.install(tmp_path / "mine.zip")
+    assert not (data_folder() / "mine").exists()
+
+
+def test_what_is_no_pack_is_refused_in_one_sentence(built: pack.Pack, tmp_path: Path) -> None:
+    (tmp_path / "text.zip").write_text("no zip")
+    whole = tmp_path / "cut.zip"
+    ship.archive(built, whole)
+    whole.write_bytes(whole.read_bytes()[:-100])
+    (tmp_path / "empty").mkdir()
+    for source in (tmp_path / "text.zip", whole, tmp_path / "empty", tmp_path / "nowhere.zip"):
+        with pytest.raises(EdgeError, match=source.name):
+            ship.install(source)
+
+
+def test_inputs_that_do_not_fit_write_nothing(sources: ship.Sources, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    other = tmp_path / "other.json"
+    standin.write_tokenizer(other, words=9)
+    (tmp_path / "table.json").write_text('{"probe": 4}')
+    for wrong, message in (
+        (replace(sources, tokenizer=None), "go together"),
+        (replace(sources, tokenizer=other), "tokenizer"),
+        (replace(sources, policy=other), "cannot be read as GGUF"),
+        (replace(sources, verifier=sources.policy), "cannot read the verifier .*it is no ONNX file"),
+        (replace(sources, table=tmp_path / "table.json"), "strategy table is damaged"),
+        (replace(sources, policy=tmp_path / "nowhere.gguf"), "is missing"),
+    ):
+        with pytest.raises(EdgeError, match=message):
+            ship.build(wrong, SETTINGS, out)
+        assert not out.exists()
+    for name in (standin.NAME, "a b", ".hidden"):
+        with pytest.raises(InputError, match="name"):
+            ship.build(sources, SETTINGS, tmp_path / name)
+
+
+def test_the_command_line_builds_and_installs(sources: ship.Sources, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text(json.dumps({"prompt": "Q: {question}\nA:", "answer_marker": "= "}))
+    arguments = ["--policy", str(sources.policy), "--licence", "MIT", "--out", str(tmp_path / "cli-pack")]
+
+    def run(*more: str) -> str:
+        result = CliRunner().invoke(cli.group, ["pack", *more], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert "cli-pack.zip" in run("build", *arguments, "--prompts", str(prompts), "--calculator", "--zip")
+    assert "is installed in" in run("install", str(tmp_path / "cli-pack.zip"))
+    found = pack.find("cli-pack")
+    assert found.prompts.prompt == "Q: {question}\nA:"
+    assert found.calculator is not None
+    prompts.write_text('{"prompt": "no place for it"}')
+    with pytest.raises(InputError, match=r"needs \{question\}"):
+        ship.read_prompts(prompts)

