@@ -13,6 +13,9 @@ from typing import BinaryIO
 
 from edge_tts.errors import PackError
 
+
+VERIFIER_DATA = "prm.onnx.data"
+"""Weights of a verifier too large for one protobuf message, beside ``prm.onnx``."""
 _METADATA_PROPS = 14
 _LONGEST_ENTRY = 2**20
 
