@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,13 +13,13 @@ from edge_tts.errors import InputError, ResourceError
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The JSON objects of a file with their line numbers; nothing where it does not exist.
+    """The JSON objects of a file with their line numbers; nothing where it does not exist. A ``.gz`` file is unpacked.
 
     A last line without its end was cut by a crash and is left out. Raises InputError for any other
     line that is no object, and where the file cannot be read.
     """
     try:
-        source = path.open("rb")
+        source = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
     except FileNotFoundError:
         return
     except OSError as error:
