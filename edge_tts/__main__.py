@@ -1,11 +1,11 @@
-"""Entry point of ``edge-reason`` and ``python -m edge_tts``: Ctrl-C is handled before anything is imported."""
+"""Entry point of ``edge-reason`` and ``python -m edge_tts``. Imports the rest late, so that Ctrl-C always works."""
 
 import signal
 import sys
 
 
 def main() -> None:
-    """Run the command line and leave the process with the fitting exit code."""
+    """Run the command line and exit the process with its exit code."""
     try:
         from edge_tts.cli import run
 
@@ -13,7 +13,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
-    # From here on Ctrl-C ends the process at once, without a traceback out of the interpreter's shutdown.
+    # A Ctrl-C during the interpreter's shutdown would print a traceback; let it end the process instead.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(code)
 

@@ -1,4 +1,4 @@
-"""Telling work, from any thread, that it is not wanted any more."""
+"""Cancel running work from any thread."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Cancellation:
-    """Asked for once and for good; work looks at ``requested``, or is told at once while it waits for something."""
+    """A request to stop that cannot be taken back. Work polls ``requested``, or registers a callback while it waits."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -16,7 +16,7 @@ class Cancellation:
         self._listeners: dict[object, Callable[[], None]] = {}
 
     def request(self) -> None:
-        """Tell everyone who listens, from this thread; idempotent."""
+        """Ask the work to stop; calls every registered callback in this thread. Idempotent."""
         with self._lock:
             self.requested = True
             listeners, self._listeners = self._listeners, {}
@@ -25,9 +25,10 @@ class Cancellation:
 
     @contextmanager
     def telling(self, tell: Callable[[], None]) -> Iterator[None]:
-        """Have ``tell`` called, at most once, if the request comes before the end of the block or has come already.
+        """Call ``tell``, at most once, if cancellation was requested before the block or is requested during it.
 
-        It runs in the thread that asks and may still do so a moment after the block, so it must not wait or fail.
+        The call happens in the requesting thread and may come just after the block has ended, so ``tell`` must
+        neither block nor raise.
         """
         key = object()
         with self._lock:

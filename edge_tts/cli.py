@@ -1,4 +1,4 @@
-"""The command line ``edge-reason``: one verb, one module in ``edge_tts/commands``, imported when used."""
+"""The command line ``edge-reason``. Each verb is a module in ``edge_tts/commands``, imported when it is used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERBS = {
     "bench": "Benchmarks: run a study, fit a strategy table, report.",
     "doctor": "Check what works on this machine, what does not, and why.",
 }
-"""Verb to the line ``--help`` shows; kept here so that help imports no verb."""
+"""Each verb and its line in ``--help``; listed here so that ``--help`` imports none of them."""
 
 INTERNAL_ERROR = 70
 
@@ -47,7 +47,7 @@ def group() -> None:
 
 
 def run() -> int:
-    """Run the command line; the fitting exit code. Errors have been said, in one line, on standard error."""
+    """Run the command line and return its exit code. Errors are printed on standard error, one line each."""
     try:
         code = group.main(prog_name="edge-reason", standalone_mode=False)
         sys.stdout.flush()
@@ -58,7 +58,7 @@ def run() -> int:
     except (KeyboardInterrupt, click.Abort):
         return say("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has gone; the flush at exit must not complain either.
+        # The reader of our output is gone (as in `| head`). Flushing at exit would raise again, so discard the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except EdgeError as error:

@@ -1,4 +1,4 @@
-"""Work in threads: a blocking iterator as an asynchronous one, and many items at a time."""
+"""Threads: read a blocking generator from asyncio, and process many items in parallel."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ _R = TypeVar("_R")
 
 
 class _EndError(Exception):
-    """Nothing more will come."""
+    """Marks the end of the items."""
 
 
 async def in_thread(items: Generator[_T, None, None], cancel: Cancellation) -> AsyncGenerator[_T, None]:
-    """Yield ``items``, which are made in a thread of their own: any number of them may wait at the same time.
+    """Run the generator ``items`` in its own thread and yield what it yields, without blocking the event loop.
 
-    However this ends, by ``aclose``, a cancelled task or an error, ``cancel`` is requested and the thread has ended.
+    Items wait in an unbounded queue until they are read. On every exit (end, ``aclose``, a cancelled task, an error)
+    this requests ``cancel`` and waits for the thread. Raises what ``items`` raises.
     """
-    import asyncio  # its 2.5 MB are for those who use it
+    import asyncio  # here: it takes 2.5 MB, which callers without asyncio should not pay
 
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[_T | Exception] = asyncio.Queue()
@@ -37,7 +38,7 @@ async def in_thread(items: Generator[_T, None, None], cancel: Cancellation) -> A
                     loop.call_soon_threadsafe(arrived.put_nowait, item)
         except Exception as error:
             last = error
-        with suppress(RuntimeError):  # the loop is closed: nobody waits
+        with suppress(RuntimeError):  # the loop is closed, so nobody waits for this
             loop.call_soon_threadsafe(arrived.put_nowait, last)
             loop.call_soon_threadsafe(ended.set)
 
@@ -53,10 +54,10 @@ async def in_thread(items: Generator[_T, None, None], cancel: Cancellation) -> A
 
 
 def together(items: Sequence[_T], work: Callable[[_T, Callable[[], bool]], _R | None], parallel: int) -> Iterator[_R]:
-    """Yield ``work(item, stopped)`` for all items as they finish, ``parallel`` at a time, each in a thread.
+    """Call ``work(item, stopped)`` for every item on ``parallel`` threads; yield results in the order they finish.
 
-    ``work`` looks at ``stopped`` now and then and returns None where it broke off: when the iterator is
-    closed or another item failed. Raises what ``work`` raises.
+    ``stopped()`` becomes true when the iterator is closed or another item failed; ``work`` checks it now and then,
+    gives up and returns None. Raises the first exception that ``work`` raises.
     """
     todo: queue.SimpleQueue[_T] = queue.SimpleQueue()
     done: queue.SimpleQueue[_R | Exception] = queue.SimpleQueue()

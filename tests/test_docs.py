@@ -1,4 +1,4 @@
-"""The examples of the documentation, run on the real pack."""
+"""Runs the examples of the documentation on the built-in pack."""
 
 from __future__ import annotations
 

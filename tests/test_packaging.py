@@ -1,4 +1,4 @@
-"""What is in the wheel, and that the type check sees the mapped folders."""
+"""The contents of the wheel, and that the type check covers the mapped folders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DATA = (".toml", ".json", ".onnx", ".gguf", ".md", ".typed")
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sources in a folder of their own, so that building leaves nothing in the tree."""
+    """A copy of the sources, so that building leaves nothing in the tree."""
     folder = tmp_path_factory.mktemp("sources")
     for name in ("pyproject.toml", "README.md", "LICENSE", "cli.py"):
         shutil.copy(ROOT / name, folder)
@@ -29,7 +29,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(copy: Path) -> set[str]:
-    """Names of the files in the wheel."""
+    """The names of the files in the wheel."""
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(copy / "dist"), str(copy)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -38,7 +38,7 @@ def wheel(copy: Path) -> set[str]:
 
 
 def sources(suffixes: tuple[str, ...]) -> set[str]:
-    """Names the wheel must have for the files of the tree with these suffixes."""
+    """The names that files with these suffixes must have in the wheel."""
     names = {path.relative_to(ROOT).as_posix() for path in (ROOT / "edge_tts").rglob("*")}
     for folder, installed in MAPPED.items():
         names |= {f"{installed}/{path.relative_to(ROOT / folder).as_posix()}" for path in (ROOT / folder).rglob("*")}
@@ -71,7 +71,7 @@ def test_licence_is_in_the_wheel(wheel: set[str]) -> None:
 
 @pytest.mark.parametrize("folder", ["edge_tts", *MAPPED])
 def test_type_check_sees_a_planted_error(folder: str, tmp_path: Path) -> None:
-    """The check script on a small copy of the layout: the same error wherever it is planted."""
+    """Plant a type error in one folder of a small copy of the layout; the check must report it."""
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for name in ("edge_tts", *MAPPED):

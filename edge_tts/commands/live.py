@@ -1,4 +1,4 @@
-"""A live view of a search: candidates growing step by step, their scores, the budget being spent."""
+"""The live view of ``solve -v``: each candidate's steps and score, and the time spent."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from rich.text import Text
 from edge_tts.core import BestSoFar, CandidateScored, DifficultyEstimated, Event, StepTaken, StrategyChosen
 
 SHOWN = 16
-"""Most candidates shown at once: those that changed last."""
+"""Most candidates shown at once; the newest ones win."""
 
 
 class LiveView:
-    """Shows events on a terminal as a refreshing table, elsewhere as one line each."""
+    """On a terminal a table that refreshes, elsewhere one line for each event."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._lines: dict[int, list[str]] = {}
+        self._steps: dict[int, tuple[str, ...]] = {}
         self._scores: dict[int, float] = {}
         self._finished: set[int] = set()
         self._facts: dict[str, str] = {}
@@ -41,7 +41,7 @@ class LiveView:
             self._live.stop()
 
     def show(self, event: Event) -> None:
-        """Take one event in."""
+        """Show one event."""
         line = self._take(event)
         if self._live:
             self._live.update(self._view())
@@ -50,10 +50,9 @@ class LiveView:
 
     def _take(self, event: Event) -> str:
         match event:
-            case StepTaken(candidate, text, finished):
-                self._lines.setdefault(candidate, []).append(text)
-                if finished:
-                    self._finished.add(candidate)
+            case StepTaken(candidate, text, finished, steps):
+                self._steps[candidate] = steps
+                (self._finished.add if finished else self._finished.discard)(candidate)
                 return f"[{candidate}] {text}"
             case CandidateScored(candidate, score):
                 self._scores[candidate] = score
@@ -66,7 +65,7 @@ class LiveView:
                 return f"difficulty {bin_ + 1} of 5 (probe score {score:.3f})"
             case StrategyChosen(strategy, reason):
                 self._facts["strategy"] = f"{strategy} ({reason})"
-                self._lines.clear()
+                self._steps.clear()
                 self._scores.clear()
                 self._finished.clear()
                 return f"strategy {strategy}: {reason}"
@@ -75,10 +74,10 @@ class LiveView:
         table = Table(box=None, pad_edge=False, expand=False)
         for name, justify in (("#", "right"), ("score", "right"), ("steps", "left")):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
-        for candidate in list(self._lines)[-SHOWN:]:
+        for candidate in list(self._steps)[-SHOWN:]:
             score = f"{self._scores[candidate]:.3f}" if candidate in self._scores else ""
             style = "green" if candidate in self._finished else ""
-            table.add_row(str(candidate), score, Text(" | ".join(self._lines[candidate]), style, overflow="ellipsis"))
+            table.add_row(str(candidate), score, Text(" | ".join(self._steps[candidate]), style, overflow="ellipsis"))
         facts = [Text(f"{name}: {value}") for name, value in self._facts.items()]
         spent = Text(f"{time.monotonic() - self._began:.1f} s, {len(self._finished)} finished", "dim")
         return Group(*facts, table, spent)

@@ -1,4 +1,4 @@
-"""The bar that long work shows on standard error."""
+"""The progress bar of long work, on standard error."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_bar(console: Console | None = None) -> Iterator[Progress]:
-    """A callback that shows what is being done and how far it is; nothing is shown before its first call, nor
-    where there is no terminal."""
+    """A callback ``(share done in [0, 1], what is being done)`` that draws a bar.
+
+    The bar appears with the first call, and only on a terminal.
+    """
     from rich.console import Console as NewConsole
     from rich.progress import Progress as Bar
 

@@ -1,4 +1,4 @@
-"""``edge-reason serve``: an OpenAI-compatible server, and a page to try it."""
+"""``edge-reason serve``: an OpenAI-compatible server and a web page for it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from edge_tts.errors import InputError
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; others need a token.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-@click.option("--token", envvar="EDGE_REASON_TOKEN", default=None, help="Asked of every client (better by variable).")
-@click.option("--parallel", type=click.IntRange(1, 64), default=None, help="Requests that run at once.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; not local: needs a token.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 picks a free port.")
+@click.option("--token", envvar="EDGE_REASON_TOKEN", show_envvar=True, default=None, help="Token that clients send.")
+@click.option("--parallel", type=click.IntRange(1, 64), default=None, help="Requests that run at the same time.")
 @click.option("--queue", type=click.IntRange(0, 1000), default=16, show_default=True, help="Requests that may wait.")
-@click.option("--deadline", type=float, default=None, help="Most seconds a request may take, those in the queue too.")
+@click.option("--deadline", type=float, default=None, help="Longest time of a request in seconds, including its wait.")
 @click.option("--memory", type=float, default=None, help="Memory cap in MB.")
 @click.option("--profile", default=None, help="Device profile, by name or file; detected by default.")
 @click.option("--pack", default=None, help="Pack, by name or folder.")
-@click.option("--isolate", is_flag=True, help="Run the models in a process of their own, restarted if it dies.")
+@click.option("--isolate", is_flag=True, help="Run the models in a child process, which is restarted if it dies.")
 def command(
     host: str,
     port: int,
@@ -31,19 +31,19 @@ def command(
     pack: str | None,
     isolate: bool,
 ) -> None:
-    """Serve the OpenAI chat API, with a page to try it at /."""
+    """Serve OpenAI's chat API, and a web page at /."""
     try:
         from edge_tts.server.admission import Admission
-        from edge_tts.server.serve import keep_memory_together, listen, make_server, serve
+        from edge_tts.server.serve import limit_arenas, listen, make_server, serve
     except ImportError as error:
         missing = str(error.name).partition(".")[0]
         raise InputError(
-            f"serving needs {missing}, which is not installed: pip install 'edge-reasoning-runtime[server]'"
+            f"serve needs {missing}, which is not installed; run: pip install 'edge-reasoning-runtime[server]'"
         ) from error
     from edge_tts.solver import Solver
 
-    keep_memory_together()
-    # The port is taken before the models are loaded, so that a wrong one is told at once.
+    limit_arenas()
+    # Listen before loading the models, so that a port in use is reported at once.
     listening, loopback = listen(host, port, token)
     with listening:
         with progress_bar() as progress:
@@ -54,7 +54,7 @@ def command(
             where = f"http://[{address}]:{bound}" if ":" in address else f"http://{address}:{bound}"
             click.echo(solver.plan.summary(), err=True)
             click.echo(
-                f"{solver.pack.name} {solver.pack.version} answers at {where}/v1, a page is at {where}/", err=True
+                f"{solver.pack.name} {solver.pack.version} answers at {where}/v1; a web page is at {where}/", err=True
             )
             admission = Admission(parallel or max(2, 2 * width // generations), queue)
             serve(make_server(solver, admission, token, loopback), listening)

@@ -1,4 +1,6 @@
-"""OpenAI-compatible HTTP server around a solver.
+"""The OpenAI-compatible HTTP server around a solver.
 
-Imports ``solver`` and what is below it; only ``commands.serve`` imports this.
+``serve`` listens and stops, ``protocol`` and ``guard`` bound what a client may do, ``app`` has the routes, ``schema``
+reads a request, ``answering`` runs its searches, ``reply`` and ``stream`` write the answer. Imports ``solver`` and the
+rooms below it; imported by ``commands.serve`` and ``bench``.
 """

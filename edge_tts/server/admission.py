@@ -1,4 +1,4 @@
-"""Who may run, who waits, and who is sent away."""
+"""Admission control: which requests run, which wait, and which are refused."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager
 from edge_tts.server.api_error import ApiError
 
 NEW_SHARE = 0.2
-"""How much the latest request counts in the mean time of one."""
+"""Weight of the latest request in the moving average of a request's time."""
 
 
 class Admission:
-    """Slots for ``parallel`` requests, in the order of arrival, and a queue of at most ``queue`` before them."""
+    """``parallel`` requests run at the same time; up to ``queue`` more wait for a slot, first come, first served."""
 
     def __init__(self, parallel: int, queue: int) -> None:
         self.parallel, self.queue = parallel, queue
@@ -23,26 +23,26 @@ class Admission:
         self.waiting = 0
         self._slots = asyncio.Semaphore(parallel)
         self._seconds = 1.0
-        """Mean time of a request in a slot, lately."""
+        """Moving average of the time that a request holds a slot."""
         self._closed = False
 
     @asynccontextmanager
     async def slot(self, seconds: float) -> AsyncIterator[None]:
-        """A slot for as long as the block lasts.
+        """Hold a slot for the length of the block, after waiting at most ``seconds`` for it.
 
-        Raises ApiError (503 with Retry-After) where the queue is full, where none falls free within ``seconds``, and
-        once closed.
+        Raises ApiError (503) if the queue is full or no slot becomes free in time, both with Retry-After, and after
+        ``close``.
         """
         if self._closed:
             raise self._stopping()
         if self._slots.locked() and self.waiting >= self.queue:
-            raise self._busy(f"{self.running} requests run and {self.waiting} wait", "queue_full")
+            raise self._busy(f"{self.running} requests are running and {self.waiting} are waiting", "queue_full")
         self.waiting += 1
         try:
             async with asyncio.timeout(seconds):
                 await self._slots.acquire()
         except TimeoutError:
-            raise self._busy(f"no slot fell free within the deadline of {seconds:g} s", "queue_timeout") from None
+            raise self._busy(f"no slot became free within the deadline of {seconds:g} s", "queue_timeout") from None
         finally:
             self.waiting -= 1
         began = time.monotonic()
@@ -57,7 +57,7 @@ class Admission:
             self._seconds += NEW_SHARE * (time.monotonic() - began - self._seconds)
 
     def close(self) -> None:
-        """Let nobody in any more; those who run may go on."""
+        """Refuse new and waiting requests; running ones go on."""
         self._closed = True
 
     def _busy(self, why: str, code: str) -> ApiError:
@@ -67,4 +67,4 @@ class Admission:
         )
 
     def _stopping(self) -> ApiError:
-        return ApiError(503, "the server is stopping; ask again once it is back", code="stopping")
+        return ApiError(503, "the server is shutting down; try again when it is back", code="stopping")

@@ -1,4 +1,4 @@
-"""One request's searches, running in a slot of their own whether or not anybody reads what they find."""
+"""The searches of one request. They hold one slot and never wait for the client to read."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from edge_tts.server.schema import Asked
 from edge_tts.solver import Solver
 
 MAX_UNREAD = 2000
-"""Events kept for a slow reader. Later ones are lost to it, so that it costs a bounded amount of memory and no slot."""
+"""Events kept for a client that reads slowly. Further ones are dropped and counted, so that memory stays bounded."""
 
 
 class Answering:
-    """Begins at once; close it in any case, which stops what still runs."""
+    """Starts the searches when it is made. The owner must call ``close``, which stops those still running."""
 
     def __init__(self, asked: Asked, solver: Solver, admission: Admission, metrics: Metrics) -> None:
         self._asked, self._solver, self._admission, self._metrics = asked, solver, admission, metrics
@@ -28,25 +28,25 @@ class Answering:
         self._events: asyncio.Queue[tuple[int, Event] | None] = asyncio.Queue()
         self._lost = 0
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done once the first event is there, or all has ended."""
+        """Done when the first event has arrived or all searches have ended."""
         self.results = asyncio.create_task(self._run())
-        """One result for each choice; raises ApiError."""
+        """The results, one for each choice. Raises ApiError."""
         self.results.add_done_callback(self._ended)
 
     async def next_event(self, seconds: float) -> tuple[int, Event] | None:
-        """The next event with the number of its choice; None once all have ended.
+        """The next event, with the index of its choice; None when all searches have ended.
 
-        Raises TimeoutError where there is none within ``seconds``.
+        Raises TimeoutError if none arrives within ``seconds``.
         """
         async with asyncio.timeout(seconds):
             return await self._events.get()
 
     async def close(self) -> None:
-        """Stop what still runs, free the slot, and look at the outcome, which nobody may have waited for."""
+        """Stop running searches and free the slot."""
         self.results.cancel()
         await asyncio.wait({self.results})
         if not self.results.cancelled():
-            self.results.exception()
+            self.results.exception()  # marks it as seen: asyncio warns of errors that nobody looked at
 
     async def _run(self) -> list[Result]:
         try:

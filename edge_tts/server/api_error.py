@@ -1,4 +1,4 @@
-"""What is refused, and how it is said: OpenAI's error object with a fitting status."""
+"""Errors as a client sees them: an HTTP status and OpenAI's error object."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge_tts.errors import EdgeError, InputError, ResourceError
 
 
 class ApiError(Exception):
-    """An answer other than the one asked for; ``status`` is that of HTTP, 400 to 599."""
+    """A request that is refused or failed. ``status`` is the HTTP status, 400 to 599; ``param`` the field at fault."""
 
     def __init__(
         self,
@@ -25,18 +25,18 @@ class ApiError(Exception):
 
     @classmethod
     def of(cls, error: EdgeError) -> ApiError:
-        """What went wrong in a search. What is left of InputErrors there is a question that fills the context."""
+        """The error of a failed search. An InputError there means that the question does not fit into the context."""
         if isinstance(error, InputError):
             return cls(400, str(error), "messages", "context_length_exceeded")
         return cls(503 if isinstance(error, ResourceError) else 500, str(error), code="solver_failed")
 
     @classmethod
     def unknown_model(cls, asked: str, model: str) -> ApiError:
-        return cls(404, f"there is no model {asked!r} here; it is {model!r}", "model", "model_not_found")
+        return cls(404, f"there is no model {asked!r} on this server; use {model!r}", "model", "model_not_found")
 
     @classmethod
     def internal(cls) -> ApiError:
-        return cls(500, "internal error; the server's log says more", code="internal_error")
+        return cls(500, "internal error; see the server's log", code="internal_error")
 
     @property
     def body(self) -> dict[str, Any]:
@@ -46,5 +46,5 @@ class ApiError(Exception):
 
     @property
     def response(self) -> JSONResponse:
-        """All of it, ready to send."""
+        """The error as an HTTP response."""
         return JSONResponse(self.body, self.status, self.headers)

@@ -1,4 +1,4 @@
-"""The application: its routes, and what it says to requests that cannot be read."""
+"""The HTTP application: its routes, and the errors for requests that cannot be read."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from edge_tts.solver import AUTO, Solver
 
 
 def create_app(solver: Solver, admission: Admission, token: str | None = None, loopback: bool = True) -> Guard:
-    """The ASGI application that answers with ``solver``; :class:`Guard` says what ``token`` and ``loopback`` do."""
+    """An ASGI application that answers with ``solver``. ``token`` and ``loopback`` are described at :class:`Guard`."""
     metrics = Metrics(admission)
-    app = FastAPI(openapi_url=None)  # its pages of documentation load scripts from elsewhere
+    app = FastAPI(openapi_url=None)  # FastAPI's documentation pages would load scripts from another host
     model, page = _model(solver), _page()
 
     @app.get("/")
@@ -66,7 +66,7 @@ def create_app(solver: Solver, admission: Admission, token: str | None = None, l
             if not asked.stream:
                 await _unless_left(request, answering.results)
                 return JSONResponse(replier.completion(answering.results.result()))
-            # What is refused before the search has begun still gets a status of its own.
+            # A refusal before the first event can still be sent as an HTTP status.
             await _unless_left(request, answering.begun, KEEP_ALIVE_SECONDS)
             if answering.results.done():
                 answering.results.result()
@@ -84,14 +84,14 @@ def create_app(solver: Solver, admission: Admission, token: str | None = None, l
 
 
 async def _unless_left(request: Request, future: asyncio.Future[Any], seconds: float | None = None) -> None:
-    """Wait for ``future`` for as long as ``seconds``. Raises ApiError where the client leaves before."""
+    """Wait for ``future``, at most ``seconds``. Raises ApiError if the client disconnects first."""
     leaving = asyncio.create_task(_leaving(request))
     try:
         done, _ = await asyncio.wait({future, leaving}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         leaving.cancel()
     if leaving in done and future not in done:
-        raise ApiError(CLIENT_LEFT, "the client left")
+        raise ApiError(CLIENT_LEFT, "the client disconnected")
 
 
 async def _leaving(request: Request) -> None:
@@ -99,7 +99,7 @@ async def _leaving(request: Request) -> None:
         pass
 
 
-# --- what cannot be read ---------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -108,42 +108,45 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
-    """The first problem of a body, named by its field."""
+    """The first problem that validation found, with the name of the field."""
     assert isinstance(error, RequestValidationError)
     problem = error.errors()[0]
     kind, place = problem["type"], problem["loc"][1:]
     if kind == "json_invalid":
-        return ApiError(400, f"the body is no JSON: {problem['ctx']['error']}, character {place[0]}").response
+        return ApiError(400, f"the body is not valid JSON: {problem['ctx']['error']}, character {place[0]}").response
     if not place:
-        return ApiError(400, "the body is no JSON object; send one, with Content-Type: application/json").response
+        return ApiError(400, "the body must be a JSON object, sent with Content-Type: application/json").response
     param = ".".join(map(str, place))
     if kind == "missing":
         return ApiError(400, f"{param} is missing", param, "missing_field").response
     if kind == "extra_forbidden":
-        return ApiError(400, f"{param} is no field of this server; leave it out", param, "unknown_field").response
+        return ApiError(400, f"this server has no field {param}; leave it out", param, "unknown_field").response
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("List ")
-    value = "" if kind in ("too_short", "too_long") else f", not {reprlib.repr(problem['input'])}"
+    value = "" if kind in ("too_short", "too_long") else f"; got {reprlib.repr(problem['input'])}"
     return ApiError(400, f"{param} {message}{value}", param, "invalid_value").response
 
 
 async def _no_such_thing(request: Request, error: Exception) -> Response:
-    """Unknown paths and methods, and bodies that no JSON parser takes."""
+    """An unknown path or method, or a body that the JSON parser cannot take."""
     assert isinstance(error, HTTPException)
-    said = {404: f"there is nothing at {request.url.path}", 405: f"{request.method} is not for {request.url.path}"}
-    message = said.get(error.status_code, str(error.detail))
+    known = {
+        404: f"there is nothing at {request.url.path}",
+        405: f"{request.url.path} does not support {request.method}",
+    }
+    message = known.get(error.status_code, str(error.detail))
     return ApiError(error.status_code, message, headers=dict(error.headers or {})).response
 
 
 async def _failed(_: Request, error: Exception) -> Response:
-    """Anything unforeseen; it goes on to the guard, which logs it."""
+    """An unexpected exception. Starlette raises it again after this response, and :class:`Guard` logs it."""
     return ApiError.internal().response
 
 
-# --- what never changes ----------------------------------------------------------------------
+# --- the fixed responses ----------------------------------------------------------------------
 
 
 def _model(solver: Solver) -> dict[str, Any]:
-    """The one model, as ``/v1/models`` lists it; ``edge`` tells what a request may ask of it."""
+    """The entry of ``/v1/models``; its ``edge`` holds the strategies and limits that a request may use."""
     usable = [kind for kind in KINDS if solver.plan.verifier or not Strategy.parse(kind).needs_verifier]
     return {
         "id": solver.pack.name,
@@ -163,7 +166,7 @@ def _model(solver: Solver) -> dict[str, Any]:
 
 
 def _page() -> Response:
-    """The page at ``/``. Only its own script and style may run, and it may talk to this server alone."""
+    """The page at ``/``. Its policy allows only its own script and style, and connections only to this server."""
     text = files(__package__).joinpath("page.html").read_text("utf-8")
     script, style = (_hash(re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)) for tag in ("script", "style"))
     policy = (

@@ -1,4 +1,4 @@
-"""What every request passes before the application sees it: host, origin, token, size and time of the body."""
+"""Checks of every request before the application sees it: host, origin, token, size and duration of the body."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ from edge_tts.server.api_error import ApiError
 from edge_tts.server.metrics import Metrics
 
 MAX_BODY = 2**20
-"""Most bytes of a request's body."""
+"""Largest body in bytes."""
 BODY_SECONDS = 10.0
-"""Longest time its body may take to arrive."""
+"""Longest time that a body may take to arrive."""
 OPEN_PATHS = ("/", "/health")
-"""What needs no token: the page, which asks for it, and what tells that the server is alive."""
+"""Paths that need no token: the page, which asks for it, and the health check."""
 CLIENT_LEFT = 499
-"""Counted where a client left before it was answered; never sent."""
+"""Status in the metrics when a client disconnects before its answer; never sent."""
 
 _log = logging.getLogger(__name__)
 
 
 class Guard:
-    """An ASGI application around another."""
+    """An ASGI application that wraps another one."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, token: str | None, loopback: bool) -> None:
-        """Without ``token`` everybody may ask. With ``loopback``, requests for another host name are refused: a web
-        page whose name was pointed at this machine (DNS rebinding) would otherwise be of the same origin."""
+        """``token`` is what every client must send; None lets any client in. ``loopback`` refuses requests for host
+        names other than this machine's: a web page whose domain resolves to 127.0.0.1 (DNS rebinding) would otherwise
+        count as the same origin.
+        """
         self._app, self._metrics, self._loopback = app, metrics, loopback
         self._token = token.encode() if token else None
 
@@ -66,29 +68,27 @@ class Guard:
                 await ApiError.internal().response(scope, receive, counted)
 
     def _check(self, path: str, headers: dict[bytes, str]) -> None:
-        """Raises ApiError for who may not ask."""
+        """Raises ApiError for a wrong host, origin or token."""
         host = headers.get(b"host", "")
         if self._loopback and not is_loopback(_hostname(host)):
-            raise ApiError(
-                403, f"requests for the host {host!r} are not answered here; use 127.0.0.1", code="wrong_host"
-            )
+            raise ApiError(403, f"this server does not answer for the host {host!r}; use 127.0.0.1", code="wrong_host")
         if self._token is None:
             origin = headers.get(b"origin")
             if origin is not None and origin.partition("://")[2] != host:
-                raise ApiError(403, f"pages of {origin!r} may not use this server", code="wrong_origin")
+                raise ApiError(403, f"web pages from {origin!r} may not use this server", code="wrong_origin")
         elif path not in OPEN_PATHS:
             scheme, _, given = headers.get(b"authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), self._token):
                 raise ApiError(
                     401,
-                    "this server wants its token: Authorization: Bearer TOKEN",
+                    "this server needs its token; send the header Authorization: Bearer TOKEN",
                     code="invalid_api_key",
                     headers={"WWW-Authenticate": "Bearer"},
                 )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` is "localhost" or an address of this machine's own loopback."""
+    """Whether ``host`` is "localhost" or a loopback address."""
     try:
         return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -96,7 +96,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _hostname(host: str) -> str:
-    """The name in a Host header, without port and brackets; empty where it cannot be read."""
+    """The name in a Host header without port and brackets; empty if it is malformed."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -104,10 +104,10 @@ def _hostname(host: str) -> str:
 
 
 async def _read(receive: Receive, headers: dict[bytes, str]) -> bytes:
-    """The whole body. Raises ApiError where it is too long or too slow."""
-    too_long = ApiError(413, f"the body is longer than {MAX_BODY} bytes; shorten the messages", code="body_too_long")
+    """The whole body. Raises ApiError if it is too long, too slow, or the client disconnects."""
+    too_long = ApiError(413, f"the body is larger than {MAX_BODY} bytes; shorten the messages", code="body_too_long")
     declared = headers.get(b"content-length", "0")
-    if len(declared) > 18 or int(declared) > MAX_BODY:  # digits only: h11 refuses anything else
+    if len(declared) > 18 or int(declared) > MAX_BODY:  # h11 has checked that it is only digits
         raise too_long
     body = bytearray()
     try:
@@ -115,18 +115,18 @@ async def _read(receive: Receive, headers: dict[bytes, str]) -> bytes:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise ApiError(CLIENT_LEFT, "the client left")
+                    raise ApiError(CLIENT_LEFT, "the client disconnected")
                 body += message.get("body", b"")
                 if len(body) > MAX_BODY:
                     raise too_long
                 if not message.get("more_body"):
                     return bytes(body)
     except TimeoutError:
-        raise ApiError(408, f"the body took longer than {BODY_SECONDS:g} s", code="body_too_slow") from None
+        raise ApiError(408, f"the body took longer than {BODY_SECONDS:g} s to arrive", code="body_too_slow") from None
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that gives ``body`` at once, and afterwards what comes."""
+    """A ``receive`` that first gives ``body`` and then passes on the messages of the original."""
     given = False
 
     async def replayed() -> Message:

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with bounds: how many connect, how long a header takes, how slowly a client may read."""
+"""uvicorn's HTTP protocol with limits on connections, on slow headers and on slow readers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from edge_tts.server.api_error import ApiError
 
 MAX_CONNECTIONS = 256
 HEADER_SECONDS = 10.0
-"""Longest time from connecting, or from a first byte, to a whole header."""
+"""Longest time from connecting, or from the first byte of a request, to its complete header."""
 SEND_SECONDS = 10.0
-"""Longest time that an answer may wait for its client to read on."""
+"""Longest time that a response may wait for its client to read."""
 
 
 class _Timer:
-    """Calls ``act`` once ``seconds`` after the first of any number of starts, unless stopped."""
+    """Calls ``act`` after ``seconds``, unless stopped before. A second ``start`` while it runs changes nothing."""
 
     def __init__(self, seconds: float, act: Callable[[], None]) -> None:
         self._seconds, self._act = seconds, act
@@ -34,14 +34,20 @@ class _Timer:
 
 
 class BoundedProtocol(H11Protocol):
-    """One connection. uvicorn's ``limit_concurrency`` keeps those open that it does not serve; here they are closed."""
+    """One connection. Unlike uvicorn's ``limit_concurrency``, this closes connections beyond the limit."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._header = _Timer(HEADER_SECONDS, self._header_is_late)
         self._sending = _Timer(SEND_SECONDS, transport.abort)
         if len(self.connections) > MAX_CONNECTIONS:
-            self._refuse(ApiError(503, f"{MAX_CONNECTIONS} connections are open; close some", code="connections_full"))
+            self._refuse(
+                ApiError(
+                    503,
+                    f"{MAX_CONNECTIONS} connections are open; close one first",
+                    code="connections_full",
+                )
+            )
         else:
             self._header.start()
 
@@ -49,7 +55,7 @@ class BoundedProtocol(H11Protocol):
         super().data_received(data)
         if self._answering:
             self._header.stop()
-        elif not self.transport.is_closing():  # part of a header, or of a body whose request was refused
+        elif not self.transport.is_closing():  # an incomplete header, or the body of a request that was refused
             self._header.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -67,11 +73,11 @@ class BoundedProtocol(H11Protocol):
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
-        if self.transport.get_write_buffer_size():  # closing waits until it is read
+        if self.transport.get_write_buffer_size():  # closing would wait until the client has read it
             self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(ApiError(400, f"this is no HTTP: {msg}"))
+        self._refuse(ApiError(400, f"this is not an HTTP request: {msg}"))
 
     @property
     def _answering(self) -> bool:

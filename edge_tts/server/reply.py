@@ -1,4 +1,4 @@
-"""Answers in the shapes of OpenAI's API: a completion, or the chunks of one."""
+"""Builds OpenAI's response objects: a chat completion, or the chunks of a stream."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ EVENT_NAMES: dict[type[Event], str] = {
     CandidateScored: "score",
     BestSoFar: "best",
 }
-"""The ``type`` of each reasoning event; its other fields are those of the class."""
+"""The ``type`` of each reasoning event; its other fields are the attributes of the class."""
 
 
 @dataclass(frozen=True)
 class Replier:
-    """Writes what belongs to one completion: all its objects have the same id and time."""
+    """Builds the objects of one completion, which share an id and a time."""
 
     model: str
     delimiter: str
-    """Between two steps."""
+    """Text between two steps."""
     stops: tuple[str, ...]
-    """The content ends before the first of these."""
+    """The content is cut before the first of these."""
     include_usage: bool = False
-    """Of a stream: a chunk with the usage comes last, and all others have a ``usage`` of null."""
+    """Whether a stream ends with a chunk that holds the usage; all other chunks then have a ``usage`` of null."""
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
     def completion(self, results: Sequence[Result]) -> dict[str, Any]:
-        """The whole answer; ``edge`` is that of the first choice and, with several, each has its own."""
+        """The completion. ``edge`` is the first choice's; with several choices each also has its own."""
         choices = [
             {
                 "index": i,
@@ -55,17 +55,17 @@ class Replier:
         }
 
     def opening(self, choices: int) -> Iterator[dict[str, Any]]:
-        """What a stream begins with."""
+        """The first chunks of a stream."""
         for i in range(choices):
             yield self._chunk([_delta(i, {"role": "assistant", "content": ""})])
 
     def event(self, choice: int, event: Event) -> dict[str, Any]:
-        """A reasoning event of one choice's search; the chunk has no choices, so that plain clients pass over it."""
+        """A reasoning event of one search. The chunk has no choices, so that clients that do not know it skip it."""
         said = {"type": EVENT_NAMES[type(event)], "choice": choice, **asdict(event)}
         return self._chunk([]) | {"edge": {"event": said}}
 
     def answer(self, results: Sequence[Result]) -> Iterator[dict[str, Any]]:
-        """The chosen traces line by line, each choice's end with its ``edge``, and the usage where it is wanted."""
+        """The last chunks of a stream: each choice's content and ``finish_reason`` with ``edge``, then the usage."""
         for i, result in enumerate(results):
             for piece in self.content(result).splitlines(keepends=True):
                 yield self._chunk([_delta(i, {"content": piece})])
@@ -74,7 +74,7 @@ class Replier:
             yield self._chunk([]) | {"usage": usage(results)}
 
     def content(self, result: Result) -> str:
-        """Steps and answer line of the chosen trace; empty where nothing finished."""
+        """The steps of the chosen trace; empty if no candidate finished."""
         text = self.delimiter.join(result.steps) if result.finished else ""
         return re.split("|".join(map(re.escape, self.stops)), text, maxsplit=1)[0] if self.stops else text
 
@@ -87,14 +87,14 @@ class Replier:
 
 
 def usage(results: Sequence[Result]) -> dict[str, int]:
-    """Tokens as OpenAI counts them; ``completion_tokens`` are those of all samples, not of the chosen ones alone."""
+    """Tokens in OpenAI's terms. ``completion_tokens`` counts all samples, not just the chosen ones."""
     prompt = results[0].prompt_tokens
     generated = sum(result.usage.generated_tokens for result in results)
     return {"prompt_tokens": prompt, "completion_tokens": generated, "total_tokens": prompt + generated}
 
 
 def account(result: Result) -> dict[str, Any]:
-    """How an answer came about and what it cost: the result without its steps, which are the content."""
+    """How the answer was found and what it cost: the result without its steps, which are the content."""
     return {name: value for name, value in result.to_dict().items() if name != "steps"}
 
 

@@ -1,8 +1,7 @@
-"""What a chat completion request may say, and what it means here.
+"""The body of a chat completion request, and what it asks of the solver.
 
-Fields and their ranges are those of OpenAI's API; ``edge`` is this server's own. A field that is none of these is
-refused by name, except those of ``IGNORED``, which change nothing here, and those of ``NEUTRAL`` at the value that
-changes nothing.
+Fields and their ranges follow OpenAI's API; ``edge`` is this server's extension. Any other field is refused by name,
+except the ones in ``IGNORED``, and the ones in ``NEUTRAL`` at a value that has no effect.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from edge_tts.server.api_error import ApiError
 from edge_tts.solver import AUTO, Solver
 
 MAX_CHOICES = 8
-"""Most searches of one request."""
+"""Most searches of one request: the limit of ``n``."""
 MAX_MESSAGES = 1000
 MAX_STOPS = 4
-"""As in OpenAI's API."""
+"""OpenAI's limit."""
 IGNORED = (
     *("user", "safety_identifier", "metadata", "store", "service_tier", "prompt_cache_key", "prompt_cache_retention"),
     *("verbosity", "reasoning_effort", "parallel_tool_calls"),
 )
-"""Accepted with any value: they change nothing here."""
+"""Accepted with any value; they have no effect on this server."""
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "top_p": (1,),
     "presence_penalty": (0,),
@@ -41,7 +40,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
 }
-"""Accepted at these values, and null, only."""
+"""Accepted only as null or at one of these values, which have no effect."""
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -51,7 +50,7 @@ class _Model(BaseModel):
 
 
 class Edge(_Model):
-    """The extension: how to search, and what it may cost."""
+    """This server's extension: how to search and what the search may cost."""
 
     strategy: str = AUTO
     generations: int | None = Field(default=None, ge=1, le=MAX_N)
@@ -63,7 +62,7 @@ class Edge(_Model):
 
 
 class Message(_Model):
-    """One message. What is named here and not read may come from an earlier answer that is sent back."""
+    """One message. Clients that send an earlier answer back include fields that are accepted here but not read."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Any = None
@@ -82,13 +81,13 @@ class Message(_Model):
             return value
         if isinstance(value, list) and all(isinstance(part, dict) for part in value):
             return value
-        raise ValueError("should be a text or a list of parts")
+        raise ValueError("should be a string or a list of parts")
 
 
 class StreamOptions(_Model):
     include_usage: bool = False
     include_obfuscation: bool | None = None
-    """Ignored: nothing is padded here."""
+    """Ignored: this server pads nothing."""
 
 
 class ChatRequest(BaseModel):
@@ -114,19 +113,19 @@ class ChatRequest(BaseModel):
         stops = [] if value is None else [value] if isinstance(value, str) else value
         if isinstance(stops, list) and len(stops) <= MAX_STOPS and all(isinstance(s, str) and s for s in stops):
             return stops
-        raise ValueError(f"should be a text that is not empty, or a list of at most {MAX_STOPS} of them")
+        raise ValueError(f"should be a non-empty string or a list of at most {MAX_STOPS} of them")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that can be run."""
+    """A valid request, as the solver needs it."""
 
     question: str
     strategy: str
     budget: Budget
-    """Without its seconds."""
+    """``seconds`` is left open: it is what remains after the wait for a slot."""
     seconds: float
-    """From the arrival of the request to its answer, time in the queue included."""
+    """Longest time from the arrival of the request to its answer, including its wait."""
     sampling: Sampling
     seeds: tuple[int, ...]
     """One for each choice."""
@@ -137,23 +136,23 @@ class Asked:
 
 
 def understand(body: ChatRequest, solver: Solver) -> Asked:
-    """What ``body`` asks of ``solver``. Raises ApiError, naming the field, for what cannot be done."""
+    """Translate ``body`` for ``solver``. Raises ApiError that names the field which cannot be honoured."""
     if body.model != solver.pack.name:
         raise ApiError.unknown_model(body.model, solver.pack.name)
     for name, value in (body.model_extra or {}).items():
         if name in IGNORED or (name in NEUTRAL and (value is None or value in NEUTRAL[name])):
             continue
         known = name in NEUTRAL
-        problem = f"can only be {NEUTRAL[name][0]!r} here" if known else "is no field of this server"
-        raise ApiError(400, f"{name} {problem}; leave it out", name, "unsupported_value" if known else "unknown_field")
+        problem = f"{name} must be {NEUTRAL[name][0]!r} here" if known else f"this server has no field {name}"
+        raise ApiError(400, f"{problem}; leave it out", name, "unsupported_value" if known else "unknown_field")
     if body.stream_options and not body.stream:
-        raise ApiError(400, "stream_options goes with stream: true; leave it out", "stream_options")
+        raise ApiError(400, "stream_options needs stream: true; leave it out", "stream_options")
     edge = body.edge or Edge()
     question = _question(body.messages)
     _check_edge(edge, solver)
     longest = solver.deadline_s or solver.plan.deadline_s
     if edge.deadline_s is not None and edge.deadline_s > longest:
-        raise ApiError(400, f"edge.deadline_s is {edge.deadline_s:g}; at most {longest:g} here", "edge.deadline_s")
+        raise ApiError(400, f"edge.deadline_s must be at most {longest:g}; got {edge.deadline_s:g}", "edge.deadline_s")
     return Asked(
         question,
         edge.strategy,
@@ -172,14 +171,17 @@ def _question(messages: list[Message]) -> str:
     """The text of the last user message."""
     last = next((i for i in range(len(messages) - 1, -1, -1) if messages[i].role == "user"), None)
     if last is None:
-        raise ApiError(400, "no message has the role 'user'; the last one that has is the question", "messages")
+        raise ApiError(400, "no message has the role 'user'; add one with the question", "messages")
     where, content = f"messages.{last}.content", messages[last].content
     parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
     for i, part in enumerate(parts):
         if part.get("type") != "text" or not isinstance(part.get("text"), str):
             kind = part.get("type")
             raise ApiError(
-                400, f"{where}.{i} is a part of type {kind!r}; only text can be read here", where, "unsupported_content"
+                400,
+                f"{where}.{i} has type {kind!r}; this server reads only parts of type 'text'",
+                where,
+                "unsupported_content",
             )
     try:
         text = checked("".join(part["text"] for part in parts))
@@ -187,14 +189,18 @@ def _question(messages: list[Message]) -> str:
     except InputError as error:
         raise ApiError(400, str(error), where) from error
     except UnicodeEncodeError as error:
-        raise ApiError(400, f"{where} holds half a surrogate pair at {error.start}; send valid text", where) from error
+        raise ApiError(
+            400, f"{where} has an unpaired surrogate at character {error.start}; send valid Unicode", where
+        ) from error
     return text
 
 
 def _check_edge(edge: Edge, solver: Solver) -> None:
     if edge.joules is not None and not solver.profile.watts:
         raise ApiError(
-            400, f"the profile {solver.profile.name} states no power, so joules cannot be counted", "edge.joules"
+            400,
+            f"joules cannot be counted: the profile {solver.profile.name} states no watts; leave it out",
+            "edge.joules",
         )
     if edge.strategy == AUTO:
         return
@@ -204,12 +210,12 @@ def _check_edge(edge: Edge, solver: Solver) -> None:
         raise ApiError(400, str(error), "edge.strategy") from error
     if strategy.needs_verifier and not solver.plan.verifier:
         raise ApiError(
-            400, f"{strategy} needs a verifier and none is loaded; choose majority or adaptive", "edge.strategy"
+            400, f"{strategy} needs a verifier, but none is loaded; use majority or adaptive", "edge.strategy"
         )
 
 
 def _sampling(body: ChatRequest, usual: Sampling) -> Sampling:
-    """The pack's sampling as far as the request says nothing else; it can shorten an answer, not lengthen it."""
+    """The pack's sampling with the request's values. A request can shorten the samples but not lengthen them."""
     tokens = [n for n in (body.max_tokens, body.max_completion_tokens, usual.max_tokens) if n is not None]
     temperature = usual.temperature if body.temperature is None else body.temperature
     return replace(usual, temperature=temperature, max_tokens=min(tokens))

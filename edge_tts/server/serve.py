@@ -1,4 +1,4 @@
-"""From a host and a port to a server that ends well."""
+"""Listening, serving, and stopping without losing running requests."""
 
 from __future__ import annotations
 
@@ -21,22 +21,21 @@ from edge_tts.server.protocol import BoundedProtocol
 from edge_tts.solver import Solver
 
 GRACE_SECONDS = 5.0
-"""What running requests get when the server is told to stop; then they end with the best they have."""
+"""Time that running requests get after a stop signal; then they return the best answer so far."""
 LAST_SECONDS = 3
-"""What clients get afterwards to read it."""
+"""Time that clients get after that to read it."""
 BACKLOG = 1024
 
-
 _M_ARENA_MAX = -8
-"""glibc's number of the setting, from malloc.h."""
+"""The setting's number in glibc's malloc.h."""
 _ARENAS = 2
 
 
-def keep_memory_together() -> None:
-    """Have threads share what they free: here, and in processes that are started later.
+def limit_arenas() -> None:
+    """Limit malloc to two arenas in this process and in those it starts; does nothing without glibc.
 
-    Every search has a thread of its own, and glibc would keep up to eight arenas for each core, with what was freed
-    in one of no use to the others: 80 MB after five minutes of load. Does nothing where there is another libc.
+    Every search runs in its own thread. By default glibc creates up to eight arenas for each core, and memory freed in
+    one is not available to the others: that cost 80 MB after five minutes of load.
     """
     os.environ.setdefault("MALLOC_ARENA_MAX", str(_ARENAS))
     if sys.platform == "linux":
@@ -45,18 +44,19 @@ def keep_memory_together() -> None:
 
 
 def listen(host: str, port: int, token: str | None) -> tuple[socket.socket, bool]:
-    """A socket that listens at ``host``, and whether only this machine can reach it.
+    """A socket that listens on ``host``, and whether ``host`` is a loopback address.
 
-    Port 0 is any free one. Raises InputError where the address cannot be had, or is open to others without ``token``.
+    Port 0 picks a free port. Raises InputError if the address is not available, or if other machines can reach it and
+    there is no ``token``.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         loopback = ipaddress.ip_address(str(address[0])).is_loopback
         if not loopback and not token:
             raise InputError(
-                f"--host {host} can be reached by others, so a token is needed; set EDGE_REASON_TOKEN, or use 127.0.0.1"
+                f"other machines can reach --host {host}, so a token is needed; set EDGE_REASON_TOKEN or use 127.0.0.1"
             )
-        # asyncio sends small answers at once only where the protocol is named; create_server() does not.
+        # asyncio sets TCP_NODELAY only on sockets that name their protocol, which socket.create_server() does not.
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             if os.name == "posix":
@@ -69,20 +69,20 @@ def listen(host: str, port: int, token: str | None) -> tuple[socket.socket, bool
         return listening, loopback
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot listen at {host}, port {port}: {why}; choose another --host or --port") from error
+        raise InputError(f"cannot listen on {host}, port {port}: {why}; choose another --host or --port") from error
 
 
 def make_server(
     solver: Solver, admission: Admission, token: str | None = None, loopback: bool = True
 ) -> uvicorn.Server:
-    """A server for ``solver`` that is not running yet; see :class:`~edge_tts.server.guard.Guard` for the rest."""
+    """A server for ``solver``, not started yet. ``Guard`` describes ``token`` and ``loopback``."""
     config = uvicorn.Config(
         create_app(solver, admission, token, loopback),
         http=BoundedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level="critical",  # the guard reports what fails; clients that misbehave are no news
+        log_level="critical",  # failures are logged by the guard; misbehaving clients are not worth a line
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=round(GRACE_SECONDS) + LAST_SECONDS,
@@ -91,10 +91,10 @@ def make_server(
 
 
 def serve(server: uvicorn.Server, listening: socket.socket) -> None:
-    """Answer until SIGINT or SIGTERM comes, then let what runs end."""
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of every client that leaves in the middle
+    """Serve until SIGINT or SIGTERM, then let running requests finish."""
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns about every client that disconnects
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)  # uvicorn raises them once more when it has stopped
+        signal.signal(number, lambda *_: None)  # uvicorn sends itself the signal again when it has stopped
     server.run(sockets=[listening])
 
 

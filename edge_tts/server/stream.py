@@ -1,4 +1,4 @@
-"""An answer as server-sent events."""
+"""The answer as a stream of server-sent events."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edge_tts.server.api_error import ApiError
 from edge_tts.server.reply import Replier
 
 KEEP_ALIVE_SECONDS = 5.0
-"""After so long without anything to say, a stream says that it is alive."""
+"""After this long without data a stream sends a comment, so that no proxy or client gives up."""
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-"""A proxy (nginx) must not keep events back."""
+"""The second header keeps nginx from buffering events."""
 
 
 class EventStream(StreamingResponse):
-    """Streams ``answering`` and closes it, also where the client leaves or never reads."""
+    """Streams ``answering`` and always closes it, even if the client disconnects or never reads."""
 
     media_type = "text/event-stream"
 
@@ -43,7 +43,7 @@ class EventStream(StreamingResponse):
         try:
             for chunk in self._replier.answer(await self._answering.results):
                 yield _data(chunk)
-        except ApiError as refusal:  # too late for a status
+        except ApiError as refusal:  # too late for an HTTP status
             yield _data(refusal.body)
         yield "data: [DONE]\n\n"
 
@@ -66,8 +66,8 @@ class EventStream(StreamingResponse):
                 yield _ALIVE
 
 
-_ALIVE = ": still at it\n\n"
-"""A comment, which clients skip."""
+_ALIVE = ": still working\n\n"
+"""A comment, which clients ignore."""
 
 
 def _data(value: dict[str, Any]) -> str:

@@ -7,12 +7,12 @@ import sys
 
 
 def main() -> int:
-    """Run the app; returns its exit code."""
-    from edge_desktop.app import run  # here, so that the solver's process, which imports this file, stays without Qt
+    """Run the app and return its exit code."""
+    from edge_desktop.app import run  # here: the solver's child process imports this file and needs no Qt
 
     return run(sys.argv)
 
 
 if __name__ == "__main__":
-    multiprocessing.freeze_support()  # in a frozen app the solver's process is this program again
+    multiprocessing.freeze_support()  # in a frozen app the child process runs this program again
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""How servers start, refuse to, stop, and go on after the death of their models."""
+"""How a server starts, refuses to start, stops, and survives the death of its models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOKEN = "an-odd secret/with=signs"
 
 
 def serve(*options: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """``edge-reason serve`` where it is to refuse at once."""
+    """Run ``edge-reason serve`` with options that it refuses at once."""
     command = [sys.executable, "-m", "edge_tts", "serve", *options]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=30, env={**os.environ, **variables}, check=False
@@ -44,7 +44,7 @@ def test_a_port_in_use(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = serve("--port", str(taken.getsockname()[1]))
     assert done.returncode == 2
-    assert "cannot listen at 127.0.0.1" in done.stderr
+    assert "cannot listen on 127.0.0.1" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -65,7 +65,7 @@ def test_a_token(pack: Pack) -> None:
         assert httpx.get(f"{url}/health").status_code == 200
         assert httpx.get(url).status_code == 200
         with OpenAI(base_url=f"{url}/v1", api_key=TOKEN, max_retries=0) as client:
-            # Any host name is right here, and the token makes up for the origin.
+            # With a token, any host name and any origin is allowed.
             headers = {"Host": "my.example", "Origin": "http://other.example"}
             answer = client.chat.completions.create(**ASKED, extra_body={"edge": SHORT["edge"]}, extra_headers=headers)
         assert answer.choices[0].finish_reason == "stop"
@@ -83,7 +83,7 @@ def test_stopping_lets_requests_end(pack: Pack, number: int) -> None:
             found = chunks(response)
             next(found)
             thread.start()
-            time.sleep(3)  # something finishes meanwhile
+            time.sleep(3)  # long enough for a candidate to finish
             began = time.monotonic()
             server.process.send_signal(number)
             *_, last = found

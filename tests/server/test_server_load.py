@@ -1,4 +1,4 @@
-"""The server's bounds, and that nothing is left behind by the clients that test them."""
+"""The server's limits, and that clients who hit them leave nothing behind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def body(number: int = 12, strategy: str = "greedy", **fields: object) -> dict[s
     return {"model": "smol-math", "messages": messages, "edge": {"strategy": strategy}, **fields}
 
 
-# --- bounds, in this process so that they can be made small ----------------------------------
+# --- limits: the server runs in this process, so that they can be lowered ----------------------------------
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def local(pack: Pack) -> Iterator[Local]:
 
 
 def received(connection: socket.socket) -> bytes:
-    """All that comes until the other side closes; a reset counts as that."""
+    """Everything received until the other side closes or resets the connection."""
     text = b""
     try:
         while part := connection.recv(65536):
@@ -97,14 +97,14 @@ def refusal(text: bytes) -> tuple[int, str | None]:
 
 
 def drip(connection: socket.socket, part: bytes, ends: float) -> None:
-    """Send ``part`` again and again, until the other side has had enough or the time is over."""
+    """Send ``part`` again and again until the other side closes; fails at the time ``ends``."""
     while time.monotonic() < ends:
         try:
             connection.sendall(part)
         except OSError:
             return
         time.sleep(0.05)
-    raise AssertionError("the other side has not closed")
+    raise AssertionError("the other side did not close")
 
 
 def test_a_slow_header(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,10 +137,10 @@ def test_a_body_without_end(local: Local, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_client_that_never_reads(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages are asked for until no buffer takes more of them; the kernel alone takes some megabytes."""
+    """Ask for pages until all buffers are full; the kernel's alone hold some megabytes."""
     monkeypatch.setattr(protocol, "SEND_SECONDS", 0.5)
     with socket.socket() as deaf:
-        # before connecting: a window that shrinks under way makes the kernel drop what it has let be sent, resets too
+        # set before connecting: if the window shrinks later, the kernel drops data already allowed, resets included
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.connect(("127.0.0.1", local.port))
         deaf.setblocking(False)
@@ -182,14 +182,14 @@ def test_thousands_of_connections(local: Local) -> None:
 
 
 @pytest.mark.parametrize("text", [b"HELLO\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01", b"GET /" + b"a" * 100_000])
-def test_what_is_no_http(local: Local, text: bytes) -> None:
+def test_input_that_is_not_http(local: Local, text: bytes) -> None:
     with local.connect() as connection:
         connection.sendall(text + b"\r\n\r\n")
         assert refusal(received(connection)) == (400, None)
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_nobody_foresaw(
+def test_an_unexpected_exception(
     local: Local, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, stream: bool
 ) -> None:
     with monkeypatch.context() as patch:
@@ -218,7 +218,7 @@ def test_no_task_is_left(local: Local) -> None:
         time.sleep(0.05)
 
 
-# --- load, on a process of its own -----------------------------------------------------------
+# --- load: the server runs in its own process -----------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def server(pack: Pack) -> Iterator[ServerProcess]:
 
 
 def test_clients_at_the_same_time(server: ServerProcess) -> None:
-    """Each gets the answer to its own question."""
+    """Each client gets the answer to its own question."""
 
     def ask(number: int) -> str:
         with httpx.Client(base_url=server.url, timeout=60) as http:
@@ -286,7 +286,7 @@ def test_nothing_is_left_after_a_thousand_requests(server: ServerProcess) -> Non
     run(200)  # warm
     before, memory = server.handles(), server.memory_mb()
     assert run(1000) <= {200, 400, 404, 499, 503}
-    ends = time.monotonic() + 10  # connections kept alive close after five seconds
+    ends = time.monotonic() + 10  # idle connections close after five seconds
     while server.handles() != before and time.monotonic() < ends:
         time.sleep(0.2)
     after = server.handles()

@@ -30,13 +30,13 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None or os.name == "nt", reason="
 
 
 class Browser:
-    """One tab. Commands of the DevTools protocol go through file descriptors 3 and 4, each ended by a zero byte."""
+    """One tab, driven by the DevTools protocol over file descriptors 3 and 4; a zero byte ends each message."""
 
     def __init__(self, folder: Path, width: int) -> None:
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe"]
-        # The shell puts the pipes where Chromium looks for them; Popen alone cannot choose their numbers.
+        # Chromium expects descriptors 3 and 4, and Popen cannot choose descriptor numbers: the shell does.
         script = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
         command = ["bash", "-c", script, "-", str(CHROMIUM), *options, f"--user-data-dir={folder}", "about:blank"]
         self._process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), stderr=subprocess.DEVNULL)
@@ -45,7 +45,7 @@ class Browser:
         self._out, self._in = os.fdopen(ours_out, "wb"), os.fdopen(ours_in, "rb")
         self._numbers, self._session = itertools.count(1), ""
         self.said: list[dict[str, Any]] = []
-        """Errors, dialogs and the like since the last ``open``."""
+        """Log entries, exceptions and dialogs since the last ``open``."""
         self.requests: list[str] = []
         target = self("Target.createTarget", url="about:blank")["targetId"]
         self._session = self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -54,7 +54,7 @@ class Browser:
         self("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
 
     def __call__(self, method: str, **params: Any) -> dict[str, Any]:
-        """Run a command; its result."""
+        """Run a command and return its result."""
         number = next(self._numbers)
         session = {"sessionId": self._session} if self._session else {}
         self._out.write(json.dumps({"id": number, "method": method, "params": params, **session}).encode() + b"\0")
@@ -118,14 +118,14 @@ def browser(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Browser]
 
 
 @needs_browser
-def test_a_question_is_solved_before_ones_eyes(browser: Browser, server: ServerProcess) -> None:
+def test_a_search_is_shown_as_it_runs(browser: Browser, server: ServerProcess) -> None:
     browser.open(server.url)
     browser.wait(READY)
     browser.fill(strategy="auto", generations="8", deadline="25")
     browser.click("go")
     browser.wait("document.querySelectorAll('.candidate').length > 1")
     assert browser.text("go") == "Stop"
-    assert browser.text("state") != "ANSWER"  # it is shown while it goes on
+    assert browser.text("state") != "ANSWER"  # candidates are shown before the answer
     browser.wait(IDLE)
     assert browser.text("state") == "ANSWER"
     assert browser.text("best") == "76"
@@ -147,7 +147,7 @@ def test_a_question_is_solved_before_ones_eyes(browser: Browser, server: ServerP
 
 @needs_browser
 @pytest.mark.parametrize("strategy", ["beam", "revise"])
-def test_searches_that_count_anew(browser: Browser, server: ServerProcess, strategy: str) -> None:
+def test_strategies_that_number_their_candidates_again(browser: Browser, server: ServerProcess, strategy: str) -> None:
     browser.open(server.url)
     browser.wait(READY)
     browser.fill(strategy=strategy, generations="4")
@@ -181,7 +181,7 @@ def test_stop(browser: Browser, server: ServerProcess) -> None:
 
 @needs_browser
 def test_text_is_never_markup(browser: Browser, server: ServerProcess) -> None:
-    """Of the question, of errors, and of whatever a model may write."""
+    """Neither in the question, nor in errors, nor in what a model writes."""
     evil = "<img src=x onerror=alert(1)><script>alert(2)</script>"
     browser.open(server.url)
     browser.wait(READY)
@@ -228,7 +228,7 @@ def test_the_page_asks_for_the_token(browser: Browser, pack: Pack) -> None:
 
 
 class Tags(HTMLParser):
-    """What a document consists of."""
+    """The tags of a document with their attributes."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -239,7 +239,7 @@ class Tags(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
-def test_the_page_needs_nothing_else(server: ServerProcess) -> None:
+def test_the_page_loads_nothing_else(server: ServerProcess) -> None:
     response = httpx.get(server.url)
     text = response.text
     assert text == files("edge_tts.server").joinpath("page.html").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""One answer with its steps and what it cost."""
+"""One answer with its steps and its cost."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from edge_desktop.history import Answered
 from edge_desktop.parts import fixed_font, label, set_tone
 
 _STOPPED = {
-    "complete": "The search ran to its end.",
+    "complete": "The search was completed.",
     "decided": "The vote was settled early.",
-    "deadline": "The deadline ended the search.",
+    "deadline": "The search stopped at the deadline.",
     "cancelled": "You stopped the search.",
 }
 
 
 class AnswerView(QFrame):
-    """The best answer so far while a search runs, then the final one; or an answer from the history."""
+    """Shows the best answer so far while a search runs, then the final one, or an answer from the history."""
 
     def __init__(self, with_question: bool = False) -> None:
         super().__init__()
@@ -52,32 +52,32 @@ class AnswerView(QFrame):
         layout.addWidget(scroll)
 
     def wait(self) -> None:
-        """Nothing is known yet."""
+        """Show that there is no answer yet."""
         self.heading.setText("Best answer so far")
-        self._tell_answer("…", muted=True)
+        self._show_answer("…", muted=True)
         self.note.setText("")
-        self._tell_steps((), ())
+        self._show_steps((), ())
         self.facts.setText("")
 
     def show_best(self, answer: str) -> None:
-        """The answer that would be given now."""
-        self._tell_answer(answer)
+        """Show the best answer so far."""
+        self._show_answer(answer)
 
     def show_answered(self, answered: Answered) -> None:
-        """A final answer."""
+        """Show a final answer."""
         self.heading.setText(f"Asked {answered.when}" if self._with_question else "Answer")
         self.question.setText(answered.question)
         none = answered.answer is None
-        self._tell_answer(answered.answer if answered.answer is not None else "No answer", muted=none)
+        self._show_answer(answered.answer if answered.answer is not None else "No answer", muted=none)
         self.note.setText(_note(answered))
-        self._tell_steps(answered.steps, answered.scores)
+        self._show_steps(answered.steps, answered.scores)
         self.facts.setText(_facts(answered))
 
-    def _tell_answer(self, text: str, muted: bool = False) -> None:
+    def _show_answer(self, text: str, muted: bool = False) -> None:
         self.answer.setText(text)
         set_tone(self.answer, "muted" if muted else "good")
 
-    def _tell_steps(self, steps: tuple[str, ...], scores: tuple[float, ...]) -> None:
+    def _show_steps(self, steps: tuple[str, ...], scores: tuple[float, ...]) -> None:
         for old in self._step_labels:
             self._grid.removeWidget(old)
             old.hide()
@@ -96,7 +96,7 @@ class AnswerView(QFrame):
 
 
 def _note(answered: Answered) -> str:
-    ended = _STOPPED.get(answered.stop_reason, f"The search ended: {answered.stop_reason}.")
+    ended = _STOPPED.get(answered.stop_reason, f"The search stopped: {answered.stop_reason}.")
     if answered.answer is None:
         return f"No candidate reached an answer. {ended} Allow more time or more generations."
     return f"{ended} {answered.support:.0%} of the vote." if answered.support else ended

@@ -1,4 +1,4 @@
-"""The application: one window, and the folder its history is kept in."""
+"""The application: starts the window and knows where its files are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_desktop.window import Window
 
 
 def run(arguments: list[str]) -> int:
-    """Show the window and serve it until it is closed; returns the exit code."""
+    """Show the window and run until it is closed. Returns the exit code."""
     app = QApplication(arguments)
     app.setApplicationName("edge-reason-desktop")
     parser = QCommandLineParser()
@@ -31,18 +31,18 @@ def run(arguments: list[str]) -> int:
 
 
 def history_path() -> Path:
-    """The file of the history, in the platform's folder for this app's data."""
+    """The history's file, in the platform's data folder for this app."""
     return Path(QStandardPaths.writableLocation(QStandardPaths.StandardLocation.AppDataLocation)) / "history.sqlite3"
 
 
 def pack_beside() -> str | None:
-    """The folder of the pack that a frozen app brings along; None for the library's own."""
+    """The pack's folder in a frozen app; None otherwise, for the library's built-in pack."""
     frozen: str | None = getattr(sys, "_MEIPASS", None)
     return str(Path(frozen) / "pack") if frozen else None
 
 
 def _close_once_visible(window: Window) -> None:
-    """For measuring the start."""
+    """Print a line and close the window as soon as it is visible; this measures the start."""
     look = QTimer(window, interval=1)
 
     def close() -> None:

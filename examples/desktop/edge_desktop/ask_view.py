@@ -1,4 +1,4 @@
-"""Where a question is asked: the text, how to search, and the limits."""
+"""The question, the strategy and the limits of a search."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _LINES = 3
 
 @dataclass(frozen=True)
 class Choices:
-    """What is set beside the question."""
+    """The settings beside the question."""
 
     profile: str | None
-    """None: detect this machine."""
+    """None detects this machine."""
     strategy: str
     generations: int
     memory_mb: float | None
     deadline_s: float | None
-    """None: as the profile says, also for the memory."""
+    """None takes the profile's value, as it does for ``memory_mb``."""
 
 
 class QuestionBox(QPlainTextEdit):
-    """Enter asks, Shift+Enter begins a line."""
+    """A text box where Enter submits and Shift+Enter starts a new line."""
 
     entered = Signal()
 
@@ -53,7 +53,7 @@ class QuestionBox(QPlainTextEdit):
 
 
 class Choice(QComboBox):
-    """A combo box with an arrow of the theme: a style sheet can only name the file of one."""
+    """A combo box that paints its arrow in the theme's colour; a style sheet could only use an image file."""
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
         super().paintEvent(event)
@@ -65,7 +65,7 @@ class Choice(QComboBox):
 
 
 class AskView(QFrame):
-    """Asks for an answer, for a stop, and for a new plan when a choice changes."""
+    """Emits ``asked``, ``stopped``, and ``changed`` when a setting changes."""
 
     asked = Signal()
     stopped = Signal()
@@ -75,7 +75,7 @@ class AskView(QFrame):
         super().__init__()
         self.setProperty("card", True)
         self._limits_of: str | None = None
-        """The profile that the limits shown were set by or edited under."""
+        """The profile whose limits are shown, edited or not; None before the first plan."""
         self.question = QuestionBox(placeholderText="Ask a word problem, for example: " + EXAMPLE)
         self.question.setAccessibleName("Question")
         self.question.setTabChangesFocus(True)
@@ -138,7 +138,7 @@ class AskView(QFrame):
 
     @property
     def choices(self) -> Choices:
-        """As set now; the limits are the profile's until it has filled them in."""
+        """The settings as they are now; the limits are None until ``fill_limits`` has shown the profile's."""
         profile = self.profile.currentText()
         filled = self._limits_of == profile
         return Choices(
@@ -150,7 +150,7 @@ class AskView(QFrame):
         )
 
     def fill_limits(self, plan: Plan) -> None:
-        """Show the limits of ``plan``, which was made for the profile chosen."""
+        """Show the limits of ``plan`` when the profile has changed; keeps the user's edits otherwise."""
         if self._limits_of == self.profile.currentText():
             return
         self._limits_of = self.profile.currentText()
@@ -159,7 +159,7 @@ class AskView(QFrame):
             self.deadline.setValue(plan.deadline_s)
 
     def set_state(self, working: bool, ready: bool) -> None:
-        """``working`` on an answer now; else ``ready`` where there is a plan."""
+        """Enable what can be used now: ``working`` while a search runs, ``ready`` if there is a plan."""
         self.solve.setEnabled(ready and not working and bool(self.question.toPlainText().strip()))
         self.stop.setEnabled(working)
         for widget in (self.strategy, self.generations, self.deadline, self.memory, self.profile):

@@ -1,4 +1,4 @@
-"""The candidates of a search as a table that grows."""
+"""The table of a search's candidates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Index = QModelIndex | QPersistentModelIndex
 
 
 class CandidateModel(QAbstractTableModel):
-    """Rows are the candidates of ``search``."""
+    """One row for each candidate of ``search``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,13 +28,13 @@ class CandidateModel(QAbstractTableModel):
         self._rows = 0
 
     def start(self, search: Search) -> None:
-        """Show another search."""
+        """Show a new search."""
         self.beginResetModel()
         self.search, self._rows = search, 0
         self.endResetModel()
 
     def take(self, event: Event) -> None:
-        """Take an event of the search in."""
+        """Apply one event of the search."""
         row = self.search.take(event)
         count = len(self.search.candidates)
         if count < self._rows or (row is None and count):
@@ -77,13 +77,13 @@ class CandidateModel(QAbstractTableModel):
         return self.search.candidates[index.row()]
 
     def agrees(self, index: _Index) -> bool:
-        """Whether the row's answer is the best one so far."""
+        """Whether the row's answer is the best answer so far."""
         answer = self.search.answer(self.candidate(index))
         return answer is not None and answer == self.search.best
 
 
 class CandidateTable(QTableView):
-    """Shows a :class:`CandidateModel`, following its end while new rows come."""
+    """Shows a :class:`CandidateModel`, and scrolls along with new rows if its end is visible."""
 
     def __init__(self, theme: Theme, model: CandidateModel) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class CandidateTable(QTableView):
 
 
 class _Cell(QStyledItemDelegate):
-    """Paints plain text, a dot for the state, and a bar for the score."""
+    """Paints a cell: plain text, a dot for the state, or a bar for the score."""
 
     def __init__(self, parent: CandidateTable, theme: Theme, model: CandidateModel) -> None:
         super().__init__(parent)
@@ -168,5 +168,5 @@ class _Cell(QStyledItemDelegate):
 
 
 def _work(candidate: Candidate, answer: str | None) -> tuple[str, ...]:
-    """The steps without the one that only states the answer, which has a column of its own."""
+    """The steps without the one that states the answer, which has its own column."""
     return candidate.steps if answer is None else candidate.steps[:-1]

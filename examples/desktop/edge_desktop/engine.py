@@ -1,4 +1,4 @@
-"""The library, away from the event loop: planning, loading and solving in a thread of its own."""
+"""Planning, loading and solving in a separate thread, so that the event loop is never blocked."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 LOADING = "Loading the models …"
 _BYTES_PER_TOKEN = 3
-"""Digits are a token each, words about four bytes: on the safe side."""
+"""A low estimate, to be safe: a digit is a token, and a word has about four bytes for each token."""
 _GRACE_MS = 250
-"""What a search that was stopped may take to end when the app closes."""
+"""Longest wait for a stopped search when the app closes."""
 
 
 @dataclass(frozen=True)
 class Started:
-    """A search begins, with everything loaded."""
+    """A search that begins now, with its models loaded."""
 
     plan: Plan
     generations: int
     deadline_s: float
     marker: str
-    """What a step that states the answer begins with."""
+    """Text before the answer in a candidate's last step."""
 
 
 class _Call:
-    """One question on its way: first its models are made ready, then the search begins, unless it was stopped."""
+    """The state of one question: loading, then searching, or stopped before the search began."""
 
     def __init__(self) -> None:
         self.stopped = False
@@ -43,36 +43,36 @@ class _Call:
         self._lock = threading.Lock()
 
     def begin(self) -> bool:
-        """Whether the search may begin, or has."""
+        """Begin the search unless it was stopped. Returns whether it has begun."""
         with self._lock:
             self._begun = self._begun or not self.stopped
             return self._begun
 
     def stop(self) -> bool:
-        """Have it end; whether its search never begins."""
+        """Stop. Returns True if the search had not begun; then it never will."""
         with self._lock:
             self.stopped = True
             return not self._begun
 
 
 class Engine(QObject):
-    """Plans, loads and solves, one after the other; every method but ``close`` returns at once.
+    """Plans, loads and solves in its thread, one task after another. Every method but ``close`` returns at once.
 
-    After ``solve``, exactly one of ``answered`` and ``failed`` is emitted.
+    Each ``solve`` emits exactly one of ``answered`` and ``failed``.
     """
 
     planned = Signal(object)
-    """A :class:`Plan` that fits."""
+    """A :class:`Plan` that fits into the memory cap."""
     unplannable = Signal(str)
     loading = Signal(float, str)
-    """The share done, in [0, 1], and what is being done."""
+    """The share done in [0, 1], and what is being done."""
     started = Signal(object)
     stepped = Signal(object)
     """An event of the search."""
     answered = Signal(object)
     """A :class:`Result`."""
     failed = Signal(str)
-    """What went wrong, for the user; empty where nothing did, and a stop came before the search."""
+    """What went wrong, for the user; empty if the user stopped before the search began."""
 
     _plan_wanted = Signal(object, str)
     _answer_wanted = Signal(object, str, object)
@@ -89,27 +89,27 @@ class Engine(QObject):
         self._thread.start()
 
     def plan(self, choices: Choices, question: str) -> None:
-        """Find out what ``choices`` would need; ``planned`` or ``unplannable`` follows."""
+        """Plan a search with ``choices``; emits ``planned`` or ``unplannable``."""
         self._plan_wanted.emit(choices, question)
 
     def solve(self, question: str, choices: Choices) -> None:
-        """Answer ``question``, loading what is not loaded yet."""
+        """Answer ``question``, after loading the models if necessary."""
         self._call = _Call()
         self._answer_wanted.emit(choices, question, self._call)
 
     def stop(self) -> None:
-        """End the search under way with what it has. What is loading goes on for the next question; nobody waits."""
+        """End the running search with its best answer. Loading goes on in the background, for the next question."""
         if self._call.stop():
             self.failed.emit("")
         else:
             self._worker.cancel()
 
     def close(self) -> None:
-        """Stop, and release everything."""
+        """Stop and release everything."""
         self.stop()
         self._thread.quit()
         if not self._thread.wait(_GRACE_MS):
-            for child in psutil.Process().children():  # models that are being loaded
+            for child in psutil.Process().children():  # a child that is still loading models
                 with suppress(psutil.NoSuchProcess):
                     child.kill()
             self._thread.wait()
@@ -117,11 +117,11 @@ class Engine(QObject):
 
 
 class _StopError(Exception):
-    """A stop was wanted while a pack was being prepared."""
+    """The user stopped while a pack was being assembled."""
 
 
 class _Worker(QObject):
-    """Lives in the engine's thread; speaks through the engine's signals."""
+    """Runs in the engine's thread and emits the engine's signals."""
 
     def __init__(self, engine: Engine, pack: str | None) -> None:
         super().__init__()
@@ -149,13 +149,13 @@ class _Worker(QObject):
         except EdgeError as error:
             message = str(error)
         except Exception as error:
-            self.close()  # whatever it was, the next question finds everything made anew
+            self.close()  # the state is unknown, so load everything again for the next question
             message = f"something unexpected went wrong ({error!r}); try again"
         if call.begin():
             self._engine.failed.emit(message)
 
     def cancel(self) -> None:
-        """From any thread."""
+        """End the running search with its best answer; from any thread."""
         if self._solver is not None:
             self._solver.cancel()
 
@@ -166,7 +166,7 @@ class _Worker(QObject):
             solver.close()
 
     def _loaded(self, choices: Choices, question: str, call: _Call) -> Solver:
-        """A solver as ``choices`` want it: the one there is, where the same would be loaded again."""
+        """A solver for ``choices``. Reuses the present one if it has the models that would be loaded."""
         from edge_tts import Solver, plan
 
         limits = _limits(choices, question)
@@ -181,8 +181,8 @@ class _Worker(QObject):
                 raise _StopError
             self._engine.loading.emit(fraction, f"First start: {what}")
 
-        # In a process of their own the models keep to the cap, which is about them and not about Qt; a crash in there
-        # ends one answer and not the app; and loading holds the window up for 26 ms at most, not for 253 (README).
+        # A child process for the models: the memory cap then covers them without Qt, a crash there ends one answer
+        # and not the app, and loading blocks the window for 26 ms at most instead of 253 (README).
         self._solver = Solver(self._pack, *limits, isolate=True, progress=progress)
         return self._solver
 
@@ -196,16 +196,16 @@ class _Worker(QObject):
                 self._engine.answered.emit(event.result)
             else:
                 self._engine.stepped.emit(event)
-            if call.stopped:  # also where it was before there was something to cancel
+            if call.stopped:  # the stop may have come before there was a call to cancel
                 solver.cancel()
 
 
 def _limits(choices: Choices, question: str) -> tuple[str | None, float | None, float | None, int, int]:
-    """Profile, memory cap, deadline, generations and prompt tokens, in the order :func:`edge_tts.plan` takes them."""
+    """Profile, memory cap, deadline, generations and prompt tokens, in the order of :func:`edge_tts.plan`."""
     tokens = len(question.encode("utf-8", errors="replace")) // _BYTES_PER_TOKEN + 16
     return choices.profile, choices.memory_mb, choices.deadline_s, choices.generations, tokens
 
 
 def _models(plan: Plan) -> tuple[object, ...]:
-    """What decides which models are loaded, and how."""
+    """The parts of a plan that decide which models are loaded, and how."""
     return plan.engine, plan.verifier, plan.verifier_config

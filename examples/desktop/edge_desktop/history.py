@@ -1,4 +1,4 @@
-"""The questions asked so far and their answers, kept in SQLite."""
+"""Earlier questions and their answers, in an SQLite file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 from edge_tts import Result, Usage
 
 SHOWN = 500
-"""Most entries listed at once, the latest first."""
+"""Most entries listed at once; the newest come first."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -32,18 +32,18 @@ CREATE TABLE IF NOT EXISTS answers (
 )
 """
 _WAIT_SECONDS = 5.0
-"""Longest wait for another window's write."""
+"""Longest wait while another window writes."""
 
 _T = TypeVar("_T")
 
 
 class HistoryError(Exception):
-    """The history cannot be read or written; the message says why, for the user."""
+    """The history cannot be read or written. The message tells the user why."""
 
 
 @dataclass(frozen=True)
 class Answered:
-    """A question that was answered, or not, and what that cost."""
+    """A question, its answer if there is one, and its cost."""
 
     asked_at: str
     """ISO 8601, UTC."""
@@ -61,7 +61,7 @@ class Answered:
 
     @classmethod
     def of(cls, question: str, result: Result) -> Self:
-        """The record of ``result``, as of now."""
+        """The record of ``result``, dated now."""
         return cls(
             datetime.now(UTC).isoformat(timespec="seconds"),
             question,
@@ -78,7 +78,7 @@ class Answered:
 
     @property
     def when(self) -> str:
-        """``asked_at`` in local time, for people."""
+        """``asked_at`` in local time, for display."""
         return datetime.fromisoformat(self.asked_at).astimezone().strftime("%d %b %Y, %H:%M")
 
 
@@ -86,14 +86,14 @@ _COLUMNS = [field.name for field in fields(Answered)]
 
 
 class History:
-    """All that was answered, in one file; made where it is missing. Every method raises HistoryError."""
+    """The answered questions in one file, which is created if it is missing. Every method may raise HistoryError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection = self._guarded(self._open)
 
     def add(self, answered: Answered) -> int:
-        """Keep ``answered``; returns its id."""
+        """Store ``answered`` and return its id."""
         row = asdict(answered)
         row |= {name: json.dumps(row[name], ensure_ascii=False) for name in ("steps", "scores", "usage")}
         marks = ", ".join(f":{name}" for name in _COLUMNS)
@@ -101,7 +101,7 @@ class History:
         return int(done.lastrowid or 0)
 
     def find(self, text: str = "") -> list[tuple[int, str, str | None]]:
-        """(id, question, answer) of the latest entries, those with ``text`` in question or answer."""
+        """(id, question, answer) of the newest entries that contain ``text`` in the question or the answer."""
         wanted = text.strip().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         query = (
             "SELECT id, question, answer FROM answers WHERE question LIKE :like ESCAPE '\\' "
@@ -110,14 +110,14 @@ class History:
         return self._run(query, {"like": f"%{wanted}%", "most": SHOWN}).fetchall()
 
     def get(self, entry: int) -> Answered:
-        """The entry with that id."""
+        """The entry with the id ``entry``."""
         row = self._run(f"SELECT {', '.join(_COLUMNS)} FROM answers WHERE id = ?", (entry,)).fetchone()
         if row is None:
             raise HistoryError("This entry is not in the history any more: another window deleted it.")
         return self._guarded(lambda: _read(dict(zip(_COLUMNS, row, strict=True))))
 
     def delete(self, entry: int) -> None:
-        """Forget the entry with that id."""
+        """Delete the entry with the id ``entry``."""
         self._run("DELETE FROM answers WHERE id = ?", (entry,))
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ class History:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")  # in WAL mode nothing is damaged by a power cut
+        connection.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a power cut damages nothing
         connection.execute(_SCHEMA)
         return connection
 
@@ -139,8 +139,8 @@ class History:
             return work()
         except (sqlite3.Error, OSError, ValueError, TypeError, KeyError) as error:
             raise HistoryError(
-                f"The history in {self._path} cannot be used ({error}). Solving works without it; to have it "
-                "again, move that file away or give this folder write permission."
+                f"The history in {self._path} cannot be used ({error}). Solving works without it. To get it "
+                "back, move that file away or make its folder writable."
             ) from error
 
 

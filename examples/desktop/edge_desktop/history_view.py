@@ -1,4 +1,4 @@
-"""The list of earlier questions: search, show, delete."""
+"""The list of earlier questions, to search, show and delete."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _TYPING_MS = 120
 
 
 class HistoryView(QFrame):
-    """Shows what a :class:`Keeper` finds."""
+    """Lists what a :class:`Keeper` finds."""
 
     def __init__(self, theme: Theme, keeper: Keeper) -> None:
         super().__init__()
         self.setProperty("card", True)
         self._keeper = keeper
         self._next_row = -1
-        """What to choose when the list comes again."""
+        """The row to select when the list is refreshed after a deletion; -1 for none."""
         self.search = QLineEdit(placeholderText="Search questions and answers", clearButtonEnabled=True)
         self.search.setAccessibleName("Search the history")
         self.list = QListWidget()
@@ -64,7 +64,7 @@ class HistoryView(QFrame):
         self._show([])
 
     def clear_choice(self) -> None:
-        """Mark no entry: something else is shown."""
+        """Deselect the entry, because something else is shown."""
         with QSignalBlocker(self.list):
             self.list.setCurrentRow(-1)
         self.delete.setEnabled(False)
@@ -99,7 +99,7 @@ class HistoryView(QFrame):
 
 
 class _Entry(QStyledItemDelegate):
-    """A question in at most two lines over its answer, as plain text."""
+    """Paints a question in at most two lines and its answer below, as plain text."""
 
     def __init__(self, parent: QListWidget, theme: Theme) -> None:
         super().__init__(parent)
@@ -121,7 +121,7 @@ class _Entry(QStyledItemDelegate):
         line = option.fontMetrics.lineSpacing()
         painter.setPen(QColor(colours.text))
         question = QRect(inner.left(), inner.top(), inner.width(), 2 * line)
-        # Lines break at words, so a little less than two widths surely fits two lines.
+        # Lines break between words, so two lines hold a little less than twice the width.
         text = option.fontMetrics.elidedText(index.data(), Qt.TextElideMode.ElideRight, int(1.7 * inner.width()))
         painter.setClipRect(question)
         painter.drawText(question, Qt.TextFlag.TextWordWrap | Qt.AlignmentFlag.AlignTop, text)

@@ -1,4 +1,4 @@
-"""The history, away from the event loop: a disk may take its time."""
+"""The history in a separate thread, so that a slow disk never blocks the event loop."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _Task = Callable[[History], object]
 
 
 class Keeper(QObject):
-    """A :class:`History` in a thread of its own; every method but ``close`` returns at once.
+    """A :class:`History` in its own thread. Every method but ``close`` returns at once.
 
-    Where the file cannot be opened, ``failed`` says so once and nothing is kept.
+    If the file cannot be opened, ``failed`` is emitted once and nothing is stored.
     """
 
     found = Signal(object)
-    """What :meth:`History.find` gives; after every change, too."""
+    """The rows of :meth:`History.find`; emitted after every change, too."""
     got = Signal(object)
     """An :class:`Answered`."""
     failed = Signal(str)
@@ -36,26 +36,26 @@ class Keeper(QObject):
         self._thread.start()
 
     def find(self, text: str) -> None:
-        """Look for ``text``; ``found`` follows."""
+        """Search for ``text``; emits ``found``."""
         self._text = text
         self._wanted.emit(lambda history: self.found.emit(history.find(text)))
 
     def get(self, entry: int) -> None:
-        """Look an entry up; ``got`` follows."""
+        """Read one entry; emits ``got``."""
         self._wanted.emit(lambda history: self.got.emit(history.get(entry)))
 
     def add(self, answered: Answered) -> None:
-        """Keep ``answered``."""
+        """Store ``answered``."""
         self._wanted.emit(lambda history: history.add(answered))
         self.find(self._text)
 
     def delete(self, entry: int) -> None:
-        """Forget an entry."""
+        """Delete an entry."""
         self._wanted.emit(lambda history: history.delete(entry))
         self.find(self._text)
 
     def close(self) -> None:
-        """Finish what was asked for, and release the file."""
+        """Finish the pending work and close the file."""
         self._wanted.emit(None)
         self._thread.wait()
 
@@ -69,7 +69,7 @@ class _Worker(QObject):
         self._unusable = False
 
     def run(self, task: _Task | None) -> None:
-        """Do one thing; None ends the thread."""
+        """Run ``task``; None ends the thread."""
         if task is None:
             if self._history is not None:
                 self._history.close()

@@ -1,4 +1,4 @@
-"""A search as it goes: what was decided, what is spent, and every candidate."""
+"""The view of a running search: its decisions, its cost so far, and its candidates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CLOCK_MS = 100
 
 
 class LiveView(QWidget):
-    """Fed with the events of one search after another."""
+    """Shows one search after another from their events."""
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class LiveView(QWidget):
         layout.addWidget(self.answer, 3)
 
     def load(self, fraction: float, what: str) -> None:
-        """The models are being made ready; ``fraction`` in [0, 1] is done."""
+        """Show that the models are being loaded; ``fraction`` in [0, 1] is done."""
         self.model.start(Search(0, ""))
         self.answer.wait()
         self.seconds.show_spent("", None)
@@ -65,7 +65,7 @@ class LiveView(QWidget):
         self.strategy.setText(f"{what} ({fraction:.0%})" if fraction else what)
 
     def start(self, generations: int, deadline_s: float, marker: str) -> None:
-        """A search begins now."""
+        """Begin to show a search."""
         self.model.start(Search(generations, marker))
         self.answer.wait()
         self._began, self._deadline_s = time.monotonic(), deadline_s
@@ -74,7 +74,7 @@ class LiveView(QWidget):
         self._tick()
 
     def take(self, event: Event) -> None:
-        """Show an event."""
+        """Show one event."""
         best = self.model.search.best
         self.model.take(event)
         if self.model.search.best not in (None, best):
@@ -83,7 +83,7 @@ class LiveView(QWidget):
         self._show()
 
     def finish(self, answered: Answered | None) -> None:
-        """The search is over; None where it failed."""
+        """End the search; ``answered`` is None if it failed."""
         self._clock.stop()
         if answered is None:
             return

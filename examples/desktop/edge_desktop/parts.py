@@ -1,4 +1,4 @@
-"""Small widgets that several views are made of. Labels show plain text, whatever a model wrote."""
+"""Small widgets shared by the views. Labels show plain text, so that a model's output is never markup."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Tone = Literal["", "muted", "good", "warn", "bad"]
 
 
 def label(text: str = "", tone: Tone = "", size: float = 1.0, bold: bool = False, wrap: bool = False) -> QLabel:
-    """A label of plain text, ``size`` times the usual font; text can be selected where it wraps."""
+    """A label of plain text, ``size`` times the normal font size. Text that wraps can be selected."""
     made = QLabel()
     made.setTextFormat(Qt.TextFormat.PlainText)
     made.setText(text)
@@ -31,7 +31,7 @@ def label(text: str = "", tone: Tone = "", size: float = 1.0, bold: bool = False
 
 
 def set_tone(widget: QLabel, tone: Tone) -> None:
-    """Give a label another colour of the theme."""
+    """Change a label's colour."""
     widget.setProperty("tone", tone)
     widget.style().unpolish(widget)
     widget.style().polish(widget)
@@ -48,17 +48,17 @@ def card() -> tuple[QFrame, QVBoxLayout]:
 
 
 def fixed_font(like: QFont) -> QFont:
-    """The platform's fixed-width font in the size of ``like``: equations line up in it."""
+    """The platform's fixed-width font in the size of ``like``, so that equations line up."""
     font = QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont)
     font.setPointSizeF(like.pointSizeF())
     return font
 
 
 class Bar(QWidget):
-    """A thin bar of coloured parts, each a share of the whole; an empty rest shows the track."""
+    """A thin bar of coloured parts, each a share of the whole width; the rest stays empty."""
 
     def __init__(self, theme: Theme, height: int, fills: Callable[[Colours], Sequence[str]]) -> None:
-        """``height`` in pixels; ``fills`` are the colours of the parts."""
+        """``height`` is in pixels; ``fills`` gives the colours of the parts."""
         super().__init__()
         self._theme = theme
         self._height = height
@@ -94,7 +94,7 @@ class Bar(QWidget):
 
 
 class Meter(QWidget):
-    """What is spent of a limit: a name, a figure, and a bar where there is a limit."""
+    """A name, a figure, and a bar that shows its share of a limit."""
 
     def __init__(self, theme: Theme, name: str) -> None:
         super().__init__()
@@ -111,6 +111,6 @@ class Meter(QWidget):
         layout.addWidget(self._bar)
 
     def show_spent(self, figure: str, share: float | None) -> None:
-        """``share`` of the limit in [0, 1]; None where there is no limit."""
+        """``share`` of the limit in [0, 1]; None if there is no limit."""
         self.figure.setText(figure)
         self._bar.show_shares(() if share is None else (min(1.0, share),))

@@ -1,4 +1,4 @@
-"""What a run would need, before anything is loaded."""
+"""The memory plan, shown before anything is loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PARTS = ("Runtime", "Weights", "KV cache", "Buffers", "Verifier")
 
 
 class PlanView(QFrame):
-    """A bar of the memory's parts against the cap; words where the cap is too small."""
+    """A bar of the memory that each part needs, against the cap; or a message if the cap is too small."""
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class PlanView(QFrame):
         self.show_message("Looking at this machine …", bad=False)
 
     def show_plan(self, plan: Plan) -> None:
-        """A plan that fits."""
+        """Show a plan that fits."""
         self.total.setText(f"{plan.memory.total:.0f} of {plan.memory_cap_mb:g} MB")
         self.time.setText(f"{plan.generations} generations in about {plan.seconds:.1f} s ({plan.profile})")
         for part, name, size in zip(self.parts, PARTS, _sizes(plan), strict=True):
@@ -62,7 +62,7 @@ class PlanView(QFrame):
         self._bar.show_shares([size / plan.memory_cap_mb for size in _sizes(plan)])
 
     def show_message(self, text: str, bad: bool) -> None:
-        """There is no plan; ``bad`` where none is possible."""
+        """Show a message instead of a plan; ``bad`` if no plan is possible."""
         self.total.setText("nothing fits" if bad else "")
         self.time.setText("")
         self.message.setText(text[:1].upper() + text[1:])
@@ -80,7 +80,7 @@ class PlanView(QFrame):
 
 
 def _sizes(plan: Plan) -> tuple[float, ...]:
-    """MiB of ``PARTS``."""
+    """MiB of each of ``PARTS``."""
     memory = plan.memory
     verifier = memory.verifier_weights + memory.verifier_arena
     return memory.process, memory.weights, memory.kv, memory.compute + memory.sampling, verifier

@@ -1,4 +1,4 @@
-"""What a search has done so far, told from its events; no Qt in here."""
+"""The state of a search, built from its events. Does not use Qt."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from edge_tts.search.strategy import Strategy
 
 _OVER_STEPS = ("beam", "lookahead", "dvts")
 _GOING_ON = ("majority", "adaptive", "best-of-n", "weighted")
-"""Strategies whose candidates are independent samples: those that estimated the difficulty are the first of them."""
+"""Strategies with independent samples. They go on from the samples that estimated the difficulty."""
 _TOKEN = re.compile(r"\d|[^\W\d_]+|[^\w\s]")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One row of the view."""
+    """One candidate: a row of the table."""
 
     steps: tuple[str, ...] = ()
     finished: bool = False
@@ -25,30 +25,30 @@ class Candidate:
 
 @dataclass
 class Search:
-    """The state of one search; ``take`` brings it up to date."""
+    """The state of one search, updated by ``take``."""
 
     generations: int
-    """Most generations it may draw."""
+    """Budget of the search, in generations."""
     marker: str
-    """What a step that states the answer begins with."""
+    """Text before the answer in a candidate's last step."""
     candidates: list[Candidate] = field(default_factory=list)
     difficulty: int | None = None
     """0 (easiest) to 4."""
     strategy: str = ""
     reason: str = ""
     best: str | None = None
-    """The answer that would be given now."""
+    """The best answer so far."""
     round: int = 0
-    """Of a search over steps, from 1; 0 for others."""
+    """Round of a search over steps, from 1; 0 for other strategies."""
     spent: int = 0
-    """Generations begun, at most ``generations``."""
+    """Generations begun so far, at most ``generations``."""
     tokens: int = 0
-    """Generated so far, estimated from the text: digits and signs are a token each, most words as well."""
+    """Tokens generated so far, estimated from the text: a token for each digit, sign and word."""
     _over_steps: bool = False
     _scored: bool = False
 
     def take(self, event: Event) -> int | None:
-        """Take one event in; the row it changed, or None where it is about all of them."""
+        """Apply one event. Returns the row it changed, or None if it concerns all rows or none."""
         match event:
             case DifficultyEstimated(bin_, _):
                 self.difficulty = bin_
@@ -66,7 +66,7 @@ class Search:
         return None
 
     def answer(self, candidate: Candidate) -> str | None:
-        """What ``candidate`` answers, or None."""
+        """The answer of ``candidate``, or None."""
         last = candidate.steps[-1] if candidate.steps else ""
         return last[len(self.marker) :].strip() if candidate.finished and last.startswith(self.marker) else None
 
@@ -78,18 +78,18 @@ class Search:
             self.candidates.clear()
         if self._over_steps:
             self.round, self._scored = 1, False
-            self._spend(strategy.generations)  # claimed as a whole
+            self._spend(strategy.generations)  # a search over steps claims all its generations at once
 
     def _step(self, event: StepTaken) -> int | None:
         self.tokens += len(_TOKEN.findall(event.text)) + 1
         renewed = self._over_steps and self._scored
-        if renewed:  # the beams are expanded anew: each row is a candidate for the next step
+        if renewed:  # a new round: each row is a candidate for the next step
             self.candidates.clear()
             self.round, self._scored = self.round + 1, False
         while event.candidate >= len(self.candidates):
             self.candidates.append(Candidate())
         old = self.candidates[event.candidate]
-        # The next candidate takes the row of a finished one.
+        # A chain of revisions reuses the row of its finished attempt.
         if not self._over_steps and (not old.steps or old.finished):
             self._spend(1)
         self.candidates[event.candidate] = Candidate(event.steps, event.finished)

@@ -1,4 +1,4 @@
-"""Colours and style sheet of the app, dark and light."""
+"""The colours and style sheet of the app, dark and light."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from PySide6.QtGui import QColor, QGuiApplication, QPalette
 from PySide6.QtWidgets import QApplication
 
 LEAST_POINTS = 10.0
-"""Smallest size of the usual font."""
+"""Smallest size of the normal font, in points."""
 
 
 @dataclass(frozen=True)
 class Colours:
-    """One palette; every text on its background has a contrast of at least 4.5 to 1."""
+    """One palette. Every text colour has a contrast of at least 4.5 to 1 on its backgrounds."""
 
     window: str
     surface: str
@@ -28,7 +28,7 @@ class Colours:
     warn: str
     bad: str
     parts: tuple[str, ...]
-    """Fills of the memory plan's parts."""
+    """Colours of the memory plan's parts."""
 
 
 LIGHT = Colours(
@@ -62,7 +62,7 @@ DARK = Colours(
 
 
 class Theme(QObject):
-    """The palette in use: the desktop's own at first, the other one after ``toggle``."""
+    """The palette in use: the desktop's at first, then whichever ``toggle`` selects."""
 
     changed = Signal()
 
@@ -82,7 +82,7 @@ class Theme(QObject):
         return self.colours is DARK
 
     def toggle(self) -> None:
-        """Change between dark and light."""
+        """Switch between dark and light."""
         self._use(LIGHT if self.dark else DARK)
 
     def _follow(self, scheme: Qt.ColorScheme) -> None:

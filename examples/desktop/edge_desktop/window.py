@@ -1,4 +1,4 @@
-"""The main window: its parts, and what happens between them."""
+"""The main window: creates the parts and connects them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TYPING_MS = 150
 
 
 class Window(QMainWindow):
-    """Ask on top, the plan below, and then the search, an answer from the history, or a hint."""
+    """The question at the top, the plan below it, then the running search, an old answer, or a hint."""
 
     def __init__(self, theme: Theme, history_path: Path, pack: str | None = None) -> None:
         super().__init__()
@@ -212,7 +212,7 @@ class Window(QMainWindow):
     # --- showing -------------------------------------------------------------------------------
 
     def complain(self, message: str) -> None:
-        """Say calmly what went wrong."""
+        """Show an error message in the banner."""
         self.banner_text.setText(message[:1].upper() + message[1:])
         self.banner.show()
 

@@ -1,203 +1,37 @@
-"""The desktop app on a virtual display, with the real pack."""
+"""The desktop app on a virtual display, with the built-in pack."""
 
 from __future__ import annotations
 
 import os
-import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+from desktop_app import ANSWERED, DESKTOP, QUESTION, application, serve
+from edge_desktop.history import History
+from edge_desktop.theme import DARK, LIGHT, Theme
+from edge_desktop.window import Window
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QColor
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QLabel
 
-from edge_tts import BestSoFar, CandidateScored, DifficultyEstimated, Event, StepTaken, StrategyChosen, Usage
 from edge_tts.packs.pack import Pack
 from edge_tts.search.strategy import Strategy
 
-DESKTOP = Path(__file__).parent.parent / "examples" / "desktop"
-sys.path.insert(0, str(DESKTOP))
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-for module in ("PySide6.QtWidgets", "PySide6.QtTest"):
-    pytest.importorskip(module, reason="PySide6 or a system library it needs is missing", exc_type=ImportError)
-
-from edge_desktop.candidates import CandidateModel  # noqa: E402
-from edge_desktop.history import Answered, History, HistoryError  # noqa: E402
-from edge_desktop.search import Candidate, Search  # noqa: E402
-from edge_desktop.theme import DARK, LIGHT, Theme  # noqa: E402
-from edge_desktop.window import Window  # noqa: E402
-from PySide6.QtCore import QEventLoop, Qt, QTimer  # noqa: E402
-from PySide6.QtGui import QColor  # noqa: E402
-from PySide6.QtTest import QAbstractItemModelTester, QTest  # noqa: E402
-from PySide6.QtWidgets import QApplication, QLabel  # noqa: E402
-
-QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
-ANSWERED = Answered(
-    "2026-01-02T03:04:05+00:00",
-    QUESTION,
-    "76",
-    "complete",
-    "weighted:n=16",
-    "asked for",
-    1,
-    0.94,
-    ("12*8=96", "96-20=76", "#### 76"),
-    (0.3, 0.5, 0.6),
-    Usage(policy_tokens=120, generated_tokens=370, seconds=1.9, peak_memory_mb=425.0),
-)
 BLOCKED_SECONDS = 0.1
-"""What the event loop may be kept waiting, and a stop may take."""
+"""Longest time that the event loop may be blocked, and that a stop may take."""
 
 
-# --- what a search has done --------------------------------------------------------------------
-
-
-def after(*events: Event, generations: int = 16) -> Search:
-    search = Search(generations, "#### ")
-    for event in events:
-        search.take(event)
-    return search
-
-
-def test_samples_go_on_from_those_that_estimated_the_difficulty() -> None:
-    search = after(
-        StepTaken(0, "1+1=2", False, ("1+1=2",)),
-        StepTaken(0, "#### 2", True, ("1+1=2", "#### 2")),
-        CandidateScored(0, 0.7),
-        DifficultyEstimated(1, 0.7),
-        StrategyChosen("weighted:n=2", "best on validation"),
-        StepTaken(1, "1+1=3", False, ("1+1=3",)),
-        BestSoFar("2", 0.7),
-    )
-    assert search.candidates == [Candidate(("1+1=2", "#### 2"), True, 0.7), Candidate(("1+1=3",))]
-    assert [search.answer(candidate) for candidate in search.candidates] == ["2", None]
-    assert (search.difficulty, search.best, search.spent, search.round) == (1, "2", 2, 0)
-
-
-def test_a_search_over_steps_shows_one_round_at_a_time() -> None:
-    search = after(
-        StrategyChosen("beam:n=4,m=2", "asked for"),
-        StepTaken(0, "a", False, ("a",)),
-        StepTaken(1, "b", False, ("b",)),
-        CandidateScored(0, 0.2),
-        CandidateScored(1, 0.4),
-        StepTaken(0, "c", False, ("b", "c")),
-    )
-    assert search.candidates == [Candidate(("b", "c"))]
-    assert (search.round, search.spent) == (2, 4)
-
-
-def test_a_chain_of_revisions_starts_its_row_over() -> None:
-    search = after(
-        StrategyChosen("revise:n=2,s=2", "asked for"),
-        StepTaken(0, "#### 1", True, ("#### 1",)),
-        CandidateScored(0, 0.1),
-        StepTaken(0, "2*3=6", False, ("2*3=6",)),
-    )
-    assert search.candidates == [Candidate(("2*3=6",))]
-    assert search.spent == 2
-
-
-def test_the_table_follows_a_search() -> None:
-    model = CandidateModel()
-    tester = QAbstractItemModelTester(model, QAbstractItemModelTester.FailureReportingMode.Fatal)
-    model.start(Search(4, "#### "))
-    for event in (
-        StrategyChosen("beam:n=2,m=2", "asked for"),
-        StepTaken(1, "1+1=2", False, ("1+1=2",)),
-        CandidateScored(1, 0.25),
-        StepTaken(0, "<b>2</b>", False, ("<b>2</b>",)),
-        StepTaken(0, "#### 2", True, ("<b>2</b>", "#### 2")),
-    ):
-        model.take(event)
-    row = [model.data(model.index(0, column)) for column in range(model.columnCount())]
-    assert row == ["1", "<b>2</b>", "2", ""]
-    assert tester.model() is model
-
-
-# --- history -----------------------------------------------------------------------------------
-
-
-def test_history_survives_a_restart(tmp_path: Path) -> None:
-    path = tmp_path / "new folder" / "history.sqlite3"
-    history = History(path)
-    kept = history.add(ANSWERED)
-    history.close()
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    again = History(path)
-    assert again.find() == [(kept, QUESTION, "76")]
-    assert again.get(kept) == ANSWERED
-    again.close()
-
-
-def test_history_is_searched_and_forgets(tmp_path: Path) -> None:
-    history = History(tmp_path / "history.sqlite3")
-    percent = history.add(replace(ANSWERED, question="What is 50% of 8?", answer="4"))
-    other = history.add(replace(ANSWERED, question="What is 508 and x_y?", answer=None))
-    assert [row[0] for row in history.find()] == [other, percent]  # the latest first
-    assert [row[0] for row in history.find("50%")] == [percent]
-    assert [row[0] for row in history.find("X_Y")] == [other]
-    assert [row[0] for row in history.find("4")] == [percent]
-    history.delete(percent)
-    assert [row[0] for row in history.find()] == [other]
-    with pytest.raises(HistoryError, match="another window"):
-        history.get(percent)
-    history.close()
-
-
-def test_a_damaged_history_is_told_and_solving_goes_on(tmp_path: Path, app: QApplication, home: Path) -> None:
-    path = tmp_path / "history.sqlite3"
-    path.write_bytes(b"this is no database" * 1000)
-    with pytest.raises(HistoryError, match="not a database"):
-        History(path)
-    window = Window(Theme(app), path)
-    serve(lambda: not window.banner.isHidden())
-    assert "Solving works without it" in window.banner_text.text()
-    window.close()
-    assert path.read_bytes().startswith(b"this is no database")
-
-
-# --- the window --------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture
 def app() -> QApplication:
-    existing = QApplication.instance()
-    return existing if isinstance(existing, QApplication) else QApplication([])
-
-
-def unserved() -> float:
-    """Seconds so far in which this thread was ready to run and a busy machine did not run it; 0 where nobody counts."""
-    try:
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-    except OSError:
-        return 0.0
-
-
-def serve(until: Callable[[], bool], seconds: float = 60.0) -> float:
-    """Run the event loop until ``until`` holds; the longest time, in seconds, that it was kept from its timer by
-    anything but other processes."""
-    loop, timer = QEventLoop(), QTimer(interval=2)
-    longest, last, queued, ends = 0.0, time.monotonic(), unserved(), time.monotonic() + seconds
-
-    def tick() -> None:
-        nonlocal longest, last, queued
-        before, last = last, time.monotonic()
-        queued_before, queued = queued, unserved()
-        longest = max(longest, last - before - (queued - queued_before))
-        if until() or last > ends:
-            loop.quit()
-
-    timer.timeout.connect(tick)
-    timer.start()
-    loop.exec()
-    assert until(), f"still waiting after {seconds:g} s"
-    return longest
+    return application()
 
 
 @pytest.fixture
@@ -212,7 +46,7 @@ def window(tmp_path: Path, app: QApplication, pack: Pack) -> Iterator[Window]:
 
 
 def solve(window: Window, strategy: str = "weighted", generations: int = 8) -> float:
-    """Ask by the keyboard and wait for the end; the longest gap of the event loop."""
+    """Ask with the keyboard and wait for the answer. Returns the longest time that the event loop was blocked."""
     window.ask.strategy.setCurrentText(strategy)
     window.ask.generations.setValue(generations)
     QTest.keyClick(window.ask.question, Qt.Key.Key_Return)
@@ -221,7 +55,7 @@ def solve(window: Window, strategy: str = "weighted", generations: int = 8) -> f
 
 
 def models() -> list[psutil.Process]:
-    """The processes that hold models for this one."""
+    """The child processes that hold models."""
     found = []
     for child in psutil.Process().children():
         with suppress(psutil.Error):  # it has ended meanwhile
@@ -230,7 +64,7 @@ def models() -> list[psutil.Process]:
 
 
 def started(window: Window, generations: int = 256) -> None:
-    """Ask for more than can be drawn soon, and wait for the first finished candidate."""
+    """Start a long search and wait for its first finished candidate."""
     window.ask.deadline.setValue(60)
     window.ask.strategy.setCurrentText("majority")
     window.ask.generations.setValue(generations)
@@ -255,7 +89,7 @@ def test_a_question_is_solved_and_kept(window: Window, tmp_path: Path) -> None:
     assert (kept.question, kept.answer, kept.strategy) == (QUESTION, search.best, search.strategy)
     assert kept.steps[-1].startswith("####")
     assert kept.usage.policy_tokens > 0
-    assert search.tokens == pytest.approx(kept.usage.generated_tokens, rel=0.15)  # the estimate shown meanwhile
+    assert search.tokens == pytest.approx(kept.usage.generated_tokens, rel=0.15)  # the estimate shown during the search
 
 
 @pytest.mark.parametrize("strategy", ["greedy", "beam", "revise"])
@@ -270,11 +104,11 @@ def test_other_strategies_are_shown(window: Window, strategy: str) -> None:
 
 def test_the_event_loop_is_never_blocked(window: Window) -> None:
     gaps = []
-    for memory in (500, 600, 700):  # each is another plan, so the models are loaded again
+    for memory in (500, 600, 700):  # a different plan each time, so the models are loaded again
         window.ask.memory.setValue(memory)
         serve(lambda m=memory: f"{m} MB" in window.plan.total.text() and window.ask.solve.isEnabled())  # type: ignore[misc]
         gaps.append(solve(window))
-    assert min(gaps) < BLOCKED_SECONDS  # what blocks would do so each time
+    assert min(gaps) < BLOCKED_SECONDS  # code that blocks the loop would do so each time
 
 
 def test_escape_stops_at_once_and_keeps_the_best(window: Window) -> None:
@@ -300,7 +134,7 @@ def test_a_stop_while_loading_waits_for_nothing(window: Window) -> None:
     assert window.ask.solve.isEnabled()
     assert time.monotonic() - begun < BLOCKED_SECONDS
     assert window.banner.isHidden()
-    solve(window)  # with what was loaded meanwhile
+    solve(window)  # with the models loaded in the background
     assert window.live.answer.answer.text() == window.live.model.search.best
 
 
@@ -427,7 +261,7 @@ def test_the_frozen_app_starts_by_itself(tmp_path: Path, home: Path) -> None:
     subprocess.run([sys.executable, "-m", "PyInstaller", *folders, str(DESKTOP / "edge-reason.spec")], check=True)
     (folder,) = (tmp_path / "dist").iterdir()
     assert (folder / "_internal" / "pack" / "policy.gguf").exists()
-    environment = {"HOME": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"}  # no Python, and nothing of this project
+    environment = {"HOME": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"}  # neither Python nor this project on the path
     seconds = []
     for _ in range(3):
         begun = time.monotonic()

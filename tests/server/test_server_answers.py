@@ -1,0 +1,195 @@
+"""Answers of the server as its clients see them: OpenAI's client, curl and plain HTTP."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from typing import Any
+
+import httpx
+import pytest
+from openai import OpenAI
+from server_requests import ASKED, DEADLINE_S, QUESTION, SHORT, ask, chunks
+
+from edge_tts.bench.server_process import ServerProcess
+from edge_tts.core import Budget
+from edge_tts.packs.pack import Pack
+from edge_tts.server.reply import EVENT_NAMES
+from edge_tts.solver import Solver
+
+
+def test_an_answer_equals_the_librarys(client: OpenAI, pack: Pack) -> None:
+    answer = client.chat.completions.create(**ASKED, seed=7, extra_body={"edge": {"strategy": "weighted:n=4"}})
+    with Solver(pack) as solver:
+        result = solver.solve(QUESTION, "weighted:n=4", Budget(), 7)
+    (choice,) = answer.choices
+    assert choice.message.content == "\n".join(result.steps)
+    assert choice.finish_reason == "stop"
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == result.prompt_tokens
+    assert answer.usage.completion_tokens == result.usage.generated_tokens
+    assert answer.model_extra is not None
+    edge = answer.model_extra["edge"]
+    assert edge["answer"] == result.answer
+    assert (edge["strategy"], edge["reason"], edge["seed"]) == ("weighted:n=4", "asked for", 7)
+    assert edge["scores"] == pytest.approx(result.scores, abs=1e-5)
+    assert edge["support"] == pytest.approx(result.support, abs=1e-4)
+    assert edge["usage"]["policy_tokens"] == result.usage.policy_tokens
+
+
+def test_a_stream_equals_the_whole_answer(client: OpenAI) -> None:
+    whole = client.chat.completions.create(**ASKED, extra_body={"edge": {"generations": 5}})
+    extra = {"edge": {"generations": 5, "events": True}}
+    content, events, ends, usage = "", [], [], None
+    for chunk in client.chat.completions.create(
+        **ASKED, stream=True, stream_options={"include_usage": True}, extra_body=extra
+    ):
+        assert chunk.object == "chat.completion.chunk"
+        edge = (chunk.model_extra or {}).get("edge", {})
+        if "event" in edge:
+            assert not chunk.choices
+            assert not content  # the reasoning comes first
+            events.append(edge["event"])
+        for choice in chunk.choices:
+            content += choice.delta.content or ""
+            if choice.finish_reason:
+                ends.append((choice.finish_reason, edge))
+        usage = chunk.usage or usage
+    assert content == whole.choices[0].message.content
+    assert usage == whole.usage
+    ((finish_reason, account),) = ends
+    assert finish_reason == whole.choices[0].finish_reason
+    assert account["strategy"] == whole.model_extra["edge"]["strategy"]  # type: ignore[index]
+    assert account["difficulty"]["bin"] in range(5)
+    assert {event["type"] for event in events} == set(EVENT_NAMES.values())
+    for event in events:
+        kind = next(kind for kind, name in EVENT_NAMES.items() if name == event["type"])
+        assert set(event) == {"type", "choice", *kind.__dataclass_fields__}
+    steps = [event["text"] for event in events if event["type"] == "step"]
+    assert set(content.splitlines()) <= set(steps)
+
+
+def test_openais_client_assembles_a_stream_with_events(client: OpenAI) -> None:
+    with client.chat.completions.stream(**ASKED, extra_body={"edge": {"generations": 2, "events": True}}) as stream:
+        kinds = {event.type for event in stream}
+        final = stream.get_final_completion()
+    assert {"chunk", "content.delta", "content.done"} <= kinds
+    whole = client.chat.completions.create(**ASKED, extra_body={"edge": {"generations": 2}})
+    assert final.choices[0].message.content == whole.choices[0].message.content
+
+
+def test_every_choice_is_a_search_with_its_own_seed(http: httpx.Client) -> None:
+    body = {**ASKED, "n": 3, "seed": 5, "edge": {"strategy": "majority:n=2"}}
+    answer = ask(http, body).json()
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+    assert [choice["edge"]["seed"] for choice in answer["choices"]] == [5, 6, 7]
+    assert answer["edge"] == answer["choices"][0]["edge"]
+    generated = sum(choice["edge"]["usage"]["generated_tokens"] for choice in answer["choices"])
+    assert answer["usage"]["completion_tokens"] == generated
+    with http.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as response:
+        ends = [choice for chunk in chunks(response) for choice in chunk["choices"] if choice["finish_reason"]]
+    assert [choice["index"] for choice in ends] == [0, 1, 2]
+
+
+def test_the_last_user_message_is_the_question(http: httpx.Client) -> None:
+    plain = ask(http, SHORT).json()
+    parts = [{"type": "text", "text": QUESTION[:40]}, {"type": "text", "text": QUESTION[40:]}]
+    messages = [
+        {"role": "system", "content": "Answer in French."},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]},
+        {"role": "assistant", "content": None, "refusal": None, "tool_calls": None},
+        {"role": "user", "content": parts, "name": "tom"},
+        {"role": "assistant", "content": "42"},
+    ]
+    talked = ask(http, {**SHORT, "messages": messages}).json()
+    assert talked["choices"] == plain["choices"]
+    assert talked["usage"] == plain["usage"]
+
+
+def test_stop_cuts_the_content(http: httpx.Client) -> None:
+    content = ask(http, SHORT).json()["choices"][0]["message"]["content"]
+    first, *_ = content.split("\n####")
+    for stop in ("\n####", ["nowhere", "\n####"]):
+        (choice,) = ask(http, {**SHORT, "stop": stop}).json()["choices"]
+        assert choice["message"]["content"] == first
+        assert choice["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    ("fields", "stopped"),
+    [
+        ({"max_tokens": 2}, "complete"),
+        ({"max_completion_tokens": 2, "max_tokens": 100}, "complete"),
+        ({"edge": {"strategy": "majority:n=64", "deadline_s": 0.05}}, "deadline"),
+        ({"edge": {"strategy": "majority:n=4", "tokens": 1}}, "budget: tokens"),
+    ],
+)
+def test_an_unfinished_answer_says_why(http: httpx.Client, fields: dict[str, Any], stopped: str) -> None:
+    answer = ask(http, {**SHORT, **fields}).json()
+    (choice,) = answer["choices"]
+    assert choice["message"]["content"] == ""
+    assert choice["finish_reason"] == "length"
+    assert answer["edge"]["finished"] is False
+    assert answer["edge"]["answer"] is None
+    assert answer["edge"]["stop_reason"] == stopped
+
+
+def test_temperature_zero_draws_one_answer(http: httpx.Client) -> None:
+    edge = {"strategy": "majority:n=4"}
+    cold = ask(http, {**ASKED, "temperature": 0, "edge": edge}).json()
+    assert cold["edge"]["support"] == 1.0
+    assert cold["choices"][0]["message"] == ask(http, SHORT).json()["choices"][0]["message"]
+
+
+def test_fields_without_effect_are_accepted(http: httpx.Client) -> None:
+    neutral = {
+        "top_p": 1.0,
+        "presence_penalty": 0,
+        "logprobs": False,
+        "tools": None,
+        "response_format": {"type": "text"},
+    }
+    ignored = {"user": "me", "metadata": {"a": "b"}, "store": True, "reasoning_effort": "high"}
+    nothing = {"seed": None, "stop": None, "stream": None, "n": None, "max_tokens": None, "temperature": None}
+    answer = ask(http, {**SHORT, **neutral, **ignored, **nothing})
+    assert answer.status_code == 200
+    assert answer.json()["choices"] == ask(http, SHORT).json()["choices"]
+
+
+def test_models_health_and_metrics(client: OpenAI, http: httpx.Client) -> None:
+    (model,) = client.models.list()
+    assert client.models.retrieve(model.id) == model
+    assert model.id == "smol-math"
+    assert model.model_extra is not None
+    assert model.model_extra["edge"]["deadline_s"] == DEADLINE_S
+    assert {"auto", "weighted", "revise"} <= set(model.model_extra["edge"]["strategies"])
+    assert http.get("/health").json() == {"status": "ok"}
+
+    def figures() -> dict[str, float]:
+        lines = http.get("/metrics").text.splitlines()
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+
+    before = figures()
+    usage = ask(http, {**ASKED, "edge": {"strategy": "weighted:n=2"}}).json()["edge"]["usage"]
+    after = figures()
+    grew = {name: after[name] - before.get(name, 0) for name in after}
+    assert grew["edge_reason_policy_tokens_total"] == usage["policy_tokens"]
+    assert grew["edge_reason_verifier_tokens_total"] == usage["verifier_tokens"]
+    assert grew["edge_reason_request_seconds_count"] == 1
+    assert grew["edge_reason_first_event_seconds_count"] == 1
+    assert grew['edge_reason_requests_total{status="200"}'] == 2  # and the figures before
+    assert after["edge_reason_requests_in_flight"] == after["edge_reason_queue_length"] == 0
+    assert after["edge_reason_peak_memory_bytes"] >= usage["peak_memory_mb"] * 2**20
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_curl(server: ServerProcess) -> None:
+    command = ["curl", "-sN", f"{server.url}/v1/chat/completions", "-H", "Content-Type: application/json", "-d"]
+    done = subprocess.run([*command, json.dumps(SHORT)], capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout)["choices"][0]["message"]["content"].startswith("12*8=96")
+    done = subprocess.run(
+        [*command, json.dumps({**SHORT, "stream": True})], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.startswith("data: {")
+    assert done.stdout.endswith("data: [DONE]\n\n")
