@@ -361,6 +361,8 @@ class Outcome:
     """"complete", "decided" (the vote was settled early), "deadline", "budget: ..." or "cancelled"."""
     support: float = 0.0
     """Share of the (weighted) vote the chosen answer got, in [0, 1]."""
+    dropped_scores: int = 0
+    """Traces whose verifier scores were not in [0, 1]; they counted as scored 0."""
 
 
 @dataclass(frozen=True)
@@ -395,6 +397,8 @@ class Result:
     """Tokens of the question in the policy's template."""
     scores: tuple[float, ...] = ()
     """Verifier scores of ``steps``, each in [0, 1]; empty where they were not scored."""
+    dropped_scores: int = 0
+    """As in :class:`Outcome`."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""

@@ -10,19 +10,16 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing, closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import NoReturn, Self, TypedDict, Unpack
 
 from edge_tts.cancellation import Cancellation
 from edge_tts.concurrency import in_thread, together
 from edge_tts.core import (
     Budget,
-    Difficulty,
-    DifficultyEstimated,
     Done,
     Event,
-    Outcome,
     Policy,
     Result,
     Sampling,
@@ -38,13 +35,39 @@ from edge_tts.questions.reading import Question, checked
 from edge_tts.questions.results import Settings
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig, VerifierFiles
 from edge_tts.search.allocation import StrategyTable
-from edge_tts.search.context import SearchContext
-from edge_tts.search.difficulty import probe
+from edge_tts.search.difficulty import Auto
+from edge_tts.search.driver import Driver, Task
+from edge_tts.search.ledger import Ledger
 from edge_tts.search.selection import Aggregate
-from edge_tts.search.strategy import Strategy, run
+from edge_tts.search.strategy import Strategy
 
 AUTO = "auto"
 DEFAULT_GENERATIONS = 16
+
+
+class Options(TypedDict, total=False):
+    """What a call of a :class:`Solver` may set besides question, strategy, budget and seed."""
+
+    sampling: Sampling | None
+    """Takes the place of the pack's."""
+    aggregate: Aggregate
+    """How the step scores of a trace become one number; "last" by default."""
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The arguments of one call."""
+
+    question: str
+    strategy: str
+    budget: Budget
+    seed: int = 0
+    sampling: Sampling | None = None
+    aggregate: Aggregate = "last"
+
+    def asked(self, generations: int) -> Strategy | None:
+        """The strategy that is asked for, sized to the budget; None for "auto"."""
+        return None if self.strategy == AUTO else Strategy.parse(self.strategy, self.budget.generations or generations)
 
 
 class Solver:
@@ -114,11 +137,10 @@ class Solver:
         strategy: str = AUTO,
         budget: Budget | None = None,
         seed: int = 0,
-        sampling: Sampling | None = None,
-        aggregate: Aggregate = "last",
+        **options: Unpack[Options],
     ) -> Result:
         """Answer ``question``. See :meth:`stream` for the arguments."""
-        return _result(list(self.stream(question, strategy, budget, seed, sampling, aggregate)))
+        return _result(list(self.stream(question, strategy, budget, seed, **options)))
 
     async def asolve(
         self,
@@ -126,11 +148,10 @@ class Solver:
         strategy: str = AUTO,
         budget: Budget | None = None,
         seed: int = 0,
-        sampling: Sampling | None = None,
-        aggregate: Aggregate = "last",
+        **options: Unpack[Options],
     ) -> Result:
         """The same for asyncio. Cancelling the task stops the work at once."""
-        async with aclosing(self.astream(question, strategy, budget, seed, sampling, aggregate)) as events:
+        async with aclosing(self.astream(question, strategy, budget, seed, **options)) as events:
             return _result([event async for event in events])
 
     def stream(
@@ -139,17 +160,16 @@ class Solver:
         strategy: str = AUTO,
         budget: Budget | None = None,
         seed: int = 0,
-        sampling: Sampling | None = None,
-        aggregate: Aggregate = "last",
+        **options: Unpack[Options],
     ) -> Generator[Event | Done, None, None]:
         """Yield events as the search goes on; the last is :class:`Done` with the result.
 
-        ``strategy`` is "auto" or what :meth:`Strategy.parse` reads. The deadline is the budget's
-        ``seconds``, else ``deadline_s``, counted from here. ``sampling`` takes the place of the
-        pack's. Closing the generator stops the work at once. Raises InputError for a question or
-        strategy that cannot be used.
+        ``strategy`` is "auto" or what :meth:`Strategy.parse` reads. The deadline is the budget's ``seconds``, else
+        ``deadline_s``, counted from here. Same seed, pack, width and threads: same answer. ``options`` are those of
+        :class:`Options`. Closing the generator stops the work at once. Raises InputError for a question, strategy or
+        option that cannot be used.
         """
-        return self._search(question, strategy, budget, seed, sampling, aggregate, Cancellation())
+        return self._search(_Call(question, strategy, budget or Budget(), seed, **options), Cancellation())
 
     def astream(
         self,
@@ -157,90 +177,56 @@ class Solver:
         strategy: str = AUTO,
         budget: Budget | None = None,
         seed: int = 0,
-        sampling: Sampling | None = None,
-        aggregate: Aggregate = "last",
+        **options: Unpack[Options],
     ) -> AsyncGenerator[Event | Done, None]:
         """The same for asyncio; the search runs in a thread of its own."""
         cancel = Cancellation()
-        return in_thread(self._search(question, strategy, budget, seed, sampling, aggregate, cancel), cancel)
+        return in_thread(self._search(_Call(question, strategy, budget or Budget(), seed, **options), cancel), cancel)
 
     def cancel(self) -> None:
         """End every call under way with the best answer it has; from any thread."""
         for call in tuple(self._calls):
             call.request()
 
-    def _search(
-        self,
-        question: str,
-        strategy: str,
-        budget: Budget | None,
-        seed: int,
-        sampling: Sampling | None,
-        aggregate: Aggregate,
-        cancel: Cancellation,
-    ) -> Generator[Event | Done, None, None]:
+    def _search(self, call: _Call, cancel: Cancellation) -> Generator[Event | Done, None, None]:
         began = time.monotonic()
         self._require_own_process()
         with self._under_way(cancel):
-            question = checked(question)
-            budget = budget or Budget()
-            asked = None if strategy == AUTO else Strategy.parse(strategy, budget.generations or self.plan.generations)
-            generations = budget.generations or (asked.generations if asked else self.plan.generations)
-            budget = replace(budget, generations=generations, seconds=budget.seconds or self.deadline_s)
-            context = SearchContext(
-                self.policy,
-                self.verifier,
-                self.pack.prompts,
-                sampling or self.pack.sampling,
-                aggregate,
-                seed,
-                budget,
-                None if budget.seconds is None else began + budget.seconds,
-                self.profile.watts,
-                cancel,
-            )
-            prompt_tokens = len(context.root(question).tokens)
-            if asked is None:
-                chosen, difficulty, reason, outcome = yield from self._auto(question, context, generations)
-            else:
-                chosen, difficulty, reason = asked, None, "asked for"
-                yield StrategyChosen(str(chosen), reason)
-                outcome = yield from run(question, chosen, context)
-        usage = replace(context.usage, seconds=time.monotonic() - began, peak_memory_mb=self._models.peak_memory_mb())
+            asked = call.asked(self.plan.generations)
+            generations = call.budget.generations or (asked.generations if asked else self.plan.generations)
+            budget = replace(call.budget, generations=generations, seconds=call.budget.seconds or self.deadline_s)
+            deadline = None if budget.seconds is None else began + budget.seconds
+            verifier = self.verifier.info if self.verifier else None
+            ledger = Ledger(self.policy.info, verifier, budget, deadline, self.profile.watts, cancel)
+            sampling = call.sampling or self.pack.sampling
+            task = Task(checked(call.question), self.pack.prompts, sampling, call.aggregate, call.seed)
+            driver = Driver(task, self.policy, self.verifier, ledger)
+            auto = Auto(self.table, generations, call.aggregate, self.verifier is not None)
+            if asked:
+                yield StrategyChosen(str(asked), "asked for")
+            outcome = yield from driver.run(asked.proposer(call.aggregate) if asked else auto)
         best = outcome.best
         yield Done(
             Result(
                 answer=best.answer if best else None,
                 steps=best.steps if best else (),
                 finished=best is not None,
-                strategy=str(chosen),
-                reason=reason,
-                difficulty=difficulty,
+                strategy=str(asked or auto.strategy),
+                reason="asked for" if asked else auto.reason,
+                difficulty=None if asked else auto.difficulty,
                 stop_reason=outcome.stop_reason,
                 support=outcome.support,
-                usage=usage,
-                seed=seed,
-                prompt_tokens=prompt_tokens,
+                usage=replace(
+                    ledger.usage,
+                    seconds=time.monotonic() - began,
+                    peak_memory_mb=self._models.peak_memory_mb(),
+                ),
+                seed=call.seed,
+                prompt_tokens=len(driver.root),
                 scores=best.scores if best else (),
+                dropped_scores=outcome.dropped_scores,
             )
         )
-
-    def _auto(
-        self, question: str, context: SearchContext, generations: int
-    ) -> Generator[Event, None, tuple[Strategy, Difficulty | None, str, Outcome]]:
-        """Estimate the difficulty, look the strategy up, and run it on from the probe's samples."""
-        if self.table is None or generations <= self.table.probe:
-            kind = "weighted" if self.verifier else "majority"
-            why = "the pack has no strategy table" if self.table is None else "too few generations to probe first"
-            chosen = Strategy.parse(kind, generations)
-            yield StrategyChosen(str(chosen), why)
-            return chosen, None, why, (yield from run(question, chosen, context))
-        sampled = yield from probe(question, context, self.table.probe)
-        difficulty = Difficulty(self.table.bin(sampled.score), round(sampled.score, 4))
-        yield DifficultyEstimated(difficulty.bin, difficulty.score)
-        chosen, why = self.table.choose(difficulty.bin, generations)
-        yield StrategyChosen(str(chosen), why)
-        return chosen, difficulty, why, (yield from run(question, chosen, context, sampled.traces))
 
     @contextmanager
     def _under_way(self, call: Cancellation) -> Iterator[None]:

@@ -18,9 +18,10 @@ from edge_tts.cancellation import Cancellation
 from edge_tts.core import Budget, Event, ModelInfo, Outcome, Request, Scored, StepEvent, StopReason, Trace, Usage
 from edge_tts.errors import InputError
 from edge_tts.questions.reading import Question
-from edge_tts.search.context import SearchContext, derived_seed
+from edge_tts.search.driver import Driver, Task, derived_seed
+from edge_tts.search.ledger import Ledger
 from edge_tts.search.selection import voters
-from edge_tts.search.strategy import Kind, Strategy, run
+from edge_tts.search.strategy import Kind, Strategy
 from edge_tts.solver import Solver
 
 SAMPLING_KINDS: tuple[Kind, ...] = ("greedy", "majority", "adaptive", "best-of-n", "weighted")
@@ -105,9 +106,10 @@ def draw(
 
     Raises InputError for a question that fills the context.
     """
-    context = SearchContext(solver.policy, None, solver.pack.prompts, solver.pack.sampling)
-    root = context.root(question.question)
-    sampling = replace(solver.pack.sampling, max_tokens=context.room(root, root))
+    task = Task(question.question, solver.pack.prompts, solver.pack.sampling)
+    root = Trace(Driver(task, solver.policy, None, Ledger(solver.policy.info)).root)
+    room = solver.policy.info.context_length - len(root.tokens)
+    sampling = replace(solver.pack.sampling, max_tokens=min(solver.pack.sampling.max_tokens, room))
     start = problem_seed(seed, question.id)
     requests = [Request(root.tokens, derived_seed(start, i), sampling) for i in range(size)]
     if greedy:
@@ -175,16 +177,15 @@ class Replay:
         size = len(pool.samples)
         if strategy.kind not in SAMPLING_KINDS or strategy.n > size or (strategy.kind == "greedy" and not pool.greedy):
             raise InputError(f"a pool of {size} samples cannot serve {strategy}; draw a larger one or run it by itself")
-        context = SearchContext(
+        ledger = Ledger(self._policy, self._verifier, Budget(generations=strategy.generations))
+        driver = Driver(
+            Task(question, self._prompts, self._sampling, seed=problem_seed(pool.seed, pool.id)),
             _PoolPolicy(pool, self._policy, self._width),
             _PoolVerifier(pool, self._verifier) if self._verifier else None,
-            self._prompts,
-            self._sampling,
-            seed=problem_seed(pool.seed, pool.id),
-            budget=Budget(generations=strategy.generations),
+            ledger,
         )
-        outcome = _outcome(run(question, strategy, context))
-        return outcome, replace(context.usage, seconds=0.0, verifier_seconds=0.0)
+        outcome = _outcome(driver.run(strategy.proposer()))
+        return outcome, replace(ledger.usage, seconds=0.0, verifier_seconds=0.0)
 
 
 def _outcome(search: Generator[Event, None, Outcome]) -> Outcome:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edge_tts.core import StepEvent, Trace
+
 ATTEMPTS_IN_CONTEXT = 4
 """A revision sees this many of the latest attempts (Snell et al. 2024, section 6)."""
 
@@ -36,3 +38,11 @@ class PromptFormat:
         earlier = "".join(self.attempt.format(attempt=a) for a in attempts[-ATTEMPTS_IN_CONTEXT:])
         # A question must not open or close turns of its own.
         return self.prompt.format(question=question.replace("<|", "< |")) + earlier
+
+    def text_of(self, trace: Trace) -> str:
+        """A trace as it is shown to a policy that revises it."""
+        return self.step_delimiter.join(trace.steps)
+
+    def extended(self, trace: Trace, event: StepEvent) -> Trace:
+        """``trace`` with the step of ``event``."""
+        return trace.extended(event, self.answer_marker)

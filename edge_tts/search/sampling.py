@@ -1,15 +1,15 @@
-"""Independent samples and what to make of them: greedy, votes, adaptive consistency, best-of-N."""
+"""Strategies of independent samples: greedy, votes, adaptive consistency, best-of-N."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from edge_tts.answers.equivalence import group
 from edge_tts.answers.formulas import LONGEST_SECONDS, Timeout
-from edge_tts.core import Event, Outcome, StepTaken, Trace
-from edge_tts.search.context import SearchContext
-from edge_tts.search.selection import Choice, best_scored, decided, majority, voters, weighted
+from edge_tts.core import Trace
+from edge_tts.search.selection import Aggregate, Choice, best_scored, decided, majority, voters, weighted
+from edge_tts.search.wave import Candidate, End, Wave, Waves, traces
 
 ADAPTIVE_ROUND = 4
 """Samples drawn between two looks at the vote; four equal answers are the fewest that decide one."""
@@ -17,97 +17,75 @@ ADAPTIVE_CONFIDENCE = 0.95
 """The threshold of Aggarwal et al. 2023."""
 
 
-def sample(
-    question: str, n: int, context: SearchContext, initial: Sequence[Trace] = (), *, to_score: int = 0
-) -> Generator[Event, None, list[Trace]]:
-    """Run ``initial`` and fresh traces, ``n`` in all, to their ends; gives the traces, finished or not.
+@dataclass
+class Greedy:
+    """One trace at temperature 0. Earlier samples vote where it finds no answer."""
 
-    ``to_score`` is how many of them the caller will have scored afterwards.
-    """
-    root = context.root(question)
-    pool = list(initial)
-    pool += [root] * context.claim(n - len(pool))
-    with closing(context.advance(pool, [root] * len(pool), to_score=to_score)) as events:
-        for event in events:
-            yield event
-            if isinstance(event, StepTaken) and event.finished:
-                yield from context.announce(majority(pool, context.seconds_left))
-    return pool
+    needs_verifier = uses_scores = False
+    eager = True
+    _earlier: int = field(default=0, init=False)
 
+    def waves(self, initial: Sequence[Candidate]) -> Waves:
+        self._earlier = len(initial)
+        grown = yield Wave(Wave.samples(1), greedy=True)
+        return End([*initial, *grown])
 
-def greedy(question: str, context: SearchContext, initial: Sequence[Trace] = ()) -> Generator[Event, None, Outcome]:
-    """One trace at temperature 0. Finished ``initial`` samples stand in where it finds no answer."""
-    root = context.root(question)
-    pool = [root] * context.claim(1)
-    yield from context.advance(pool, [root] * len(pool), greedy=True)
-    choice = majority(pool, context.seconds_left)
-    if choice.best is None:
-        choice = majority(initial, context.seconds_left)
-    yield from context.announce(choice)
-    return context.outcome(choice, [*initial, *pool])
+    def choose(self, candidates: Sequence[Candidate], timeout: Timeout) -> Choice:
+        pool = traces(candidates)
+        choice = majority(pool[self._earlier :], timeout)
+        return choice if choice.best is not None else majority(pool[: self._earlier], timeout)
 
 
-def majority_vote(
-    question: str, context: SearchContext, n: int, initial: Sequence[Trace] = ()
-) -> Generator[Event, None, Outcome]:
+@dataclass
+class Majority:
     """The most frequent answer of ``n`` samples (self-consistency, Wang et al. 2022)."""
-    pool = yield from sample(question, n, context, initial)
-    choice = majority(pool, context.seconds_left)
-    yield from context.announce(choice)
-    return context.outcome(choice, pool)
+
+    n: int
+    needs_verifier = uses_scores = False
+    eager = True
+
+    def waves(self, initial: Sequence[Candidate]) -> Waves:
+        fresh = Wave.samples(self.n - len(initial), len(initial))
+        reserve = max(self.n, len(initial)) if self.uses_scores else 0
+        grown = yield Wave(fresh, resume=tuple(initial), reserve=reserve)
+        return End(grown)
+
+    def choose(self, candidates: Sequence[Candidate], timeout: Timeout) -> Choice:
+        return majority(traces(candidates), timeout)
 
 
-def adaptive_consistency(
-    question: str, context: SearchContext, n: int, initial: Sequence[Trace] = ()
-) -> Generator[Event, None, Outcome]:
-    """Majority vote that stops before ``n`` samples once the vote is decided (Aggarwal et al. 2023)."""
-    pool = yield from sample(question, len(initial), context, initial)
-    while not (settled := is_decided(pool, context.seconds_left)) and len(pool) < n and not context.exhausted():
-        before = len(pool)
-        pool = yield from sample(question, min(n, before + ADAPTIVE_ROUND), context, pool)
-        if len(pool) == before:
-            break
-    choice = majority(pool, context.seconds_left)
-    yield from context.announce(choice)
-    return context.outcome(choice, pool, decided=settled and len(pool) < n)
+@dataclass
+class Adaptive(Majority):
+    """A vote that stops before ``n`` samples once it is decided (adaptive consistency, Aggarwal et al. 2023)."""
+
+    def waves(self, initial: Sequence[Candidate]) -> Waves:
+        pool = (yield Wave(resume=tuple(initial))) if initial else []
+        while not (settled := is_decided(traces(pool))) and len(pool) < self.n:
+            fresh = Wave.samples(min(ADAPTIVE_ROUND, self.n - len(pool)), len(pool))
+            grown = yield Wave(fresh, resume=tuple(pool))
+            if len(grown) == len(pool):
+                break
+            pool = grown
+        return End(pool, "decided" if settled and len(pool) < self.n else None)
 
 
-def best_of_n(
-    question: str, context: SearchContext, n: int, initial: Sequence[Trace] = ()
-) -> Generator[Event, None, Outcome]:
+@dataclass
+class BestOfN(Majority):
     """The sample of ``n`` that the verifier scores highest (Cobbe et al. 2021)."""
 
-    def choose(pool: Sequence[Trace]) -> Choice:
-        return best_scored(pool, context.aggregate, context.seconds_left)
+    aggregate: Aggregate = "last"
+    needs_verifier = uses_scores = True
 
-    return (yield from _verified(question, context, n, initial, choose))
-
-
-def weighted_best_of_n(
-    question: str, context: SearchContext, n: int, initial: Sequence[Trace] = ()
-) -> Generator[Event, None, Outcome]:
-    """The answer of ``n`` samples with the largest sum of verifier scores (Li et al. 2023)."""
-
-    def choose(pool: Sequence[Trace]) -> Choice:
-        return weighted(pool, context.aggregate, context.seconds_left)
-
-    return (yield from _verified(question, context, n, initial, choose))
+    def choose(self, candidates: Sequence[Candidate], timeout: Timeout) -> Choice:
+        return best_scored(traces(candidates), self.aggregate, timeout)
 
 
-def _verified(
-    question: str,
-    context: SearchContext,
-    n: int,
-    initial: Sequence[Trace],
-    choose: Callable[[Sequence[Trace]], Choice],
-) -> Generator[Event, None, Outcome]:
-    context.require_verifier("best-of-N")
-    pool = yield from sample(question, n, context, initial, to_score=max(n, len(initial)))
-    finished = [i for i, trace in enumerate(pool) if voters([trace])]
-    yield from context.score(question, pool, finished)
-    choice = choose(pool)
-    yield from context.announce(choice)
-    return context.outcome(choice, pool)
+@dataclass
+class Weighted(BestOfN):
+    """The answer of ``n`` samples with the largest sum of verifier scores (weighted best-of-N, Li et al. 2023)."""
+
+    def choose(self, candidates: Sequence[Candidate], timeout: Timeout) -> Choice:
+        return weighted(traces(candidates), self.aggregate, timeout)
 
 
 def is_decided(pool: Sequence[Trace], timeout: Timeout = LONGEST_SECONDS) -> bool:

@@ -1,18 +1,17 @@
-"""Naming a strategy, and running it."""
+"""Naming a strategy and its size."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
-from edge_tts.core import Event, Outcome, Trace
 from edge_tts.errors import InputError
-from edge_tts.search.context import SearchContext
-from edge_tts.search.revise import revise
-from edge_tts.search.sampling import adaptive_consistency, best_of_n, greedy, majority_vote, weighted_best_of_n
-from edge_tts.search.tree import beam, dvts, lookahead
+from edge_tts.search.revise import Revise
+from edge_tts.search.sampling import Adaptive, BestOfN, Greedy, Majority, Weighted
+from edge_tts.search.selection import Aggregate
+from edge_tts.search.tree import TreeSearch
+from edge_tts.search.wave import Proposer
 
 Kind = Literal["greedy", "majority", "adaptive", "best-of-n", "weighted", "beam", "lookahead", "dvts", "revise"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -103,34 +102,24 @@ class Strategy:
         """Whether scores make a difference to it."""
         return self.needs_verifier or self.kind == "revise"
 
-
-def run(
-    question: str, strategy: Strategy, context: SearchContext, initial: Sequence[Trace] = ()
-) -> Generator[Event, None, Outcome]:
-    """Search for the answer to ``question`` as ``strategy`` says; events as they come, then the outcome.
-
-    ``initial`` traces were sampled earlier in the same context: they count towards n where samples
-    are independent, and take part in the final choice elsewhere. Closing the generator cancels.
-    Raises InputError where the strategy needs a verifier and the context has none.
-    """
-    n, m = strategy.n, strategy.beam_width
-    if strategy.kind == "greedy":
-        return (yield from greedy(question, context, initial))
-    if strategy.kind == "majority":
-        return (yield from majority_vote(question, context, n, initial))
-    if strategy.kind == "adaptive":
-        return (yield from adaptive_consistency(question, context, n, initial))
-    if strategy.kind == "best-of-n":
-        return (yield from best_of_n(question, context, n, initial))
-    if strategy.kind == "weighted":
-        return (yield from weighted_best_of_n(question, context, n, initial))
-    if strategy.kind == "beam":
-        return (yield from beam(question, context, n, m, initial))
-    if strategy.kind == "lookahead":
-        return (yield from lookahead(question, context, n, m, strategy.lookahead, initial))
-    if strategy.kind == "dvts":
-        return (yield from dvts(question, context, n, m, initial))
-    return (yield from revise(question, context, strategy.sequential, n // strategy.sequential, initial))
+    def proposer(self, how: Aggregate = "last") -> Proposer:
+        """A search of this kind and size; ``how`` makes one number of a trace's step scores."""
+        n, m = self.n, self.beam_width
+        match self.kind:
+            case "greedy":
+                return Greedy()
+            case "majority":
+                return Majority(n)
+            case "adaptive":
+                return Adaptive(n)
+            case "best-of-n":
+                return BestOfN(n, how)
+            case "weighted":
+                return Weighted(n, how)
+            case "beam" | "lookahead" | "dvts":
+                return TreeSearch(n, m, self.lookahead, self.kind == "dvts", how)
+            case "revise":
+                return Revise(self.sequential, n // self.sequential, how)
 
 
 def _numbers(kind: Kind, rest: str) -> dict[str, int]:

@@ -33,7 +33,7 @@ from edge_tts.export import command
 from edge_tts.export.train.data import Problem, read_problems, split
 from edge_tts.export.train.examples import Samples, attempts, read_samples
 from edge_tts.reasoning.prompts import ATTEMPTS_IN_CONTEXT, CalculatorFormat, PromptFormat
-from edge_tts.search.context import derived_seed
+from edge_tts.search.driver import derived_seed
 
 PROBLEMS_PER_CALL = 16
 

@@ -3,20 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from edge_tts.core import BestSoFar, CandidateScored, Event, Outcome, StepTaken, Trace
+from edge_tts.answers.formulas import Timeout
+from edge_tts.core import BestSoFar, CandidateScored, Event, Outcome, Sampling, StepTaken, Trace, Usage
 from edge_tts.reasoning.prompts import PromptFormat
 from edge_tts.runtimes.scripted import ScriptedPolicy, ScriptedVerifier
-from edge_tts.search.context import SearchContext
+from edge_tts.search.driver import Driver, Task
+from edge_tts.search.ledger import Ledger
+from edge_tts.search.selection import Aggregate, Choice, majority
+from edge_tts.search.wave import Candidate, End, Proposer, Wave, Waves, traces
 
 PROMPTS = PromptFormat(prompt="Q {question}\nA ", attempt="{attempt}\nRevise:\n")
 QUESTION = "q"
 PROMPT = PROMPTS.render(QUESTION)
 
 
-def context(policy: ScriptedPolicy, verifier: ScriptedVerifier | None = None, **settings: Any) -> SearchContext:
-    return SearchContext(policy, verifier, prompts=PROMPTS, **settings)
+class Search:
+    """One search over scripted models: the driver with its ledger, made from the settings of both."""
+
+    def __init__(
+        self,
+        policy: ScriptedPolicy,
+        verifier: ScriptedVerifier | None = None,
+        question: str = QUESTION,
+        sampling: Sampling | None = None,
+        aggregate: Aggregate = "last",
+        seed: int = 0,
+        **limits: Any,
+    ) -> None:
+        self.policy = policy
+        self.ledger = Ledger(policy.info, verifier.info if verifier else None, **limits)
+        task = Task(question, PROMPTS, sampling or Sampling(), aggregate, seed)
+        self.driver = Driver(task, policy, verifier, self.ledger)
+
+    @property
+    def usage(self) -> Usage:
+        return self.ledger.usage
+
+    def run(self, strategy: Proposer, initial: Sequence[Trace] = ()) -> Generator[Event, None, Outcome]:
+        return self.driver.run(strategy, initial)
+
+
+@dataclass
+class Proposed:
+    """A strategy that proposes these waves in turn and chooses by majority; ``grown`` is what each brought."""
+
+    proposals: Sequence[Callable[[list[Candidate]], Wave]]
+    needs_verifier = uses_scores = eager = False
+    grown: list[list[Candidate]] = field(default_factory=list)
+
+    def waves(self, initial: Sequence[Candidate]) -> Waves:
+        last = list(initial)
+        for propose in self.proposals:
+            last = yield propose(last)
+            self.grown.append(last)
+        return End(last)
+
+    def choose(self, candidates: Sequence[Candidate], timeout: Timeout) -> Choice:
+        return majority(traces(candidates), timeout)
+
+
+def context(policy: ScriptedPolicy, verifier: ScriptedVerifier | None = None, **settings: Any) -> Search:
+    return Search(policy, verifier, **settings)
 
 
 def in_turn(*continuations: str) -> Callable[[str, int], str]:

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from searching import QUESTION, context, drain, finished, last_step
+from searching import context, drain, finished, last_step
 
 from edge_tts.errors import InputError
 from edge_tts.runtimes.scripted import ScriptedPolicy, ScriptedVerifier
-from edge_tts.search.strategy import KINDS, Strategy, run
+from edge_tts.search.strategy import KINDS, Strategy
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,11 @@ def test_run_dispatches_every_kind(kind: str) -> None:
     strategy = Strategy.parse(kind if kind == "greedy" else f"{kind}:n=4")
     policy = ScriptedPolicy(lambda text, seed: "#### 2" if "=" in text else "1+1=2\n#### 2")
     search = context(policy, ScriptedVerifier(last_step({"#### 2": 0.8})))
-    events, outcome = drain(run(QUESTION, strategy, search))
+    events, outcome = drain(search.run(strategy.proposer()))
     assert outcome.best is not None
     assert (outcome.best.answer, outcome.support) == ("2", 1.0)
     assert outcome.stop_reason in ("complete", "decided")
-    assert search.meter.generations == strategy.generations
+    assert search.ledger.generations == strategy.generations
     assert events
 
 
@@ -89,7 +89,7 @@ def test_run_dispatches_every_kind(kind: str) -> None:
 def test_every_kind_uses_earlier_samples(kind: str) -> None:
     strategy = Strategy.parse(kind if kind == "greedy" else f"{kind}:n=4")
     search = context(ScriptedPolicy(lambda text, seed: "lost"), ScriptedVerifier(last_step({})))
-    _, outcome = drain(run(QUESTION, strategy, search, [finished("2")]))
+    _, outcome = drain(search.run(strategy.proposer(), [finished("2")]))
     assert outcome.best is not None
     assert outcome.best.answer == "2"
 
@@ -97,4 +97,4 @@ def test_every_kind_uses_earlier_samples(kind: str) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if Strategy.parse(kind).needs_verifier])
 def test_a_missing_verifier_is_an_input_error(kind: str) -> None:
     with pytest.raises(InputError, match="majority"):
-        drain(run(QUESTION, Strategy.parse(kind), context(ScriptedPolicy(lambda text, seed: ""))))
+        drain(context(ScriptedPolicy(lambda text, seed: "")).run(Strategy.parse(kind).proposer()))

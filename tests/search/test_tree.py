@@ -4,12 +4,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 import pytest
-from searching import PROMPT, QUESTION, announced, context, drain, finished, in_turn, last_step, scored, steps_taken
+from searching import PROMPT, announced, context, drain, finished, in_turn, last_step, scored, steps_taken
 
 from edge_tts.core import Budget, Outcome, Sampling
 from edge_tts.errors import InputError
 from edge_tts.runtimes.scripted import GREEDY_SEED, ScriptedClock, ScriptedPolicy, ScriptedVerifier
-from edge_tts.search.tree import MAX_ROUNDS, beam, dvts, lookahead
+from edge_tts.search.tree import MAX_ROUNDS, TreeSearch
 
 
 def branching(first: Sequence[str], then: Callable[[list[str], int], str]) -> Callable[[str, int], str]:
@@ -36,7 +36,7 @@ def answer_of(outcome: Outcome) -> str | None:
 def test_beam_keeps_the_best_n_over_m_and_expands_each_m_times() -> None:
     policy = ScriptedPolicy(branching("abcdefgh", lambda steps, i: f"#### {i}"))
     verifier = ScriptedVerifier(last_step({"c": 0.9, "f": 0.8, "#### 5": 0.95}))
-    events, outcome = drain(beam(QUESTION, context(policy, verifier), n=8, m=4))
+    events, outcome = drain(context(policy, verifier).run(TreeSearch(n=8, m=4)))
     assert prefixes(policy, 0) == [""] * 8
     assert sorted(prefixes(policy, 1)) == ["c\n"] * 4 + ["f\n"] * 4
     assert all(request.max_steps == 1 for call in policy.calls for request in call)
@@ -48,7 +48,7 @@ def test_beam_keeps_the_best_n_over_m_and_expands_each_m_times() -> None:
 def test_the_best_finished_trace_beats_the_first_finished() -> None:
     policy = ScriptedPolicy(branching(["#### 1", "go"], lambda steps, i: "#### 2" if len(steps) == 3 else "on"))
     verifier = ScriptedVerifier(last_step({"#### 1": 0.6, "go": 0.5, "on": 0.5, "#### 2": 0.7}))
-    events, outcome = drain(beam(QUESTION, context(policy, verifier), n=2, m=1))
+    events, outcome = drain(context(policy, verifier).run(TreeSearch(n=2, m=1)))
     assert answer_of(outcome) == "2"
     assert announced(events) == ["1", "2"]
     assert {trace.answer for trace in outcome.traces} == {"1", "2"}
@@ -57,7 +57,7 @@ def test_the_best_finished_trace_beats_the_first_finished() -> None:
 def test_a_finished_trace_that_is_not_among_the_best_costs_no_beam() -> None:
     policy = ScriptedPolicy(branching(["#### 1", "a", "b", "c"], lambda steps, i: f"#### 2{i}"))
     verifier = ScriptedVerifier(last_step({"#### 1": 0.1, "a": 0.5, "b": 0.4, "c": 0.3, "#### 20": 0.05}, default=0.05))
-    _, outcome = drain(beam(QUESTION, context(policy, verifier), n=4, m=2))
+    _, outcome = drain(context(policy, verifier).run(TreeSearch(n=4, m=2)))
     assert sorted(prefixes(policy, 1)) == ["a\n", "a\n", "b\n", "b\n"]
     assert answer_of(outcome) == "1"
 
@@ -66,7 +66,7 @@ def test_weighing_sums_over_equivalent_answers() -> None:
     def search(weigh: bool) -> str | None:
         policy = ScriptedPolicy(in_turn("#### 1", "so\n#### 2", "then\n#### 2.0", "#### 2", "#### 2.0"))
         verifier = ScriptedVerifier(last_step({"#### 1": 0.6, "#### 2": 0.4, "#### 2.0": 0.4, "so": 0.5, "then": 0.5}))
-        return answer_of(drain(beam(QUESTION, context(policy, verifier), n=3, m=1, weigh=weigh))[1])
+        return answer_of(drain(context(policy, verifier).run(TreeSearch(n=3, m=1, weigh=weigh)))[1])
 
     assert search(False) == "1"
     assert search(True) == "2"
@@ -75,7 +75,7 @@ def test_weighing_sums_over_equivalent_answers() -> None:
 def test_identical_candidates_are_merged_and_scored_once() -> None:
     policy = ScriptedPolicy(branching("aabb", lambda steps, i: "#### 7"))
     verifier = ScriptedVerifier(last_step({}))
-    _, outcome = drain(beam(QUESTION, context(policy, verifier), n=4, m=1))
+    _, outcome = drain(context(policy, verifier).run(TreeSearch(n=4, m=1)))
     assert len(verifier.scored) == len(set(verifier.scored)) == 4
     assert sorted(prefixes(policy, 1)) == ["a\n", "a\n", "b\n", "b\n"], "the lanes of copies go to what is left"
     assert outcome.support == 1.0
@@ -84,7 +84,7 @@ def test_identical_candidates_are_merged_and_scored_once() -> None:
 def test_beam_takes_steps_until_the_rounds_are_over() -> None:
     policy = ScriptedPolicy(lambda text, seed: "on\n")
     search = context(policy, ScriptedVerifier(last_step({})), sampling=Sampling(max_tokens=1000))
-    _, outcome = drain(beam(QUESTION, search, n=2, m=2))
+    _, outcome = drain(search.run(TreeSearch(n=2, m=2)))
     assert len(policy.calls) == MAX_ROUNDS
     assert (outcome.best, outcome.stop_reason) == (None, "complete")
     assert len(outcome.traces[0].steps) == MAX_ROUNDS
@@ -93,7 +93,7 @@ def test_beam_takes_steps_until_the_rounds_are_over() -> None:
 def test_beams_without_tokens_left_die() -> None:
     policy = ScriptedPolicy(lambda text, seed: "on\n")
     search = context(policy, ScriptedVerifier(last_step({})), sampling=Sampling(max_tokens=7))
-    _, outcome = drain(beam(QUESTION, search, n=2, m=2))
+    _, outcome = drain(search.run(TreeSearch(n=2, m=2)))
     assert len(policy.calls) == 3
     assert outcome.best is None
 
@@ -101,7 +101,7 @@ def test_beams_without_tokens_left_die() -> None:
 def test_initial_finished_traces_take_part_in_the_choice() -> None:
     policy = ScriptedPolicy(lambda text, seed: "#### 1")
     verifier = ScriptedVerifier(last_step({"#### 1": 0.3, "#### 9": 0.8}))
-    _, outcome = drain(beam(QUESTION, context(policy, verifier), 2, 2, [finished("9"), finished("8", 0.1)]))
+    _, outcome = drain(context(policy, verifier).run(TreeSearch(2, 2), [finished("9"), finished("8", 0.1)]))
     assert answer_of(outcome) == "9"
     assert verifier.scored.count(("#### 8",)) == 0
 
@@ -120,7 +120,7 @@ def test_lookahead_scores_the_looked_ahead_text() -> None:
         starts = iter(["plain\n", "shiny\n"])
         policy, verifier = ScriptedPolicy(continue_fn), ScriptedVerifier(last_step(scores))
         search = context(policy, verifier)
-        drain(lookahead(QUESTION, search, 2, 2, k) if k else beam(QUESTION, search, 2, 2))
+        drain(search.run(TreeSearch(2, 2, k)) if k else search.run(TreeSearch(2, 2)))
         kept[k] = set(prefixes(policy, 2 if k else 1))
         if k:
             ahead = ("plain", *["good", "better"][:k])
@@ -138,11 +138,11 @@ def test_lookahead_costs_k_plus_1_generations_each_and_keeps_finished_rollouts()
 
     verifier = ScriptedVerifier(last_step({}))
     search = context(ScriptedPolicy(continue_fn), verifier, budget=Budget(generations=9))
-    _, outcome = drain(lookahead(QUESTION, search, n=4, m=2, k=1))
-    assert search.meter.generations == 8
+    _, outcome = drain(search.run(TreeSearch(n=4, m=2, lookahead=1)))
+    assert search.ledger.generations == 8
     assert answer_of(outcome) == "5"
     short = context(ScriptedPolicy(continue_fn), verifier, budget=Budget(generations=4))
-    _, outcome = drain(lookahead(QUESTION, short, n=4, m=2, k=1))
+    _, outcome = drain(short.run(TreeSearch(n=4, m=2, lookahead=1)))
     assert len(short.policy.calls[0]) == 2  # type: ignore[attr-defined]
     assert outcome.stop_reason == "budget: generations"
 
@@ -151,7 +151,7 @@ def test_dvts_keeps_one_in_each_subtree() -> None:
     policy = ScriptedPolicy(branching("abcdefgh", lambda steps, i: f"#### {i}"), width=8)
     # Beam search would keep a and b, both of the first subtree.
     verifier = ScriptedVerifier(last_step({"a": 0.9, "b": 0.8, "f": 0.3, "c": 0.1, "e": 0.1, "g": 0.1, "h": 0.1}))
-    _, outcome = drain(dvts(QUESTION, context(policy, verifier), n=8, m=4))
+    _, outcome = drain(context(policy, verifier).run(TreeSearch(n=8, m=4, diverse=True)))
     assert prefixes(policy, 0) == [""] * 8
     assert prefixes(policy, 1) == ["a\n"] * 4 + ["f\n"] * 4
     assert len(outcome.traces) == 8
@@ -160,20 +160,20 @@ def test_dvts_keeps_one_in_each_subtree() -> None:
 def test_a_finished_subtree_does_not_stop_the_others() -> None:
     policy = ScriptedPolicy(branching(["#### 1", "x", "a", "b"], lambda steps, i: "#### 2"))
     verifier = ScriptedVerifier(last_step({"#### 1": 0.7, "x": 0.6, "#### 2": 0.9}))
-    _, outcome = drain(dvts(QUESTION, context(policy, verifier), n=4, m=2))
+    _, outcome = drain(context(policy, verifier).run(TreeSearch(n=4, m=2, diverse=True)))
     assert prefixes(policy, 1) == ["a\n", "a\n"]
     assert answer_of(outcome) == "2"
 
 
-@pytest.mark.parametrize("search", [beam, dvts])
-def test_the_best_finished_so_far_is_returned_at_the_deadline(search: Callable[..., object]) -> None:
+@pytest.mark.parametrize("diverse", [False, True])
+def test_the_best_finished_so_far_is_returned_at_the_deadline(diverse: bool) -> None:
     clock = ScriptedClock()
     policy = ScriptedPolicy(
         branching(["#### 1", "#### 2", "go", "go on"], lambda steps, i: "further"), clock=clock, batch_seconds=0.1
     )
     verifier = ScriptedVerifier(last_step({"#### 1": 0.3, "#### 2": 0.4}), clock=clock, token_seconds=0.001)
     timed = context(policy, verifier, clock=clock, deadline=6.0)
-    _, outcome = drain(search(QUESTION, timed, 4, 2))
+    _, outcome = drain(timed.run(TreeSearch(4, 2, diverse=diverse)))
     assert (answer_of(outcome), outcome.stop_reason) == ("2", "deadline")
     assert 5.0 < clock() <= 6.0
     assert timed.usage.policy_tokens == policy.evaluated_tokens
@@ -183,7 +183,7 @@ def test_a_deadline_before_anything_finished() -> None:
     clock = ScriptedClock()
     policy = ScriptedPolicy(lambda text, seed: "on\n", clock=clock, batch_seconds=0.1)
     verifier = ScriptedVerifier(last_step({}), clock=clock, token_seconds=0.001)
-    _, outcome = drain(beam(QUESTION, context(policy, verifier, clock=clock, deadline=1.0), 4, 2))
+    _, outcome = drain(context(policy, verifier, clock=clock, deadline=1.0).run(TreeSearch(4, 2)))
     assert (outcome.best, outcome.stop_reason, outcome.support) == (None, "deadline", 0.0)
 
 
@@ -191,7 +191,7 @@ def test_a_verifier_too_slow_for_the_deadline_leaves_a_vote() -> None:
     clock = ScriptedClock()
     policy = ScriptedPolicy(in_turn("#### 1", "#### 2", "#### 2.0", "a"), clock=clock, batch_seconds=0.1)
     verifier = ScriptedVerifier(last_step({}), clock=clock, token_seconds=10.0)
-    _, outcome = drain(beam(QUESTION, context(policy, verifier, clock=clock, deadline=10.0), 4, 2))
+    _, outcome = drain(context(policy, verifier, clock=clock, deadline=10.0).run(TreeSearch(4, 2)))
     assert answer_of(outcome) == "2"
     assert verifier.scored == []
 
@@ -199,20 +199,20 @@ def test_a_verifier_too_slow_for_the_deadline_leaves_a_vote() -> None:
 def test_token_budget_ends_the_search() -> None:
     policy = ScriptedPolicy(branching(["#### 1", "a"], lambda steps, i: "on"))
     search = context(policy, ScriptedVerifier(last_step({"a": 0.9})), budget=Budget(tokens=40))
-    _, outcome = drain(beam(QUESTION, search, 2, 2))
+    _, outcome = drain(search.run(TreeSearch(2, 2)))
     assert (answer_of(outcome), outcome.stop_reason) == ("1", "budget: tokens")
 
 
 def test_steps_reuse_the_prefix_that_was_evaluated() -> None:
     policy = ScriptedPolicy(branching("abcd", lambda steps, i: f"#### {i}"))
     search = context(policy, ScriptedVerifier(last_step({})))
-    drain(beam(QUESTION, search, 4, 2))
+    drain(search.run(TreeSearch(4, 2)))
     assert search.usage.policy_tokens - search.usage.generated_tokens == len(PROMPT)
 
 
 def test_closing_cancels() -> None:
     policy = ScriptedPolicy(lambda text, seed: "on\n")
-    running = beam(QUESTION, context(policy, ScriptedVerifier(last_step({}))), 4, 2)
+    running = context(policy, ScriptedVerifier(last_step({}))).run(TreeSearch(4, 2))
     next(running)
     assert policy.running == 1
     running.close()
@@ -221,7 +221,7 @@ def test_closing_cancels() -> None:
 
 def test_search_over_steps_needs_a_verifier() -> None:
     with pytest.raises(InputError, match="needs a verifier"):
-        drain(beam(QUESTION, context(ScriptedPolicy(lambda text, seed: "")), 4, 2))
+        drain(context(ScriptedPolicy(lambda text, seed: "")).run(TreeSearch(4, 2)))
 
 
 def test_same_seed_same_search() -> None:
@@ -231,7 +231,7 @@ def test_same_seed_same_search() -> None:
     def run(seed: int) -> object:
         policy = ScriptedPolicy(lambda text, seed: f"s{seed % 7}\n" if len(text) < 20 else f"#### {seed % 5}")
         verifier = ScriptedVerifier(lambda question, steps: [noise(step) for step in steps])
-        return drain(beam(QUESTION, context(policy, verifier, seed=seed), 8, 2))
+        return drain(context(policy, verifier, seed=seed).run(TreeSearch(8, 2)))
 
     assert run(1) == run(1)
     assert run(1) != run(2)

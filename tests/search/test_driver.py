@@ -3,18 +3,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from searching import PROMPT, QUESTION, context, drain, finished, in_turn, last_step, scored, steps_taken
+from searching import (
+    PROMPT,
+    QUESTION,
+    Proposed,
+    announced,
+    context,
+    drain,
+    finished,
+    in_turn,
+    last_step,
+    scored,
+    steps_taken,
+)
 
-from edge_tts.core import Budget, Event, Sampling, StepTaken, Trace
+from edge_tts.core import Budget, Sampling, Scored, StepTaken, Trace
 from edge_tts.errors import InputError
 from edge_tts.runtimes.scripted import ScriptedClock, ScriptedPolicy, ScriptedVerifier
-from edge_tts.search.context import SearchContext
-from edge_tts.search.sampling import majority_vote, weighted_best_of_n
-from edge_tts.search.selection import Choice
-
-
-def advance(search: SearchContext, pool: list[Trace], **settings: int) -> list[Event]:
-    return list(search.advance(pool, [search.root(QUESTION)] * len(pool), **settings))
+from edge_tts.search.ledger import Ledger
+from edge_tts.search.sampling import BestOfN, Majority, Weighted
+from edge_tts.search.strategy import Strategy
+from edge_tts.search.wave import Start, Wave
 
 
 def test_usage_is_what_the_models_evaluated() -> None:
@@ -22,7 +31,7 @@ def test_usage_is_what_the_models_evaluated() -> None:
     policy = ScriptedPolicy(in_turn("1+1=2\n#### 2", "#### 3"), parameters=7, clock=clock, batch_seconds=0.5)
     verifier = ScriptedVerifier(last_step({}), parameters=3, clock=clock, token_seconds=0.1)
     search = context(policy, verifier, clock=clock)
-    drain(weighted_best_of_n(QUESTION, search, 2))
+    drain(search.run(Weighted(2)))
     usage = search.usage
     verified = 2 * len(QUESTION) + len("1+1=2#### 2") + len("#### 3")
     assert usage.policy_tokens == policy.evaluated_tokens
@@ -38,7 +47,7 @@ def test_a_step_cut_by_the_deadline_is_charged_and_dropped() -> None:
     clock = ScriptedClock()
     policy = ScriptedPolicy(lambda text, seed: "1+1=2\n#### 27", clock=clock, batch_seconds=1.0)
     search = context(policy, clock=clock, deadline=12.0)  # two tokens before the end: "#### 2" is not an answer
-    events, outcome = drain(majority_vote(QUESTION, search, 1))
+    events, outcome = drain(search.run(Majority(1)))
     assert [event.text for event in steps_taken(events)] == ["1+1=2"]
     assert outcome.best is None
     assert outcome.stop_reason == "deadline"
@@ -49,7 +58,7 @@ def test_a_step_cut_by_the_deadline_is_charged_and_dropped() -> None:
 def test_an_answer_cut_by_the_token_limit_is_no_answer() -> None:
     policy = ScriptedPolicy(lambda text, seed: "#### 27")
     search = context(policy, sampling=Sampling(max_tokens=6))
-    _, outcome = drain(majority_vote(QUESTION, search, 1))
+    _, outcome = drain(search.run(Majority(1)))
     assert outcome.best is None
     assert outcome.traces[0].steps == ("#### 2",)
     assert not outcome.traces[0].finished
@@ -59,42 +68,37 @@ def test_an_answer_cut_by_the_token_limit_is_no_answer() -> None:
 def test_traces_are_continued_from_their_tokens_within_what_is_left_to_them() -> None:
     policy = ScriptedPolicy(lambda text, seed: "abc\n" * 10)
     search = context(policy, sampling=Sampling(max_tokens=10))
-    pool = [search.root(QUESTION)]
-    advance(search, pool, max_steps=1)
-    advance(search, pool, max_steps=1)
-    advance(search, pool, max_steps=1)
-    assert pool[0].steps == ("abc", "abc", "ab")
+    more = [lambda last: Wave(resume=tuple(last), steps=1)] * 3
+    strategy = Proposed([lambda last: Wave(Wave.samples(1), steps=1), *more])
+    drain(search.run(strategy))
+    assert [grown[0].room for grown in strategy.grown] == [6, 2, 0, 0]
+    assert strategy.grown[-1][0].trace.steps == ("abc", "abc", "ab")
     assert [call[0].sampling.max_tokens for call in policy.calls] == [10, 6, 2]
-    assert search.room(pool[0], search.root(QUESTION)) == 0
-    assert advance(search, pool) == []
-    assert len(policy.calls) == 3
 
 
 def test_nothing_is_generated_after_an_answer() -> None:
     policy = ScriptedPolicy(lambda text, seed: "#### 5\nand\nso\non")
-    search = context(policy)
-    pool = [search.root(QUESTION)] * 2
-    events = advance(search, pool)
+    events, outcome = drain(context(policy).run(Majority(2)))
     assert [(e.text, e.finished) for e in steps_taken(events)] == [("#### 5", True)] * 2
-    assert [trace.steps for trace in pool] == [("#### 5",)] * 2
+    assert [trace.steps for trace in outcome.traces] == [("#### 5",)] * 2
     assert policy.running == 0
 
 
 def test_token_budget_stops_between_steps_and_charges_what_it_abandons() -> None:
     policy = ScriptedPolicy(lambda text, seed: "abcd\n" * 20, width=4)
     search = context(policy, budget=Budget(tokens=len(PROMPT) + 12))
-    _, outcome = drain(majority_vote(QUESTION, search, 4))
+    _, outcome = drain(search.run(Majority(4)))
     assert outcome.stop_reason == "budget: tokens"
     assert policy.running == 0
     # Steps of all four were under way; three events of five tokens were seen.
-    assert search.meter.usage.generated_tokens == 15 + round(4 * 5 / 2)
+    assert search.ledger.usage.generated_tokens == 15 + round(4 * 5 / 2)
     assert abs(search.usage.policy_tokens - policy.evaluated_tokens) <= 10
 
 
 def test_a_request_never_asks_for_more_than_the_token_budget() -> None:
     policy = ScriptedPolicy(lambda text, seed: "x" * 100)
     search = context(policy, budget=Budget(tokens=30))
-    _, outcome = drain(majority_vote(QUESTION, search, 1))
+    _, outcome = drain(search.run(Majority(1)))
     assert policy.calls[0][0].sampling.max_tokens == 30
     assert outcome.stop_reason == "budget: tokens"
 
@@ -103,10 +107,10 @@ def test_flops_budget_keeps_room_for_scoring() -> None:
     policy = ScriptedPolicy(lambda text, seed: "abcd\n#### 5", parameters=1, width=1)
     verifier = ScriptedVerifier(last_step({}), parameters=100)
     generous = context(policy, verifier, budget=Budget(flops=1e6))
-    assert drain(weighted_best_of_n(QUESTION, generous, 4))[1].stop_reason == "complete"
+    assert drain(generous.run(Weighted(4)))[1].stop_reason == "complete"
     spent = generous.usage.policy_flops + generous.usage.verifier_flops
     tight = context(policy, verifier, budget=Budget(flops=spent / 2))
-    _, outcome = drain(weighted_best_of_n(QUESTION, tight, 4))
+    _, outcome = drain(tight.run(Weighted(4)))
     assert outcome.stop_reason == "budget: flops"
     assert tight.usage.policy_flops < generous.usage.policy_flops
 
@@ -124,11 +128,11 @@ def test_time_ends_in_several_ways(settings: dict[str, object], reason: str) -> 
     clock = ScriptedClock()
     policy = ScriptedPolicy(lambda text, seed: "abc\n" * 50, clock=clock, batch_seconds=1.0)
     search = context(policy, clock=clock, **settings)
-    assert search.exhausted() is None
-    _, outcome = drain(majority_vote(QUESTION, search, 2))
+    assert search.ledger.exhausted() is None
+    _, outcome = drain(search.run(Majority(2)))
     assert outcome.stop_reason == reason
     assert clock() == 5.0
-    assert search.exhausted() == reason
+    assert search.ledger.exhausted() == reason
 
 
 def test_joules_need_watts() -> None:
@@ -139,16 +143,17 @@ def test_joules_need_watts() -> None:
 def test_a_deadline_that_has_passed_runs_nothing() -> None:
     policy = ScriptedPolicy(lambda text, seed: "#### 1")
     search = context(policy, clock=ScriptedClock(3.0), deadline=3.0)
-    events, outcome = drain(majority_vote(QUESTION, search, 4))
+    events, outcome = drain(search.run(Majority(4)))
     assert (events, outcome.best, outcome.stop_reason) == ([], None, "deadline")
     assert policy.calls == []
 
 
 def test_generations_are_claimed_once() -> None:
-    search = context(ScriptedPolicy(lambda text, seed: "#### 1"), budget=Budget(generations=5))
-    assert [search.claim(n) for n in (3, 0, -1, 3, 3)] == [3, 0, 0, 2, 0]
-    assert search.meter.generations == 5
-    assert search.outcome(Choice(), []).stop_reason == "budget: generations"
+    policy = ScriptedPolicy(lambda text, seed: "#### 1")
+    ledger = Ledger(policy.info, budget=Budget(generations=5))
+    assert [ledger.claim(n) for n in (3, 0, -1, 3, 3)] == [3, 0, 0, 2, 0]
+    assert ledger.generations == 5
+    assert ledger.clipped
 
 
 def test_the_policy_leaves_time_for_scoring() -> None:
@@ -156,72 +161,70 @@ def test_the_policy_leaves_time_for_scoring() -> None:
     policy = ScriptedPolicy(lambda text, seed: "abc\n" * 50, clock=clock, batch_seconds=0.1)
     verifier = ScriptedVerifier(last_step({}), clock=clock, token_seconds=0.01)
     search = context(policy, verifier, clock=clock, deadline=10.0, sampling=Sampling(max_tokens=120))
-    pool = [search.root(QUESTION)]
-    advance(search, pool, to_score=1)
-    assert clock() == pytest.approx(10.0 - 0.01 * (len(PROMPT) + 120), abs=0.11)
-    assert search.exhausted() == "deadline"
-    assert len(scored(list(search.score(QUESTION, pool)))) == 1
+    strategy = Proposed([lambda last: Wave(Wave.samples(1), score="all")])
+    events, outcome = drain(search.run(strategy))
+    (candidate,) = strategy.grown[0]
+    scoring = verifier.seconds(len(QUESTION) + sum(map(len, candidate.trace.steps)))
+    assert clock() - scoring == pytest.approx(10.0 - 0.01 * (len(PROMPT) + 120), abs=0.11)
+    assert len(scored(events)) == 1
     assert clock() <= 10.0
+    assert outcome.stop_reason == "deadline"
 
 
 def test_scoring_that_would_overrun_is_skipped() -> None:
     clock = ScriptedClock()
     verifier = ScriptedVerifier(last_step({}), clock=clock, token_seconds=1.0)
     search = context(ScriptedPolicy(lambda text, seed: ""), verifier, clock=clock, deadline=2.0)
-    pool = [Trace((1, 2, 3), ("abc",))]
-    scoring = search.score(QUESTION, pool)
-    with pytest.raises(StopIteration) as stop:
-        next(scoring)
-    assert stop.value.value is False
+    half = Trace((*search.driver.root, 1, 2, 3), ("abc",), finished=True, answer="3")
+    events, outcome = drain(search.run(BestOfN(1), [half]))
+    assert scored(events) == []
     assert verifier.scored == []
-    assert pool[0].scores == ()
+    assert outcome.traces[0].scores == ()
 
 
 def test_a_cancelled_search_gives_what_it_has() -> None:
     policy = ScriptedPolicy(lambda text, seed: "#### 1" if text == PROMPT and not seed % 2 else "abc\n" * 50)
     search = context(policy, ScriptedVerifier(last_step({})))
-    events = weighted_best_of_n(QUESTION, search, 8)
+    events = search.run(Weighted(8))
     while not isinstance(event := next(events), StepTaken) or not event.finished:
         pass
-    search.cancel.request()
+    search.ledger.cancel.request()
     rest, outcome = drain(events)
     assert len(steps_taken(rest)) < policy.width  # of the batch that was under way
     assert scored(rest) == []
-    assert outcome.stop_reason == search.exhausted() == "cancelled"
+    assert outcome.stop_reason == search.ledger.exhausted() == "cancelled"
     assert outcome.best is not None
     assert outcome.best.answer == "1"
     assert policy.running == 0
-    assert search.seconds_left() == 0
+    assert search.ledger.seconds_left() == 0
 
 
 def test_scoring_that_is_cancelled_leaves_traces_unscored() -> None:
     def cancelling(question: str, steps: Sequence[str]) -> list[float]:
-        search.cancel.request()
+        search.ledger.cancel.request()
         return [0.5] * len(steps)
 
     search = context(ScriptedPolicy(lambda text, seed: ""), ScriptedVerifier(cancelling))
-    pool = [finished("1"), finished("2")]
-    assert list(search.score(QUESTION, pool)) == []
-    assert [trace.scores for trace in pool] == [(), ()]
+    events, outcome = drain(search.run(BestOfN(2), [finished("1"), finished("2")]))
+    assert scored(events) == []
+    assert [trace.scores for trace in outcome.traces] == [(), ()]
     assert search.usage.verifier_tokens == len(QUESTION) + len("#### 1")
 
 
 def test_equal_traces_are_scored_once_and_scored_ones_never_again() -> None:
     verifier = ScriptedVerifier(last_step({"#### 1": 0.25}))
     search = context(ScriptedPolicy(lambda text, seed: ""), verifier)
-    pool = [finished("1"), finished("2", 0.9), finished("1")]
-    events = list(search.score(QUESTION, pool))
+    events, outcome = drain(search.run(BestOfN(3), [finished("1"), finished("2", 0.9), finished("1")]))
     assert verifier.scored == [("#### 1",)]
     assert [(event.candidate, event.score) for event in scored(events)] == [(0, 0.25), (2, 0.25)]
-    assert [trace.scores for trace in pool] == [(0.25,), (0.9,), (0.25,)]
+    assert [trace.scores for trace in outcome.traces] == [(0.25,), (0.9,), (0.25,)]
 
 
 def test_seeds_depend_on_seed_and_index_only() -> None:
     def seeds(seed: int) -> list[int]:
         policy = ScriptedPolicy(lambda text, seed: "#### 1")
-        search = context(policy, seed=seed)
-        for count in (3, 2):
-            advance(search, [search.root(QUESTION)] * count)
+        waves = [lambda last, count=count: Wave(Wave.samples(count)) for count in (3, 2)]
+        drain(context(policy, seed=seed).run(Proposed(waves)))
         return [request.seed for call in policy.calls for request in call]
 
     assert seeds(1) == seeds(1)
@@ -230,30 +233,46 @@ def test_seeds_depend_on_seed_and_index_only() -> None:
 
 
 def test_a_question_that_fills_the_context_is_refused() -> None:
-    search = context(ScriptedPolicy(lambda text, seed: "", context_length=20))
     with pytest.raises(InputError, match="context is 20"):
-        search.root("x" * 100)
+        context(ScriptedPolicy(lambda text, seed: "", context_length=20), question="x" * 100)
 
 
 def test_attempts_that_do_not_fit_are_dropped_oldest_first() -> None:
-    search = context(ScriptedPolicy(lambda text, seed: "", context_length=60), sampling=Sampling(max_tokens=20))
-    text = "".join(map(chr, search.root(QUESTION, ["a" * 15, "b" * 15, "c" * 5]).tokens))
+    policy = ScriptedPolicy(lambda text, seed: "", context_length=60)
+    search = context(policy, sampling=Sampling(max_tokens=20))
+    attempts = tuple(Trace((), (text,)) for text in ("a" * 15, "b" * 15, "c" * 5))
+    drain(search.run(Proposed([lambda last: Wave((Start(0, attempts=attempts),))])))
+    text = "".join(map(chr, policy.calls[0][0].tokens))
     assert "a" not in text
     assert "c" * 5 in text
     assert len(text) + 20 <= 60
 
 
 def test_best_so_far_is_announced_when_it_changes() -> None:
-    search = context(ScriptedPolicy(lambda text, seed: ""))
-    first, second = finished("1"), finished("2")
-    choices = [Choice(None), Choice(first, 1, 1), Choice(first, 1, 1), Choice(second, 0.5, 0.5)]
-    assert [len(list(search.announce(choice))) for choice in choices] == [0, 1, 0, 1]
+    policy = ScriptedPolicy(in_turn("lost", "#### 1", "#### 1", "#### 2", "#### 2", "#### 2"), width=1)
+    events, _ = drain(context(policy).run(Majority(6)))
+    assert announced(events) == ["1", "2"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.1, 1.5])
+@pytest.mark.parametrize("kind", ["best-of-n", "weighted", "beam", "dvts", "lookahead", "revise"])
+def test_a_score_out_of_range_never_wins_and_never_costs_the_question(kind: str, bad: float) -> None:
+    class Faulty(ScriptedVerifier):
+        def score(self, question: str, traces: Sequence[Sequence[str]], cancel: object = None) -> list[Scored]:
+            return [Scored(tuple(bad if "9" in step else 0.3 for step in steps), 1) for steps in traces]
+
+    policy = ScriptedPolicy(lambda text, seed: "#### 9" if seed % 3 == 0 else "#### 4")
+    search = context(policy, Faulty(last_step({})), seed=1)
+    _, outcome = drain(search.run(Strategy.parse(kind, 8).proposer()))
+    assert outcome.best is not None
+    assert outcome.best.answer == "4"
+    assert all(0 <= score <= 1 for trace in outcome.traces for score in trace.scores)
 
 
 def test_closing_a_search_cancels_the_policy_and_charges_it() -> None:
     policy = ScriptedPolicy(lambda text, seed: "abcd\n" * 20)
     search = context(policy)
-    running = majority_vote(QUESTION, search, 4)
+    running = search.run(Majority(4))
     assert isinstance(next(running), StepTaken)
     assert policy.running == 1
     running.close()

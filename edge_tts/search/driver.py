@@ -1,0 +1,275 @@
+"""The driver of a search: carries out the waves that a strategy proposes, and nothing else decides anything.
+
+question -> prompt tokens -> wave -> policy -> verifier -> the strategy's next wave -> ... -> choice
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from edge_tts.core import (
+    BestSoFar,
+    CandidateScored,
+    Event,
+    Outcome,
+    Policy,
+    Request,
+    Sampling,
+    StepTaken,
+    Trace,
+    Verifier,
+)
+from edge_tts.errors import InputError
+from edge_tts.reasoning.prompts import PromptFormat
+from edge_tts.search.ledger import Ledger
+from edge_tts.search.selection import Aggregate, Choice, aggregate, voters
+from edge_tts.search.wave import Candidate, End, Proposer, Start, Wave
+
+SCORING_SHARE = 0.25
+"""Largest part of the remaining time that the policy leaves to the scoring that follows it."""
+
+
+def derived_seed(seed: int, part: int | str) -> int:
+    """Seed of one ``part`` of what has ``seed``: a search's i-th request, or a problem by its id.
+
+    31 bits: llama.cpp takes 2**32 - 1 as "draw a seed".
+    """
+    digest = hashlib.blake2b(f"{seed}:{part}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question, and how its candidates are drawn and judged."""
+
+    question: str
+    prompts: PromptFormat
+    sampling: Sampling
+    aggregate: Aggregate = "last"
+    seed: int = 0
+
+
+class Driver:
+    """Runs one search. A driver is used once."""
+
+    def __init__(self, task: Task, policy: Policy, verifier: Verifier | None, ledger: Ledger) -> None:
+        """Raises InputError for a question that fills the policy's context."""
+        self.task = task
+        self.ledger = ledger
+        self._policy, self._verifier = policy, verifier
+        self._candidates: list[Candidate] = []
+        self._requests = 0
+        self._announced: str | None = None
+        self.dropped_scores = 0
+        """Traces whose scores were not in [0, 1]."""
+        self.root = self._tokenised(())
+        """Tokens of the question in the policy's prompt."""
+
+    def run(self, strategy: Proposer, initial: Sequence[Trace] = ()) -> Generator[Event, None, Outcome]:
+        """Search as ``strategy`` proposes: events as they come, then the outcome. Closing the generator cancels.
+
+        ``initial`` traces of the same question were sampled and paid for before. Raises InputError where the strategy
+        needs a verifier and there is none.
+        """
+        if strategy.needs_verifier and self._verifier is None:
+            raise InputError(
+                "this strategy needs a verifier and none is loaded; greedy, majority, adaptive and revise do without"
+            )
+        earlier = [self._add(name, trace, len(self.root)) for name, trace in enumerate(initial)]
+        waves = strategy.waves([self._candidates[id] for id in earlier])
+        end: End | None = None
+        with closing(waves):
+            try:
+                proposed = next(waves)
+                while True:
+                    if isinstance(proposed, Wave):
+                        grown = yield from self._carry_out(proposed, strategy)
+                        if strategy.eager or proposed.score != "none":
+                            yield from self._announce(strategy)
+                        proposed = waves.send(grown)
+                    else:
+                        yield proposed
+                        proposed = next(waves)
+            except StopIteration as stop:
+                end = stop.value
+        if strategy.uses_scores:
+            yield from self._score([c for c in self._candidates if voters([c.trace])])
+        yield from self._announce(strategy)
+        choice = self._choice(strategy)
+        reason = end.reason or self.ledger.exhausted() or ("budget: generations" if self.ledger.clipped else "complete")
+        kept = (self._candidates[candidate.id].trace for candidate in end.candidates)
+        return Outcome(choice.best, tuple(kept), reason, choice.support, self.dropped_scores)
+
+    # --- prompts ---------------------------------------------------------------------------------
+
+    def _tokenised(self, attempts: Sequence[Trace]) -> tuple[int, ...]:
+        """Tokens of the prompt with ``attempts`` shown in it.
+
+        Drops the oldest attempts where a whole new one would not fit behind them.
+        """
+        length = self._policy.info.context_length
+        texts = [self.task.prompts.text_of(trace) for trace in attempts]
+        tokens = self._policy.tokenize(self.task.prompts.render(self.task.question, texts))
+        while texts and len(tokens) + self.task.sampling.max_tokens > length:
+            texts = texts[1:]
+            tokens = self._policy.tokenize(self.task.prompts.render(self.task.question, texts))
+        if len(tokens) >= length:
+            raise InputError(
+                f"the question takes {len(tokens)} tokens and the policy's context is {length}; shorten the question "
+                "or allow more memory for a longer context"
+            )
+        return tokens
+
+    def _room(self, tokens: int, prompt_tokens: int) -> int:
+        """New tokens for a trace of ``tokens`` tokens, of which ``prompt_tokens`` are its prompt."""
+        left = self.task.sampling.max_tokens - (tokens - prompt_tokens)
+        return max(0, min(left, self._policy.info.context_length - tokens))
+
+    # --- waves -----------------------------------------------------------------------------------
+
+    def _carry_out(self, wave: Wave, strategy: Proposer) -> Generator[Event, None, list[Candidate]]:
+        """Grow and score the candidates of ``wave``; gives them as they are then, resumed ones first."""
+        ids = [candidate.id for candidate in wave.resume]
+        if self.ledger.exhausted():
+            return [self._candidates[id] for id in ids]
+        granted = self.ledger.claim(len(wave.starts) * wave.generations)
+        count = granted // wave.generations if wave.generations else len(wave.starts)
+        ids += [self._begin(start) for start in wave.starts[:count]]
+        before = {id: len(self._candidates[id].trace.tokens) for id in ids}
+        yield from self._grow(ids, wave, strategy)
+        grown = [self._candidates[id] for id in ids]
+        if wave.score == "answers":
+            yield from self._score([c for c in grown if voters([c.trace])])
+        elif wave.score == "grown":
+            longer = (c for c in grown if len(c.trace.tokens) > before[c.id])
+            yield from self._score([c for c in longer if c.trace.finished or c.can_grow])
+        elif wave.score == "all":
+            yield from self._score(grown)
+        return [self._candidates[id] for id in ids]
+
+    def _begin(self, start: Start) -> int:
+        if start.parent is not None:
+            return self._add(start.name, start.parent.trace, start.parent.prompt_tokens)
+        tokens = self._tokenised(start.attempts) if start.attempts else self.root
+        return self._add(start.name, Trace(tokens), len(tokens))
+
+    def _add(self, name: int, trace: Trace, prompt_tokens: int) -> int:
+        room = self._room(len(trace.tokens), prompt_tokens)
+        self._candidates.append(Candidate(len(self._candidates), name, trace, prompt_tokens, room))
+        return len(self._candidates) - 1
+
+    def _grow(self, ids: Sequence[int], wave: Wave, strategy: Proposer) -> Generator[Event, None, None]:
+        """Run the policy; steps that the deadline cuts short are charged and dropped."""
+        lanes = [id for id in ids if self._candidates[id].can_grow]
+        if not lanes:
+            return
+        requests = [self._request(self._candidates[id], wave) for id in lanes]
+        running = set(lanes)
+        events = self._policy.generate(requests, self._policy_deadline(wave, ids), self.ledger.cancel)
+        try:
+            for event in events:
+                self.ledger.charge_step(event)
+                id = lanes[event.request]
+                if event.stop is not None:
+                    running.discard(id)
+                candidate = self._candidates[id]
+                if event.stop == "cancelled":
+                    self.ledger.cut_short()
+                elif not candidate.trace.finished:
+                    trace = self.task.prompts.extended(candidate.trace, event)
+                    room = self._room(len(trace.tokens), candidate.prompt_tokens)
+                    self._candidates[id] = replace(candidate, trace=trace, room=room)
+                    yield StepTaken(candidate.name, event.text, trace.finished, trace.steps)
+                    if trace.finished and strategy.eager:
+                        yield from self._announce(strategy)
+                if running and all(self._candidates[id].trace.finished for id in running):
+                    return  # nothing after an answer is wanted
+                if self.ledger.overspent(self._scoring_tokens(wave, ids)):
+                    return
+        finally:
+            events.close()
+            self.ledger.charge_abandoned(min(len(running), self._policy.width))
+
+    def _request(self, candidate: Candidate, wave: Wave) -> Request:
+        """A request with a seed that depends on the search's seed and a running index only."""
+        seed = derived_seed(self.task.seed, self._requests)
+        self._requests += 1
+        room = min(candidate.room, self.ledger.tokens_left() or math.inf)
+        sampling = replace(self.task.sampling, max_tokens=int(room))
+        if wave.greedy:
+            sampling = replace(sampling, temperature=0.0)
+        return Request(candidate.trace.tokens, seed, sampling, wave.steps)
+
+    # --- scoring ---------------------------------------------------------------------------------
+
+    def _score(self, candidates: Sequence[Candidate]) -> Generator[Event, None, None]:
+        """Score those of ``candidates`` that are not scored yet; equal steps are scored once.
+
+        Scores nothing where there is no verifier, where scoring would run past the deadline, or once cancelled. A
+        trace with a score that is not in [0, 1] counts as scored 0.
+        """
+        known = {c.trace.steps: c.trace.scores for c in self._candidates if _is_scored(c.trace)}
+        unscored = [c for c in candidates if not _is_scored(c.trace)]
+        lengths = {c.trace.steps: len(c.trace.tokens) for c in unscored if c.trace.steps not in known}
+        if lengths:
+            expected = self.ledger.verifier_tokens(sum(lengths.values()))
+            verifier, left = self._verifier, self.ledger.seconds_left()
+            if verifier is None or self.ledger.cancel.requested or verifier.seconds(expected) > left:
+                return
+            began = self.ledger.clock()
+            results = verifier.score(self.task.question, list(lengths), self.ledger.cancel)
+            whole = len(results) == len(lengths)
+            tokens, seconds = sum(scored.tokens for scored in results), self.ledger.clock() - began
+            self.ledger.charge_verifier(tokens, seconds, sum(lengths.values()) if whole else 0)
+            if not whole:
+                return
+            for steps, scored in zip(lengths, results, strict=True):
+                if all(0 <= score <= 1 for score in scored.scores):  # False for NaN
+                    known[steps] = scored.scores
+                else:
+                    known[steps] = (0.0,) * len(steps)
+                    self.dropped_scores += 1
+        for candidate in unscored:
+            if scores := known.get(candidate.trace.steps):
+                current = self._candidates[candidate.id]
+                self._candidates[candidate.id] = replace(current, trace=replace(current.trace, scores=scores))
+                yield CandidateScored(candidate.name, aggregate(scores, self.task.aggregate))
+
+    def _to_score(self, wave: Wave, ids: Sequence[int]) -> int:
+        return max(wave.reserve, 0 if wave.score == "none" else len(ids))
+
+    def _scoring_tokens(self, wave: Wave, ids: Sequence[int]) -> int:
+        if self._verifier is None:
+            return 0
+        longest = max((len(self._candidates[id].trace.tokens) for id in ids), default=0)
+        return self.ledger.verifier_tokens(self._to_score(wave, ids) * longest)
+
+    def _policy_deadline(self, wave: Wave, ids: Sequence[int]) -> float | None:
+        ends, to_score = self.ledger.ends, self._to_score(wave, ids)
+        if ends == math.inf:
+            return None
+        if self._verifier is None or not to_score:
+            return ends
+        growth = self.ledger.verifier_tokens(to_score * self.task.sampling.max_tokens)
+        expected = self._scoring_tokens(wave, ids) + growth
+        return ends - min(self._verifier.seconds(expected), SCORING_SHARE * self.ledger.seconds_left())
+
+    # --- results ---------------------------------------------------------------------------------
+
+    def _choice(self, strategy: Proposer) -> Choice:
+        return strategy.choose(self._candidates, self.ledger.seconds_left)
+
+    def _announce(self, strategy: Proposer) -> Iterator[Event]:
+        """A BestSoFar event where the strategy would now choose another answer than the last one announced."""
+        choice = self._choice(strategy)
+        if choice.best is not None and choice.best.answer is not None and choice.best.answer != self._announced:
+            self._announced = choice.best.answer
+            yield BestSoFar(choice.best.answer, choice.score)
+
+
+def _is_scored(trace: Trace) -> bool:
+    return len(trace.scores) == len(trace.steps)
