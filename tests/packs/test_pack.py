@@ -146,11 +146,23 @@ def test_manifest_content_is_checked(tiny: pack.Pack) -> None:
     content = json.loads(path.read_text())
     for change, message in (
         ({"format": 9}, "format 9"),
-        ({"policy": {**content["policy"], "layers": "30"}}, r"policy, layers: int is needed, found '30'"),
-        ({"sampling": {"heat": 1}}, "sampling: .*heat"),
+        (
+            {"policy": {**content["policy"], "layers": "30"}},
+            r"policy\.layers must be a whole number, found '30'; correct the file",
+        ),
+        ({"sampling": {"heat": 1}}, r"unknown key sampling\.heat = 1; known keys are .*temperature"),
+        ({"sampling": {"temperature": -1}}, r"manifest\.json: .*temperature.*-1"),
+        ({"policy": {}}, r"policy\.file_bytes is missing"),
+        (
+            {"files": {"prm.onnx": {"bytes": "9", "sha256": ""}}},
+            r"files\.prm\.onnx: bytes must be a whole number, found '9'",
+        ),
         ({"files": {"../evil": {}}}, "evil"),
-        ({"name": ""}, "name: a text"),
-        ({"recipe": {**content["recipe"], "quantisation": "Q1"}}, "recipe.quantisation: 'Q1'"),
+        ({"name": ""}, "name must be text of length >= 1, found ''"),
+        (
+            {"recipe": {**content["recipe"], "quantisation": "Q1"}},
+            r"recipe\.quantisation must be one of F32, .*, found 'Q1'",
+        ),
     ):
         changed = {**content, **change}
         path.write_text(json.dumps({**changed, "checksum": manifest.checksum(changed)}))
