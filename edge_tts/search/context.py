@@ -176,10 +176,10 @@ class SearchContext:
         InputError for a question that fills the context by itself.
         """
         length = self.policy.info.context_length
-        tokens = self.policy.tokenize(self.prompts.render(question, attempts))
+        tokens = self.policy.tokenize(self.prompts.render(question, attempts), special=True)
         while attempts and len(tokens) + self.sampling.max_tokens > length:
             attempts = attempts[1:]
-            tokens = self.policy.tokenize(self.prompts.render(question, attempts))
+            tokens = self.policy.tokenize(self.prompts.render(question, attempts), special=True)
         if len(tokens) >= length:
             raise InputError(
                 f"the question takes {len(tokens)} tokens and the policy's context is {length}; shorten the question "
