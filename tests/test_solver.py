@@ -116,7 +116,7 @@ def test_several_threads_share_a_solver(solver: Solver) -> None:
 
 @pytest.mark.parametrize(
     ("question", "complaint"),
-    [("", "empty"), ("  \n ", "empty"), ("x" * 100_000, "100,000 characters"), ("a\x00b", "binary")],
+    [("", "empty"), ("  \n ", "empty"), ("x" * 100_000, "100,000 characters"), ("a\x00b", "control character")],
 )
 def test_questions_that_are_none(question: str, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
@@ -205,10 +205,10 @@ def test_closing_a_batch_cancels_it(solver: Solver) -> None:
     [
         (b"", "no questions"),
         (b'{"question": "a b"}\nnot json\n', "line 2: not JSON"),
-        (b'{"question": 3}\n', "line 1: a JSON object"),
+        (b'{"question": 3}\n', "line 1: the line must be a JSON object"),
         (b'{"question": " "}\n', "line 1: the question is empty"),
         (b"\xff\xfe\x00\n", "line 1: not UTF-8"),
-        (b'{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}\n', "line 2: id '1'"),
+        (b'{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}\n', "line 2: the id '1'"),
     ],
 )
 def test_bad_files_are_named_with_their_line(tmp_path: Path, content: bytes, complaint: str) -> None:
