@@ -17,26 +17,45 @@ StopReason = Literal["step", "end", "length", "cancelled"]
 """Why a request stopped: its step limit, an end token, its token limit, or deadline/cancellation."""
 
 
+LEAST_TEMPERATURE = 0.01
+"""Logits are divided by the temperature: a much smaller one overflows float32, and means greedy anyway."""
+
+
 @dataclass(frozen=True)
 class Sampling:
-    """How a policy draws tokens. Raises InputError for a value out of range."""
+    """How a policy draws tokens: top-k, then top-p, then min-p, then the temperature, as llama.cpp does.
+
+    Raises InputError for a value out of range.
+    """
 
     temperature: float = 0.8
-    """0 is greedy; otherwise above 0."""
+    """0 is greedy; otherwise at least ``LEAST_TEMPERATURE``."""
     top_k: int = 40
     """Candidates kept before drawing; 0 keeps the whole vocabulary."""
     max_tokens: int = 200
     """Most new tokens of one request, forced ones included; at least 1."""
     ignore_end: bool = False
     """Go on past end tokens up to ``max_tokens``: for measuring speed over a known shape."""
+    top_p: float = 1.0
+    """Keep the most likely candidates that together reach this probability; in (0, 1], 1 keeps all."""
+    min_p: float = 0.0
+    """Keep candidates at least this share as likely as the most likely one; in [0, 1), 0 keeps all."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a request as an end token does, wherever they begin; they are no part of the step's text."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < math.inf:
-            raise InputError(f"the temperature {self.temperature} is none; give 0 (greedy) or more")
-        if self.top_k < 0 or self.max_tokens < 1:
-            raise InputError(
-                f"top_k={self.top_k} must be at least 0, and max_tokens={self.max_tokens} at least 1; correct them"
-            )
+        if self.temperature != 0 and not LEAST_TEMPERATURE <= self.temperature < math.inf:
+            raise InputError(f"temperature must be 0 or at least {LEAST_TEMPERATURE}; got {self.temperature:g}")
+        if self.top_k < 0:
+            raise InputError(f"top_k must be at least 0 (0 keeps all tokens); got {self.top_k}")
+        if self.max_tokens < 1:
+            raise InputError(f"max_tokens must be at least 1; got {self.max_tokens}")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p must be above 0 and at most 1; got {self.top_p:g}")
+        if not 0 <= self.min_p < 1:
+            raise InputError(f"min_p must be at least 0 and below 1; got {self.min_p:g}")
+        if not all(self.stop):
+            raise InputError("a stop text must not be empty; leave it out")
 
 
 @dataclass(frozen=True)
@@ -91,6 +110,22 @@ class ModelInfo:
     """"cpu" or "cuda"."""
     reason: str
     """Why that device was chosen, as one clause."""
+
+
+@dataclass(frozen=True)
+class ChatModelInfo:
+    """What a model's file says about chatting with it."""
+
+    template: str | None = None
+    """Jinja source of its chat template; None where the file has none."""
+    bos: str = ""
+    """Text of the token that begins a sequence; empty where the vocabulary has none."""
+    bos_id: int | None = None
+    eos: str = ""
+    """Text of the token that ends a sequence; empty where the vocabulary has none."""
+    eos_id: int | None = None
+    adds_bos: bool = False
+    """Whether the model expects every sequence to begin with ``bos``; ``tokenize`` never adds it."""
 
 
 @dataclass(frozen=True)
@@ -161,11 +196,18 @@ class Policy(Protocol):
     def info(self) -> ModelInfo: ...
 
     @property
+    def chat_model(self) -> ChatModelInfo: ...
+
+    @property
     def width(self) -> int:
         """Sequences decoded together; more requests than this wait their turn."""
 
-    def tokenize(self, text: str) -> tuple[int, ...]:
-        """Token ids of ``text``; special tokens written in it are recognised, none is added."""
+    def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
+        """Token ids of ``text``; none is added.
+
+        With ``special``, special tokens written in it such as ``<|im_end|>`` become those tokens: for a
+        template's own pieces. Text of users, models and documents goes without, and stays text.
+        """
 
     def generate(
         self, requests: Sequence[Request], deadline: float | None = None, cancel: Cancellation | None = None

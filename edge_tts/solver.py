@@ -28,10 +28,10 @@ from edge_tts.core import (
 )
 from edge_tts.errors import BackendError
 from edge_tts.files.atomic import Progress, silent
-from edge_tts.packs.pack import Pack, ensure, find
+from edge_tts.packs.pack import Pack, find_pack, prepare_pack
 from edge_tts.planning.planner import Plan, make_plan
 from edge_tts.profiles.loader import Profile, detect, load
-from edge_tts.questions.reading import Question, checked
+from edge_tts.questions.reading import Question, checked_question
 from edge_tts.questions.results import Settings
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig, VerifierFiles
 from edge_tts.search.allocation import StrategyTable
@@ -107,7 +107,7 @@ class Solver:
         self.plan = plan(self.pack, self.profile, memory_mb, deadline_s, generations, prompt_tokens, verifier=verifier)
         self.deadline_s: float | None = self.plan.deadline_s
         """Seconds for a question whose budget names none; None for as long as it takes."""
-        self.pack = ensure(self.pack, progress)
+        self.pack = prepare_pack(self.pack, progress)
         self.calculator = calculator and self.pack.calculator is not None
         """Whether the runtime writes the results of equations."""
         table = self.pack.table if self.plan.verifier else None
@@ -199,7 +199,7 @@ class Solver:
             verifier = self.verifier.info if self.verifier else None
             ledger = Ledger(self.policy.info, verifier, budget, deadline, self.profile.watts, cancel)
             sampling = call.sampling or self.pack.sampling
-            task = Task(checked(call.question), self.pack.prompts, sampling, call.aggregate, call.seed)
+            task = Task(checked_question(call.question), self.pack.prompts, sampling, call.aggregate, call.seed)
             driver = Driver(task, self.policy, self.verifier, ledger)
             auto = Auto(self.table, generations, call.aggregate, self.verifier is not None)
             if asked:
@@ -312,7 +312,7 @@ def plan(
 
 
 def _pack(pack: str | Pack | None) -> Pack:
-    return pack if isinstance(pack, Pack) else find(pack)
+    return pack if isinstance(pack, Pack) else find_pack(pack)
 
 
 def _profile(profile: str | Path | Profile | None) -> Profile:

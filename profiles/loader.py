@@ -6,51 +6,55 @@ A profile is one TOML file. The built-in ones lie beside this module; the user's
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import math
-import os
-import tempfile
+import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from edge_tts.errors import EdgeError, InputError, ResourceError
+import msgspec
+
+from edge_tts.errors import InputError
+from edge_tts.files.atomic import building, disk_errors, publish
 from edge_tts.files.folders import profiles_folder
+from edge_tts.files.typed import typed
 from edge_tts.profiles.detect import detected, memory_limit_mb
 
 __all__ = ["Calibration", "DecodeSpeed", "Profile", "Speeds", "detect", "load", "names", "parse", "save"]
 
 _BUILT_IN = Path(__file__).parent
 _FIGURES = ("memory_mb", "deadline_s", "watts", "threads", "gpu", "speeds.decode", "speeds.prefill", "speeds.verifier")
-"""Every one of these must have an entry in the ``sources`` table of a profile that states it."""
+"""Each of these needs an entry in the ``sources`` table of a profile that states it."""
+
+_AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+_Positive = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]
 
 
 @dataclass(frozen=True)
 class DecodeSpeed:
     """One measured or stated point."""
 
-    width: int
+    width: _AtLeastOne
     """Sequences decoded together."""
-    context: int
+    context: _AtLeastOne
     """Tokens each sequence holds, about."""
-    tokens_per_s: float
+    tokens_per_s: _Positive
     """Of all sequences together."""
 
 
 @dataclass(frozen=True)
 class Speeds:
-    """How fast a policy of ``parameters`` weights and a 22M-parameter verifier run."""
+    """How fast a policy of ``parameters`` weights and a verifier of 22 million weights run."""
 
-    parameters: int
-    decode: tuple[DecodeSpeed, ...]
-    prefill: float
+    parameters: _AtLeastOne
+    decode: Annotated[tuple[DecodeSpeed, ...], msgspec.Meta(min_length=1)]
+    prefill: _Positive
     """Prompt tokens/s."""
-    verifier: float
+    verifier: _Positive
     """Verifier tokens/s."""
 
     def decode_at(self, width: int, context: int, parameters: int) -> float:
@@ -104,6 +108,21 @@ class Profile:
         return self.calibration.speeds if self.calibration else self.stated
 
 
+@dataclass(frozen=True)
+class _ProfileFile:
+    """The keys of a profile file."""
+
+    description: str
+    memory_mb: _Positive
+    deadline_s: _Positive
+    watts: _Positive
+    gpu: bool
+    speeds: Speeds
+    sources: Mapping[str, str]
+    threads: _AtLeastOne | None = None
+    calibrated: Calibration | None = None
+
+
 def names() -> tuple[str, ...]:
     """Names that :func:`load` knows, the user's own included, sorted."""
     folders = (_BUILT_IN, profiles_folder())
@@ -145,21 +164,20 @@ def detect() -> tuple[Profile, str]:
 
 
 def parse(data: Mapping[str, Any], path: Path) -> Profile:
-    """Validate the content of a profile file. Raises InputError naming file, key and value."""
-    top = _Table(data, path, "")
+    """Check the content of a profile file. Raises InputError that names file, key and value."""
+    content = typed(_ProfileFile, data, str(path), InputError)
     profile = Profile(
         name=path.stem,
-        description=top.text("description"),
-        memory_mb=top.number("memory_mb"),
-        deadline_s=top.number("deadline_s"),
-        watts=top.number("watts"),
-        threads=top.whole("threads") if "threads" in data else None,
-        gpu=top.flag("gpu"),
-        stated=_speeds(top.table("speeds")),
-        sources={str(key): str(value) for key, value in top.table("sources").data.items()},
-        calibration=_calibration(top.table("calibrated")) if "calibrated" in data else None,
+        description=content.description,
+        memory_mb=content.memory_mb,
+        deadline_s=content.deadline_s,
+        watts=content.watts,
+        threads=content.threads,
+        gpu=content.gpu,
+        stated=content.speeds,
+        sources=content.sources,
+        calibration=content.calibrated,
     )
-    top.only({"description", "memory_mb", "deadline_s", "watts", "threads", "gpu", "speeds", "sources", "calibrated"})
     for figure in _FIGURES:
         if figure not in profile.sources and (figure != "threads" or profile.threads is not None):
             raise InputError(f"{path}: sources has no entry {figure!r}; say where the figure is from")
@@ -172,93 +190,11 @@ def save(profile: Profile, path: Path) -> None:
     Raises ResourceError where the disk is full, InputError where the file cannot be written.
     """
     text = "\n".join(_toml_lines(profile)) + "\n"
-    temporary = None
-    try:
+    with disk_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as out:
-            temporary = Path(out.name)
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        kind: type[EdgeError] = ResourceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else InputError
-        raise kind(f"cannot write the profile {path}: {error.strerror}; choose another folder or free space") from error
-    finally:
-        if temporary:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-
-
-def _speeds(table: _Table) -> Speeds:
-    table.only({"parameters", "decode", "prefill", "verifier"})
-    points = table.data.get("decode")
-    if not isinstance(points, list) or not points or not all(isinstance(p, dict) for p in points):
-        raise table.error("decode", "a list of {width, context, tokens_per_s} tables")
-    decode = []
-    for i, point in enumerate(points):
-        entry = _Table(point, table.path, f"{table.prefix}decode[{i}].")
-        entry.only({"width", "context", "tokens_per_s"})
-        decode.append(DecodeSpeed(entry.whole("width"), entry.whole("context"), entry.number("tokens_per_s")))
-    return Speeds(table.whole("parameters"), tuple(decode), table.number("prefill"), table.number("verifier"))
-
-
-def _calibration(table: _Table) -> Calibration:
-    table.only({"date", "machine", "pack", "speeds"})
-    return Calibration(_speeds(table.table("speeds")), table.text("date"), table.text("machine"), table.text("pack"))
-
-
-@dataclass(frozen=True)
-class _Table:
-    """One table of a profile file, with reading that checks."""
-
-    data: Mapping[str, Any]
-    path: Path
-    prefix: str
-
-    def error(self, key: str, wanted: str) -> InputError:
-        found = repr(self.data[key]) if key in self.data else "nothing"
-        return InputError(f"{self.path}: {self.prefix}{key} must be {wanted}, found {found}; correct the file")
-
-    def number(self, key: str) -> float:
-        value = self.data.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise self.error(key, "a number above 0")
-        return float(value)
-
-    def whole(self, key: str) -> int:
-        value = self.data.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self.error(key, "a whole number of at least 1")
-        return value
-
-    def flag(self, key: str) -> bool:
-        value = self.data.get(key)
-        if not isinstance(value, bool):
-            raise self.error(key, "true or false")
-        return value
-
-    def text(self, key: str) -> str:
-        value = self.data.get(key)
-        if not isinstance(value, str):
-            raise self.error(key, "a text")
-        return value
-
-    def table(self, key: str) -> _Table:
-        value = self.data.get(key)
-        if not isinstance(value, dict):
-            raise self.error(key, "a table")
-        return _Table(value, self.path, f"{self.prefix}{key}.")
-
-    def only(self, known: Iterable[str]) -> None:
-        for key in self.data:
-            if key not in known:
-                raise InputError(
-                    f"{self.path}: unknown key {self.prefix}{key} = {self.data[key]!r}; "
-                    f"known are {', '.join(sorted(known))}"
-                )
+    with building(path.parent) as temporary:
+        (temporary / path.name).write_text(text, encoding="utf-8")
+        publish(temporary / path.name, path)
 
 
 def _interpolate(points: list[tuple[int, float]], width: int) -> float:

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import ModelInfo, Request, Scored, StepEvent, Verifier
+from edge_tts.core import ChatModelInfo, ModelInfo, Request, Scored, StepEvent, Verifier
 from edge_tts.errors import BackendError, EdgeError
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig
 
@@ -38,9 +38,10 @@ class Tokenize:
     """A task of the policy; its one item is the tokens."""
 
     text: str
+    special: bool
 
     def run(self, models: Models, cancel: Cancellation) -> Iterator[tuple[int, ...]]:
-        yield models.policy.tokenize(self.text)
+        yield models.policy.tokenize(self.text, self.special)
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Loaded:
     """The first that a child says."""
 
     policy: ModelInfo
+    chat_model: ChatModelInfo
     width: int
     verifier: ModelInfo | None
     state: State
@@ -113,7 +115,7 @@ class IsolatedModels:
         self._closed = False
         self._child = _Child(config)
         loaded = self._child.loaded()
-        self.policy = _IsolatedPolicy(self, loaded.policy, loaded.width)
+        self.policy = _IsolatedPolicy(self, loaded)
         self.verifier: Verifier | None = _IsolatedVerifier(self, loaded.verifier) if loaded.verifier else None
 
     @property
@@ -147,13 +149,13 @@ class IsolatedModels:
 class _IsolatedPolicy:
     """A :class:`~edge_tts.core.Policy`."""
 
-    def __init__(self, models: IsolatedModels, info: ModelInfo, width: int) -> None:
-        self.info, self.width = info, width
+    def __init__(self, models: IsolatedModels, loaded: Loaded) -> None:
+        self.info, self.chat_model, self.width = loaded.policy, loaded.chat_model, loaded.width
         self._models = models
 
-    def tokenize(self, text: str) -> tuple[int, ...]:
+    def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
         tokens: tuple[int, ...]
-        (tokens,) = self._models.run(Tokenize(text))
+        (tokens,) = self._models.run(Tokenize(text, special))
         return tokens
 
     def generate(
@@ -315,8 +317,8 @@ class _Server:
         self._models = models
         self._lock = threading.Lock()
         self._running: dict[int, Cancellation] = {}
-        verifier = models.verifier.info if models.verifier else None
-        pipe.send((0, Loaded(models.policy.info, models.policy.width, verifier, State.of(models))))
+        policy, verifier = models.policy, models.verifier.info if models.verifier else None
+        pipe.send((0, Loaded(policy.info, policy.chat_model, policy.width, verifier, State.of(models))))
 
     def run(self) -> None:
         host = parent_process()

@@ -72,6 +72,7 @@ class LlamaPolicy:
         self.info = ModelInfo(
             path.stem, self._native.parameters, self._native.context_length, device, self._native.reason
         )
+        self.chat_model = self._native.chat_model
         self.width = config.width
         self._weights = np.empty((config.width, self._native.vocabulary), np.float32)
         self.busy_seconds = 0.0
@@ -79,8 +80,8 @@ class LlamaPolicy:
         self._thread = threading.Thread(target=self._run, name="llama-owner", daemon=True)
         self._thread.start()
 
-    def tokenize(self, text: str) -> tuple[int, ...]:
-        return self._native.tokenize(text)
+    def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
+        return self._native.tokenize(text, special)
 
     def generate(
         self, requests: Sequence[Request], deadline: float | None = None, cancel: Cancellation | None = None
@@ -307,6 +308,7 @@ class LlamaPolicy:
         if not ended:
             job.text += self._native.piece(token)
             new += self._calculated(job)
+            ended = job.cut_at_stop_text()
         job.tokens = job.tokens + new
         job.fresh = len(new)
         job.step += new
@@ -350,9 +352,7 @@ class LlamaPolicy:
                 job.shared,
             )
         )
-        job.text, job.step, job.logprob = rest.strip(self._delimiter), [], 0.0
-        job.prefill = job.forced = job.shared = 0
-        job.steps += 1
+        job.begin_step(rest.strip(self._delimiter))
         if stop and job.sampler:
             job.sampler.close()
             job.sampler = None

@@ -27,7 +27,7 @@ import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tts.core import EngineConfig, Sampling
+from edge_tts.core import ChatModelInfo, EngineConfig, Sampling
 from edge_tts.errors import BackendError, PackError
 from edge_tts.runtimes import device
 
@@ -147,6 +147,44 @@ class NativeModel:
         self.vocabulary = int(lib.llama_vocab_n_tokens(self.vocab))
         self.parameters = int(lib.llama_model_n_params(model))
         self._pieces: dict[int, bytes] = {}
+        self.chat_model = self._chat_model()
+        self._refuse_other_kinds(path)
+
+    def _chat_model(self) -> ChatModelInfo:
+        template = lib.llama_model_chat_template(self.model, None)
+
+        def special(token: int) -> tuple[str, int | None]:
+            if token < 0:
+                return "", None
+            return lib.llama_vocab_get_text(self.vocab, token).decode("utf-8", errors="replace"), token
+
+        return ChatModelInfo(
+            template.decode("utf-8", errors="replace") if template else None,
+            *special(int(lib.llama_vocab_bos(self.vocab))),
+            *special(int(lib.llama_vocab_eos(self.vocab))),
+            adds_bos=bool(lib.llama_vocab_get_add_bos(self.vocab)),
+        )
+
+    def _metadata(self, key: str) -> str | None:
+        buffer = ctypes.create_string_buffer(256)
+        size = lib.llama_model_meta_val_str(self.model, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", errors="replace") if size >= 0 else None
+
+    def _refuse_other_kinds(self, path: Path) -> None:
+        """Raise PackError unless the model continues text from left to right and its KV cache can be cut and copied."""
+        family = self._metadata("general.architecture") or "unknown"
+        pooling = self._metadata(f"{family}.pooling_type")
+        if lib.llama_model_is_recurrent(self.model) or lib.llama_model_is_hybrid(self.model):
+            problem = "keeps a recurrent state, which cannot be cut back to share a prompt between samples"
+        elif lib.llama_model_has_encoder(self.model) or not lib.llama_model_has_decoder(self.model):
+            problem = "has an encoder"
+        elif lib.llama_model_is_diffusion(self.model):
+            problem = "writes by diffusion, not from left to right"
+        elif pooling not in (None, "0") or self._metadata(f"{family}.attention.causal") == "false":
+            problem = "makes embeddings of texts and does not write any"
+        else:
+            return
+        raise PackError(f"the model {path} ({family}) {problem}; choose a decoder-only chat model")
 
     def _open_context(self, path: Path, config: EngineConfig) -> None:
         trained = int(lib.llama_model_n_ctx_train(self.model))
@@ -198,15 +236,15 @@ class NativeModel:
             self._closed = True
             self._stack.close()
 
-    def tokenize(self, text: str) -> tuple[int, ...]:
-        """Token ids; special tokens in ``text`` are recognised, none is added. Raises BackendError once closed."""
+    def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
+        """See :meth:`edge_tts.core.Policy.tokenize`. Raises BackendError once closed."""
         data = text.encode("utf-8", errors="replace")
         room = len(data) + 8
         ids = (lib.llama_token * room)()
         with self._vocabulary_lock:
             if self._closed:
                 raise BackendError("the policy is closed; load it again")
-            count = lib.llama_tokenize(self.vocab, data, len(data), ids, room, False, True)
+            count = lib.llama_tokenize(self.vocab, data, len(data), ids, room, False, special)
         if count < 0:
             raise BackendError(f"llama.cpp cannot tokenise a text of {len(data)} bytes")
         return tuple(ids[:count])
@@ -289,7 +327,7 @@ class NativeModel:
 
 
 class NativeSampler:
-    """A C sampler chain: top-k, temperature, draw; greedy at temperature 0."""
+    """A C sampler chain: top-k, top-p, min-p, temperature, draw; greedy at temperature 0."""
 
     def __init__(self, sampling: Sampling, seed: int) -> None:
         self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
@@ -298,6 +336,10 @@ class NativeSampler:
             return
         if sampling.top_k > 0:
             lib.llama_sampler_chain_add(self._chain, lib.llama_sampler_init_top_k(sampling.top_k))
+        if sampling.top_p < 1:
+            lib.llama_sampler_chain_add(self._chain, lib.llama_sampler_init_top_p(sampling.top_p, 1))
+        if sampling.min_p > 0:
+            lib.llama_sampler_chain_add(self._chain, lib.llama_sampler_init_min_p(sampling.min_p, 1))
         lib.llama_sampler_chain_add(self._chain, lib.llama_sampler_init_temp(sampling.temperature))
         lib.llama_sampler_chain_add(self._chain, lib.llama_sampler_init_dist(seed & 0xFFFFFFFF))
 

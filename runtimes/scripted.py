@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import ModelInfo, Request, Scored, StepEvent, StopReason
+from edge_tts.core import ChatModelInfo, ModelInfo, Request, Scored, StepEvent, StopReason
 from edge_tts.errors import InputError
 
 END_TOKEN = 0
@@ -57,6 +57,7 @@ class ScriptedPolicy:
         batch_seconds: float = 0.0,
     ) -> None:
         self.info = ModelInfo("scripted-policy", parameters, context_length, "cpu", "it runs a script")
+        self.chat_model = ChatModelInfo()
         self.width = width
         self.evaluated_tokens = 0
         """Every token evaluated since creation, of abandoned steps too."""
@@ -70,7 +71,7 @@ class ScriptedPolicy:
         self._batch_seconds = batch_seconds
         self._evaluated: list[str] = []
 
-    def tokenize(self, text: str) -> tuple[int, ...]:
+    def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
         return tuple(map(ord, text))
 
     def generate(
@@ -126,7 +127,9 @@ class ScriptedPolicy:
         known = max((_shared(prefix, text) for text in neighbours), default=0)
         insort(self._evaluated, prefix)
         self.evaluated_tokens += len(prefix) - known
-        return _Slot(index, request, self._continue(prefix, seed), len(prefix) - known)
+        rest = self._continue(prefix, seed)
+        ends = [at for stop in request.sampling.stop if (at := rest.find(stop)) >= 0]
+        return _Slot(index, request, rest[: min(ends, default=None)], len(prefix) - known)
 
     def _remember(self, slot: _Slot) -> None:
         insort(self._evaluated, _text(slot.request.tokens) + slot.rest[: slot.done])

@@ -62,6 +62,9 @@ class Job:
     """How many tokens at the end of these are paid for as new text; a new request's first draw is one."""
     step: list[int] = field(default_factory=list)
     text: bytes = b""
+    """Of the step under way."""
+    before: bytes = b""
+    """The end of the text before this step, as far as a stop text may begin in it."""
     logprob: float = 0.0
     prefill: int = 0
     shared: int = 0
@@ -73,6 +76,24 @@ class Job:
     branches: Branches | None = None
     """Where its call's tree has, under ``branch``, what to draw its next token from; None beyond the tree."""
     branch: int | tuple[int, ...] = 0
+
+    def cut_at_stop_text(self) -> bool:
+        """Cut the step where the first stop text begins; False where there is none."""
+        stops = self.request.sampling.stop
+        whole = self.before + self.text
+        begins = [at for stop in stops if (at := whole.find(stop.encode())) >= 0]
+        if not begins:
+            return False
+        self.text = whole[len(self.before) : max(min(begins), len(self.before))]
+        return True
+
+    def begin_step(self, text: bytes) -> None:
+        """Begin the next step with ``text``, the end of this one's; keep what a stop text in it may begin with."""
+        longest = max((len(stop.encode()) for stop in self.request.sampling.stop), default=1)
+        self.before = (self.before + self.text.removesuffix(text))[1 - longest :] if longest > 1 else b""
+        self.text, self.step, self.logprob = text, [], 0.0
+        self.prefill = self.forced = self.shared = 0
+        self.steps += 1
 
     @property
     def known(self) -> bool:

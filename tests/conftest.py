@@ -10,7 +10,7 @@ import standin
 
 from edge_tts.core import Verifier
 from edge_tts.packs import pack as pack_module
-from edge_tts.packs.pack import Pack, ensure, find
+from edge_tts.packs.pack import Pack, find_pack, prepare_pack
 from edge_tts.runtimes.verifiers import open_verifier
 
 
@@ -26,7 +26,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def pack(home: Path) -> Pack:
     """The built-in pack, assembled for real (downloads its base where it is not installed)."""
-    return ensure(find(None))
+    return prepare_pack(find_pack(None))
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def test_a_stream_ends_with_its_result(solver: Solver) -> None:
     assert isinstance(last, Done)
     assert not any(isinstance(event, Done) for event in events)
     assert last.result.answer is not None
-    assert last.result.prompt_tokens == len(solver.policy.tokenize(solver.pack.prompts.render(QUESTION)))
+    assert last.result.prompt_tokens == len(solver.policy.tokenize(solver.pack.prompts.render(QUESTION), special=True))
     assert last.result.usage.peak_memory_mb > 200  # that of the process with the models
 
 

@@ -15,8 +15,8 @@ from edge_tts.core import Budget, DifficultyEstimated, Done, StepTaken, Strategy
 from edge_tts.errors import InputError, ResourceError
 from edge_tts.files.json_lines import Appender
 from edge_tts.packs.pack import Pack
-from edge_tts.questions.reading import Question, checked, read_questions
-from edge_tts.questions.results import Settings, finished_ids, row
+from edge_tts.questions.reading import Question, checked_question, read_questions
+from edge_tts.questions.results import Settings, finished_ids, result_row
 from edge_tts.solver import Solver, solve_all
 
 QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
@@ -38,7 +38,7 @@ def test_every_strategy_answers_and_counts_its_cost(solver: Solver, strategy: st
     assert result.finished
     assert result.answer is not None
     assert result.steps[-1].startswith("####")
-    prompt = len(solver.policy.tokenize(solver.pack.prompts.render(question)))
+    prompt = len(solver.policy.tokenize(solver.pack.prompts.render(question), special=True))
     chosen = len(solver.policy.tokenize("\n".join(result.steps)))
     # What samples begin with alike is evaluated once, so together they may cost less than all their text.
     least = chosen if strategy != "greedy" else result.usage.generated_tokens
@@ -116,11 +116,11 @@ def test_several_threads_share_a_solver(solver: Solver) -> None:
 
 @pytest.mark.parametrize(
     ("question", "complaint"),
-    [("", "empty"), ("  \n ", "empty"), ("x" * 100_000, "100,000 characters"), ("a\x00b", "binary")],
+    [("", "empty"), ("  \n ", "empty"), ("x" * 100_000, "100,000 characters"), ("a\x00b", "control character")],
 )
 def test_questions_that_are_none(question: str, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
-        checked(question)
+        checked_question(question)
 
 
 def test_a_question_cannot_open_turns_of_its_own(solver: Solver) -> None:
@@ -157,7 +157,7 @@ def test_a_file_is_solved_and_resumed(solver: Solver, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     with Appender(out) as sink:
         for question, result in solve_all(solver, questions[:4], settings(), parallel=3):
-            sink.add([row(question, result, settings())])
+            sink.add([result_row(question, result, settings())])
     with out.open("a", encoding="utf-8") as sink:
         sink.write('{"id": "cut sho')
     done = finished_ids(out, settings())
@@ -172,7 +172,7 @@ def test_results_of_other_settings_are_not_mixed(tmp_path: Path, solver: Solver)
     out = tmp_path / "out.jsonl"
     question = Question("1", QUESTION, "76")
     with Appender(out) as sink:
-        sink.add([row(question, solver.solve(QUESTION, "greedy"), settings())])
+        sink.add([result_row(question, solver.solve(QUESTION, "greedy"), settings())])
     with pytest.raises(InputError, match="seed: 0, now 7"):
         finished_ids(out, settings(seed=7))
 
@@ -205,10 +205,10 @@ def test_closing_a_batch_cancels_it(solver: Solver) -> None:
     [
         (b"", "no questions"),
         (b'{"question": "a b"}\nnot json\n', "line 2: not JSON"),
-        (b'{"question": 3}\n', "line 1: a JSON object"),
+        (b'{"question": 3}\n', "line 1: the line must be a JSON object"),
         (b'{"question": " "}\n', "line 1: the question is empty"),
         (b"\xff\xfe\x00\n", "line 1: not UTF-8"),
-        (b'{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}\n', "line 2: id '1'"),
+        (b'{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}\n', "line 2: the id '1'"),
     ],
 )
 def test_bad_files_are_named_with_their_line(tmp_path: Path, content: bytes, complaint: str) -> None:

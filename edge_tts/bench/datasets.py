@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_tts.errors import InputError
-from edge_tts.questions.reading import Question, checked, parse_question
+from edge_tts.questions.reading import Question, checked_question, parse_question
 
 SHOWN = 3
 """Bad lines that an error lists; it counts the others."""
@@ -160,4 +160,4 @@ def _hub_rows(name: str, hub: HubSet) -> Iterator[tuple[int, _Read]]:
 
 def _checked(hub: HubSet, row: Mapping[str, Any], index: int) -> Question:
     problem = hub.read(row, index)
-    return Question(problem.id, checked(problem.question), problem.answer)
+    return Question(problem.id, checked_question(problem.question), problem.answer)

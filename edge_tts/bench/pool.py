@@ -15,7 +15,19 @@ from typing import Any, Self
 
 from edge_tts.answers.equivalence import is_correct
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import Budget, Event, ModelInfo, Outcome, Request, Scored, StepEvent, StopReason, Trace, Usage
+from edge_tts.core import (
+    Budget,
+    ChatModelInfo,
+    Event,
+    ModelInfo,
+    Outcome,
+    Request,
+    Scored,
+    StepEvent,
+    StopReason,
+    Trace,
+    Usage,
+)
 from edge_tts.errors import InputError
 from edge_tts.questions.reading import Question
 from edge_tts.search.driver import Driver, Task, derived_seed
@@ -202,13 +214,14 @@ class _PoolPolicy:
 
     def __init__(self, pool: Pool, info: ModelInfo, width: int) -> None:
         self.info = info
+        self.chat_model = ChatModelInfo()
         self.width = width
         self._pool = pool
         start = problem_seed(pool.seed, pool.id)
         self._by_seed = {derived_seed(start, i): sample for i, sample in enumerate(pool.samples)}
         self._prefilled = False
 
-    def tokenize(self, text: str) -> tuple[int, ...]:
+    def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
         return self._pool.prompt
 
     def generate(

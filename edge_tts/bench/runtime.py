@@ -26,7 +26,7 @@ from rich.console import Console
 from edge_tts.bench import machine
 from edge_tts.bench.engine import QUESTION, against_bare_loop, sound_kernels
 from edge_tts.core import Budget, EngineConfig, Request
-from edge_tts.packs.pack import Pack, ensure, find
+from edge_tts.packs.pack import Pack, find_pack, prepare_pack
 from edge_tts.questions.reading import read_questions
 from edge_tts.runtimes import device
 from edge_tts.runtimes.llama import LlamaPolicy
@@ -71,7 +71,7 @@ def against_high_level(pack: Pack, questions: Sequence[str]) -> dict[str, Any]:
 def _one_batch(pack: Pack, prompt: str) -> float:
     """Seconds of sixteen samples in one batch."""
     policy = LlamaPolicy(pack.policy_path, EngineConfig(width=16, context=512), pack.prompts)
-    tokens = policy.tokenize(prompt)
+    tokens = policy.tokenize(prompt, special=True)
     begun = time.monotonic()
     list(policy.generate([Request(tokens, seed, pack.sampling) for seed in range(16)]))
     seconds = time.monotonic() - begun
@@ -214,7 +214,7 @@ def _command(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
 def main(data: Path, repeats: int, solves: int, only: str, out: Path) -> None:
     """Measure the runtime and write a record."""
     console = Console(stderr=True)
-    pack = ensure(find(None))
+    pack = prepare_pack(find_pack(None))
     questions = [q.question for q in read_questions(data)]
     record: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     record["machine"] = machine.describe()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from edge_tts.files.atomic import Progress, silent
-from edge_tts.packs.pack import find
+from edge_tts.packs.pack import find_pack
 from edge_tts.profiles.loader import Profile
 from edge_tts.solver import Solver
 
@@ -46,5 +46,5 @@ class RuntimeSettings:
     def on_nodes(self, cores: int) -> Self:
         """The same for a process with another working directory and ``cores`` of its own. Raises PackError."""
         folder = Path(self.pack).absolute() if self.pack else None
-        pack = str(folder) if folder and find(self.pack).folder == folder else self.pack
+        pack = str(folder) if folder and find_pack(self.pack).folder == folder else self.pack
         return replace(self, pack=pack, profile=replace(self.profile, threads=cores))

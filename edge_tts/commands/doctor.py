@@ -239,7 +239,7 @@ def _profile() -> list[Check]:
 def _packs() -> list[Check]:
     from edge_tts.packs import pack
 
-    installed = pack.installed()
+    installed = pack.pack_names()
     found = [_pack(name) for name in installed]
     if pack.DEFAULT not in installed:
         detail = f"the default pack {pack.DEFAULT} is not there; installed are {', '.join(installed) or 'none'}"
@@ -255,8 +255,8 @@ def _pack(name: str) -> Check:
     # Only the default pack is needed for solving to work.
     bad: Literal["warning", "failed"] = "failed" if name == pack.DEFAULT else "warning"
     try:
-        found = pack.find(name)
-        problems = pack.verify(found)
+        found = pack.find_pack(name)
+        problems = pack.pack_problems(found)
     except EdgeError as error:
         return Check(title, bad, str(error))
     if problems:

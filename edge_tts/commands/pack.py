@@ -21,19 +21,19 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.group()
 def command() -> None:
-    """A pack is a policy, a PRM with its tokenizer, a strategy table and a manifest."""
+    """List, check, build and install packs: a policy, its verifier, a strategy table and a manifest in one folder."""
 
 
 @command.command("list")
 @_AS_JSON
 def list_packs(as_json: bool) -> None:
     """Show the built-in and installed packs."""
-    from edge_tts.packs.pack import find, installed
+    from edge_tts.packs.pack import find_pack, pack_names
 
     rows: list[dict[str, str | None]] = []
-    for name in installed():
+    for name in pack_names():
         try:
-            pack = find(name)
+            pack = find_pack(name)
             rows.append({"name": name, "version": pack.version, "licence": pack.licence, "state": _state(pack)})
         except PackError as error:
             rows.append({"name": name, "version": None, "licence": None, "state": f"damaged: {error}"})
@@ -51,9 +51,9 @@ def list_packs(as_json: bool) -> None:
 @_AS_JSON
 def info(name: str | None, as_json: bool) -> None:
     """Describe the pack NAME (a name or a folder; the default pack if left out)."""
-    from edge_tts.packs.pack import find
+    from edge_tts.packs.pack import find_pack
 
-    described = _description(find(name))
+    described = _description(find_pack(name))
     if as_json:
         _print_json(described)
         return
@@ -69,11 +69,10 @@ def info(name: str | None, as_json: bool) -> None:
 @_AS_JSON
 def verify(name: str | None, as_json: bool) -> None:
     """Check every file of the pack NAME in full; exit code 3 when something is wrong."""
-    from edge_tts.packs.pack import find
-    from edge_tts.packs.pack import verify as verify_pack
+    from edge_tts.packs.pack import find_pack, pack_problems
 
-    pack = find(name)
-    problems = verify_pack(pack)
+    pack = find_pack(name)
+    problems = pack_problems(pack)
     if as_json:
         _print_json({"name": pack.name, "folder": str(pack.folder), "ok": not problems, "problems": problems})
     else:
@@ -87,29 +86,37 @@ def verify(name: str | None, as_json: bool) -> None:
 
 @command.command()
 @click.argument("name", required=False)
-@click.option("--base", type=click.Path(path_type=Path), help="The base model's file; searched for by default.")
+@click.option("--base", type=click.Path(path_type=Path), help="The base model's file; searched for if left out.")
 def assemble(name: str | None, base: Path | None) -> None:
-    """Make the pack NAME ready now instead of on first use."""
-    from edge_tts.packs.pack import ensure, find
+    """Assemble the pack NAME now instead of on first use."""
+    from edge_tts.packs.pack import find_pack, prepare_pack
 
     with progress_bar() as progress:
-        pack = ensure(find(name), progress, base)
+        pack = prepare_pack(find_pack(name), progress, base)
     click.echo(f"{pack.name} {pack.version} is ready in {pack.folder}")
 
 
 @command.command()
-@click.option("--policy", type=_FILE, required=True, help="GGUF.")
-@click.option("--prm", type=_FILE, help="ONNX verifier, with --tokenizer.")
+@click.option("--policy", type=_FILE, required=True, help="The policy, a GGUF file.")
+@click.option("--prm", type=_FILE, help="The verifier, an ONNX file; needs --tokenizer.")
 @click.option("--tokenizer", type=_FILE, help="The verifier's tokenizer.json.")
-@click.option("--table", type=_FILE, help="Strategy table.")
+@click.option("--table", type=_FILE, help="Strategy table, a JSON file from `bench fit`.")
 @click.option("--card", type=_FILE, help="Model card: data, licences, figures, limits.")
-@click.option("--prompts", type=_FILE, help="JSON with any of: prompt, attempt, step_delimiter, answer_marker, end.")
+@click.option(
+    "--prompts",
+    type=_FILE,
+    help="Prompt templates, a JSON object with any of: prompt, attempt, step_delimiter, answer_marker, end.",
+)
 @click.option("--licence", required=True, help="SPDX expression, for example Apache-2.0.")
 @click.option("--version", default="1.0.0", show_default=True)
 @click.option("--temperature", type=click.FloatRange(0), default=0.8, show_default=True)
-@click.option("--calculator", is_flag=True, help="The policy was trained to have results of equations written for it.")
-@click.option("--out", type=_FILE, required=True, help="The pack's folder; it gives the pack its name.")
-@click.option("--zip", "zipped", is_flag=True, help="Also write OUT.zip, for shipping.")
+@click.option(
+    "--calculator",
+    is_flag=True,
+    help="Write the results of equations for the policy; it must have been trained that way.",
+)
+@click.option("--out", type=_FILE, required=True, help="New folder for the pack; its name becomes the pack's name.")
+@click.option("--zip", "zipped", is_flag=True, help="Also write the pack as OUT.zip.")
 def build(
     policy: Path,
     prm: Path | None,
@@ -124,30 +131,31 @@ def build(
     out: Path,
     zipped: bool,
 ) -> None:
-    """Put a policy, a verifier and what goes with them into one folder."""
+    """Build a pack from a policy and, if given, a verifier, a strategy table and prompts."""
     from edge_tts.core import Sampling
-    from edge_tts.packs import build as ship
+    from edge_tts.packs.archive import write_zip
+    from edge_tts.packs.build import PackFiles, PackSettings, build_pack, read_prompts
     from edge_tts.reasoning.prompts import CalculatorFormat
 
-    sources = ship.Sources(policy, prm, tokenizer, table, card)
-    wording = CalculatorFormat() if calculator else None
-    settings = ship.Settings(licence, version, ship.read_prompts(prompts), wording, Sampling(temperature=temperature))
+    files = PackFiles(policy, prm, tokenizer, table, card)
+    notation = CalculatorFormat() if calculator else None
+    settings = PackSettings(licence, version, read_prompts(prompts), notation, Sampling(temperature=temperature))
     with progress_bar() as progress:
-        pack = ship.build(sources, settings, out.absolute(), progress)
+        pack = build_pack(files, settings, out.absolute(), progress)
         if zipped:
-            ship.archive(pack, pack.folder.with_name(f"{pack.name}.zip"), progress)
+            write_zip(pack, pack.folder.with_name(f"{pack.name}.zip"), progress)
     click.echo(f"{pack.name} {pack.version} is in {pack.folder}{' and in ' + pack.name + '.zip' if zipped else ''}")
 
 
 @command.command()
 @click.argument("source", type=_FILE)
-@click.option("--replace", is_flag=True, help="Put it in the place of an installed pack of the same name.")
+@click.option("--replace", is_flag=True, help="Replace an installed pack of the same name.")
 def install(source: Path, replace: bool) -> None:
-    """Install the pack in SOURCE, a zip file or a folder, for use by name."""
-    from edge_tts.packs import build as ship
+    """Install the pack in SOURCE, a zip file or a folder, so that it can be used by name."""
+    from edge_tts.packs.archive import install_pack
 
     with progress_bar() as progress:
-        pack = ship.install(source, replace, progress)
+        pack = install_pack(source, replace, progress)
     click.echo(f"{pack.name} {pack.version} is installed in {pack.folder}")
 
 

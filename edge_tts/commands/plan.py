@@ -29,13 +29,13 @@ def command(
     as_json: bool,
 ) -> None:
     """Show the memory plan and the predicted time of one answer; exit code 4 when nothing fits."""
-    from edge_tts.packs.pack import find
+    from edge_tts.packs.pack import find_pack
     from edge_tts.planning.planner import make_plan
     from edge_tts.profiles.loader import detect, load
     from edge_tts.solver import uses_verifier
 
     chosen, reason = (load(profile), "asked for") if profile else detect()
-    found = find(pack)
+    found = find_pack(pack)
     plan = make_plan(
         found.policy, found.verifier if uses_verifier(strategy) else None, chosen, memory, deadline, budget
     )

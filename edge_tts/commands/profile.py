@@ -71,14 +71,14 @@ def calibrate(name: str | None, pack: str | None, seconds: float, as_json: bool)
     from rich.console import Console
 
     from edge_tts.files.folders import profiles_folder
-    from edge_tts.packs.pack import ensure, find
+    from edge_tts.packs.pack import find_pack, prepare_pack
     from edge_tts.profiles.loader import detect as detect_profile
     from edge_tts.profiles.loader import load, save
 
     profile = load(name) if name else detect_profile()[0]
     console = Console(stderr=True)
     with console.status("preparing the pack") as status:
-        found = ensure(find(pack), lambda _, label: status.update(label))
+        found = prepare_pack(find_pack(pack), lambda _, label: status.update(label))
         measured = _measure(profile, found, seconds, status.update)
     profile = replace(profile, calibration=measured)
     path = profiles_folder() / f"{profile.name}.toml"

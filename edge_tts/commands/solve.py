@@ -120,10 +120,10 @@ def _solver(
     scores: bool,
     errors: Console,
 ) -> Solver:
-    from edge_tts.questions.reading import checked
+    from edge_tts.questions.reading import checked_question
     from edge_tts.solver import DEFAULT_GENERATIONS, Solver
 
-    longest = max(len(checked(q.question).encode("utf-8", errors="replace")) for q in questions)
+    longest = max(len(checked_question(q.question).encode("utf-8", errors="replace")) for q in questions)
     with progress_bar(errors) as progress:
         return Solver(
             pack,
@@ -170,7 +170,7 @@ def _solve_file(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from edge_tts.files.json_lines import Appender
-    from edge_tts.questions.results import Settings, finished_ids, row
+    from edge_tts.questions.results import Settings, finished_ids, result_row
     from edge_tts.solver import solve_all
 
     settings = Settings(strategy, limits, seed, f"{solver.pack.name} {solver.pack.version}", calculator)
@@ -185,7 +185,7 @@ def _solve_file(
     with Appender(out) as sink, Progress(*columns, console=errors) as bar:
         task = bar.add_task("solving", total=len(questions), completed=len(done))
         for question, result in solve_all(solver, todo, settings, parallel or min(default, 8)):
-            content = row(question, result, settings)
+            content = result_row(question, result, settings)
             sink.add([content])
             graded += "correct" in content
             right += content.get("correct", False)

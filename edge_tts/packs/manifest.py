@@ -10,16 +10,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any
+
+import msgspec
 
 from edge_tts.core import PolicyShape, Sampling, VerifierShape
 from edge_tts.errors import PackError
 from edge_tts.files.integrity import FileRecord
+from edge_tts.files.typed import typed
 from edge_tts.packs.base_model import BaseModel
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 from edge_tts.runtimes.graph_metadata import VERIFIER_DATA
@@ -47,17 +48,26 @@ QUANTISATIONS = {
 }
 """Name to the tensor type of most matrices, that of sensitive ones, and general.file_type (enum llama_ftype)."""
 
-_T = TypeVar("_T")
+_Named = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the policy of a built-in pack is made on this machine: base model plus adapter."""
+    """How the policy of a built-in pack is made on this machine: base model plus adapter.
+
+    Raises PackError for a quantisation that this version does not know.
+    """
 
     base: BaseModel
     adapter: FileRecord
     quantisation: str = "Q4_0"
     """How the merged policy is stored, a key of ``QUANTISATIONS``."""
+
+    def __post_init__(self) -> None:
+        if self.quantisation not in QUANTISATIONS:
+            raise PackError(
+                f"recipe.quantisation must be one of {', '.join(QUANTISATIONS)}, found {self.quantisation!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,21 @@ class Pack:
         return self.folder / TOKENIZER if self.verifier else None
 
 
+@dataclass(frozen=True)
+class _Described:
+    """The keys of ``manifest.json`` that are fields of :class:`Pack` as they are."""
+
+    name: _Named
+    version: _Named
+    licence: _Named
+    prompts: PromptFormat
+    sampling: Sampling
+    policy: PolicyShape
+    calculator: CalculatorFormat | None = None
+    verifier: VerifierShape | None = None
+    recipe: Recipe | None = None
+
+
 def read(folder: Path) -> Pack:
     """The pack whose manifest is in ``folder``. Only the manifest and the table are read.
 
@@ -110,27 +135,18 @@ def read(folder: Path) -> Pack:
         raise PackError(f"{path} is damaged: its checksum does not match its content; restore the file")
     if content.get("format") != FORMAT:
         raise PackError(
-            f"{path} has pack format {content.get('format')!r} and this version reads {FORMAT}; "
-            "use a pack made for it, or install the version of edge-reasoning-runtime the pack asks for"
+            f"{path} has pack format {content.get('format')!r}, and this version reads format {FORMAT}; "
+            "use a pack made for this version, or install the version of edge-reasoning-runtime that made the pack"
         )
     files = content.get("files")
     if not isinstance(files, dict) or not set(files) <= FILES:
-        raise PackError(f"{path}, files: an object with names from {sorted(FILES)} is needed, found {files!r}")
-    recipe, calculator, verifier = content.get("recipe"), content.get("calculator"), content.get("verifier")
-    return Pack(
-        name=_text(content, "name", path),
-        version=_text(content, "version", path),
-        licence=_text(content, "licence", path),
-        folder=folder,
-        files={name: _build(FileRecord, record, f"{path}, files.{name}") for name, record in files.items()},
-        prompts=_build(PromptFormat, content.get("prompts"), f"{path}, prompts"),
-        calculator=_build(CalculatorFormat, calculator, f"{path}, calculator") if calculator is not None else None,
-        sampling=_build(Sampling, content.get("sampling"), f"{path}, sampling"),
-        policy=_build(PolicyShape, content.get("policy"), f"{path}, policy"),
-        verifier=_build(VerifierShape, verifier, f"{path}, verifier") if verifier is not None else None,
-        table=read_json(folder / TABLE) if TABLE in files else None,
-        recipe=_recipe(recipe, path) if recipe is not None else None,
-    )
+        raise PackError(f"{path}: files must be an object with names from {sorted(FILES)}, found {files!r}")
+    records = {name: typed(FileRecord, record, f"{path}, files.{name}", PackError) for name, record in files.items()}
+    stated = {key: value for key, value in content.items() if key not in ("format", "checksum", "files")}
+    described = typed(_Described, stated, str(path), PackError)
+    as_they_are = {field.name: getattr(described, field.name) for field in dataclasses.fields(described)}
+    table = read_json(folder / TABLE) if TABLE in files else None
+    return Pack(**as_they_are, folder=folder, files=records, table=table)
 
 
 def write(pack: Pack, folder: Path) -> None:
@@ -169,40 +185,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise PackError(f"{path} is damaged: it holds a {type(content).__name__}, not an object; restore the file")
     return content
-
-
-def _text(content: Mapping[str, Any], key: str, path: Path) -> str:
-    value = content.get(key)
-    if not isinstance(value, str) or not value:
-        raise PackError(f"{path}, {key}: a text is needed, found {value!r}")
-    return value
-
-
-def _recipe(content: Any, path: Path) -> Recipe:
-    if not isinstance(content, dict):
-        raise PackError(f"{path}, recipe: an object is needed, found {content!r}")
-    quantisation = content.get("quantisation", Recipe.quantisation)
-    if quantisation not in QUANTISATIONS:
-        raise PackError(f"{path}, recipe.quantisation: {quantisation!r} is none of {', '.join(QUANTISATIONS)}")
-    return Recipe(
-        base=_build(BaseModel, content.get("base"), f"{path}, recipe.base"),
-        adapter=_build(FileRecord, content.get("adapter"), f"{path}, recipe.adapter"),
-        quantisation=quantisation,
-    )
-
-
-def _build(kind: type[_T], content: Any, where: str) -> _T:
-    """An instance of the dataclass ``kind`` from JSON, every field's type checked."""
-    if not isinstance(content, dict):
-        raise PackError(f"{where}: an object is needed, found {content!r}")
-    try:
-        value = kind(**content)
-    except TypeError as error:
-        raise PackError(f"{where}: {error}") from error
-    for name, hint in typing.get_type_hints(kind).items():
-        found = getattr(value, name)
-        allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        fits = isinstance(found, allowed) or (float in allowed and isinstance(found, int))
-        if not fits or (isinstance(found, bool) and bool not in allowed):
-            raise PackError(f"{where}, {name}: {getattr(hint, '__name__', hint)} is needed, found {found!r}")
-    return value

@@ -1,88 +1,89 @@
-"""Packs: find one, have it ready, verify it.
+"""Find a pack, prepare it for loading, check its files.
 
-A built-in pack lives in this package as its parts (adapter, PRM, tokenizer, table); its policy is
-assembled into the data folder on first use. Any other pack is a folder that is complete as it is.
+A built-in pack is stored in this package as parts (adapter, PRM, tokenizer, table); its policy is
+assembled in the data folder on first use. Any other pack is a folder that is complete already.
 
-Every file's sha256 is checked when a pack is assembled and by ``verify``. At start ``ensure`` only
-compares size and modification time with those of the last full check, so that starting does not
-read 100 MB twice; a file that was touched since is checked in full again.
+``pack_problems`` and assembling compute the sha256 of every file. ``prepare_pack`` only compares sizes and
+modification times with those of the last full check, so that a start does not read 100 MB twice; when
+one of them has changed, it checks every file in full again.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from edge_tts.errors import PackError
+from edge_tts.errors import InputError, PackError
 from edge_tts.files.atomic import Progress, building, exclusive, publish, require_space, silent
 from edge_tts.files.folders import data_folder
 from edge_tts.packs import manifest
 from edge_tts.packs.manifest import Pack
 
-__all__ = ["DEFAULT", "Pack", "ensure", "find", "installed", "is_assembled", "verify"]
+__all__ = ["DEFAULT", "Pack", "find_pack", "is_assembled", "pack_names", "pack_problems", "prepare_pack"]
 
 DEFAULT = "smol-math"
 BUILT_IN = Path(__file__).parent / "builtin"
 ASSEMBLED = "assembled"
-"""Where, inside the folder of its parts, a pack is put together that is not built in."""
+"""Folder, inside the folder of its parts, in which a pack that is not built in is assembled."""
 
 _VERIFIED = ".verified.json"
 
 
-def find(name_or_path: str | None = None) -> Pack:
-    """The pack of that name (built in, or installed in the data folder) or in that folder.
+def find_pack(name_or_path: str | None = None) -> Pack:
+    """The pack with that name (built in or installed), or the pack in that folder; None is the default pack.
 
-    None is the default pack. Only manifests are read, so this also describes a pack that is not
-    assembled yet: a built-in one will be in the data folder, one whose parts lie in the folder given
-    inside that. Raises PackError when there is none, or its manifest is damaged.
+    Only the manifest and the strategy table are read, so a pack that is not assembled yet is described, too.
+    ``Pack.folder`` is then where it will be assembled: the data folder for a built-in pack, a folder inside
+    the given one for parts found there. Raises PackError where there is no such pack or its manifest is damaged.
     """
     wanted = name_or_path or DEFAULT
     is_name = Path(wanted).name == wanted
     if is_name and (BUILT_IN / wanted / manifest.MANIFEST).exists():
         source = BUILT_IN / wanted
-        return replace(manifest.read(source), folder=_home() / wanted, source=source)
-    if is_name and (_home() / wanted / manifest.MANIFEST).exists():
-        return manifest.read(_home() / wanted)
+        return replace(manifest.read(source), folder=data_folder() / wanted, source=source)
+    if is_name and (data_folder() / wanted / manifest.MANIFEST).exists():
+        return manifest.read(data_folder() / wanted)
     if Path(wanted).is_dir():
         folder = Path(wanted).absolute()
         found = manifest.read(folder)
         parts = found.recipe and (folder / manifest.ADAPTER).exists()
         return replace(found, folder=folder / ASSEMBLED, source=folder) if parts else found
-    names = ", ".join(installed()) or "none"
-    raise PackError(f"no pack {wanted!r}: installed are {names}; give one of these names or a pack's folder")
+    names = ", ".join(pack_names()) or "none"
+    raise PackError(f"no pack {wanted!r}; known packs: {names}; give one of these names or the folder of a pack")
 
 
-def installed() -> tuple[str, ...]:
-    """Names of the packs that ``find`` knows, the built-in ones first."""
+def pack_names() -> tuple[str, ...]:
+    """Names of the packs that ``find_pack`` knows, the built-in ones first."""
     names: dict[str, None] = {}
-    for root in (BUILT_IN, _home()):
+    for root in (BUILT_IN, data_folder()):
         names |= dict.fromkeys(sorted(path.parent.name for path in root.glob(f"[!.]*/{manifest.MANIFEST}")))
     return tuple(names)
 
 
-def ensure(pack: Pack, progress: Progress = silent, base: Path | None = None) -> Pack:
-    """``pack``, ready to load: assembled where that is needed, its files intact.
+def prepare_pack(pack: Pack, progress: Progress = silent, base: Path | None = None) -> Pack:
+    """Make ``pack`` ready to load: assemble it if that is needed, and check its files.
 
-    ``base`` names the base model's file, to be used instead of searching for one. Raises PackError
-    when a file is missing or damaged or the base model cannot be found, ResourceError or
-    InputError when the disk does not take the pack.
+    ``base`` is the file of the base model; None searches for it. Raises PackError where a file is missing
+    or damaged or the base model cannot be found, ResourceError where the disk is full, InputError where it
+    cannot be written.
     """
     if pack.source and not _is_current(pack):
         _assemble(pack, pack.source, base, progress)
-    if not _unchanged(pack):
-        if problems := verify(pack):
+    if not _is_unchanged(pack):
+        if problems := pack_problems(pack):
             raise PackError(f"{problems[0]}; {_remedy(pack)}")
         _record_verified(pack)
     return pack
 
 
-def verify(pack: Pack) -> list[str]:
-    """Check every file in full; one sentence for each problem, none for a sound pack.
+def pack_problems(pack: Pack) -> list[str]:
+    """Check every file in full: one sentence for each problem, an empty list for a sound pack.
 
-    Sizes, sha256, the GGUF header, and whether the tokenizer fits the PRM. Of a built-in pack that
-    is not assembled yet, or in another version, the parts are checked.
+    Checks sizes, sha256, the GGUF header, and that tokenizer and PRM belong together. Where the pack still
+    has to be assembled, or was assembled from another version, its parts are checked.
     """
     if pack.source and pack.folder.exists():
         try:
@@ -110,15 +111,32 @@ def verify(pack: Pack) -> list[str]:
 
 
 def is_assembled(pack: Pack) -> bool:
-    """Whether the pack's folder is there, of the version at hand: after an upgrade, the next use replaces it."""
+    """Whether the pack's folder exists and was assembled from the present parts, not from an earlier version."""
     if not pack.source or not pack.folder.exists():
         return pack.folder.exists()
-    made, now = (folder / manifest.MANIFEST for folder in (pack.folder, pack.source))
-    return made.exists() and made.read_bytes() == now.read_bytes()
+    assembled, parts = (folder / manifest.MANIFEST for folder in (pack.folder, pack.source))
+    return assembled.exists() and assembled.read_bytes() == parts.read_bytes()
+
+
+def require_sound(pack: Pack) -> None:
+    """Raise PackError with the first problem of ``pack``, if it has one."""
+    if problems := pack_problems(pack):
+        raise PackError(f"{problems[0]}; nothing was written")
+
+
+def require_free_name(name: str) -> None:
+    """Raise InputError unless a user's own pack may have this name."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise InputError(
+            f"a pack cannot be named {name!r}; use at most 64 letters, digits, '.', '_' and '-', "
+            "beginning with a letter or a digit"
+        )
+    if (BUILT_IN / name).exists():
+        raise InputError(f"the name {name!r} belongs to a built-in pack; choose another name")
 
 
 def _is_current(pack: Pack) -> bool:
-    """Whether the assembled pack is there and is of the same manifest as the built-in parts."""
+    """Whether the assembled pack exists and its manifest says the same as that of the parts."""
     if not pack.folder.exists():
         return False
     try:
@@ -136,7 +154,7 @@ def _assemble(pack: Pack, source: Path, base: Path | None, progress: Progress) -
     from edge_tts.packs.merge_adapter import merge
 
     home = pack.folder.parent
-    remedy = "reinstall edge-reasoning-runtime" if source.parent == BUILT_IN else f"make the parts in {source} anew"
+    remedy = "reinstall edge-reasoning-runtime" if source.parent == BUILT_IN else f"make the parts in {source} again"
     with exclusive(home, progress):
         if _is_current(pack):
             return
@@ -154,24 +172,24 @@ def _assemble(pack: Pack, source: Path, base: Path | None, progress: Progress) -
                 shutil.copyfile(source / name, built.folder / name)
             merge(base_file, adapter, built.policy_path, pack.recipe.quantisation, progress)
             progress(1.0, "verifying")
-            if problems := verify(built):
+            if problems := pack_problems(built):
                 raise PackError(
-                    f"{problems[0]} (while assembling the pack {pack.name}; nothing was kept); "
-                    f"{remedy}, and check the requirements"
+                    f"{problems[0]} (while the pack {pack.name} was assembled; nothing was kept); "
+                    f"{remedy}, and check that the installed requirements have the pinned versions"
                 )
             _record_verified(built)
             publish(built.folder, pack.folder)
 
 
 def _record_verified(pack: Pack) -> None:
-    """Remember size and time of files just verified; a folder that cannot be written is verified every time."""
+    """Store sizes and times of the files just checked. In a folder that cannot be written, every start checks all."""
     try:
         (pack.folder / _VERIFIED).write_text(json.dumps(_stamps(pack)), encoding="utf-8")
     except OSError:
         return
 
 
-def _unchanged(pack: Pack) -> bool:
+def _is_unchanged(pack: Pack) -> bool:
     try:
         return bool(json.loads((pack.folder / _VERIFIED).read_text(encoding="utf-8")) == _stamps(pack))
     except (OSError, ValueError):
@@ -179,7 +197,7 @@ def _unchanged(pack: Pack) -> bool:
 
 
 def _stamps(pack: Pack) -> dict[str, list[int | str]]:
-    """Size, modification time (ns) and expected sha256 by file name. Raises OSError where one is missing."""
+    """Size, modification time (ns) and expected sha256 by file name. Raises OSError where a file is missing."""
     stats = {name: (pack.folder / name).stat() for name in pack.files}
     return {name: [stat.st_size, stat.st_mtime_ns, pack.files[name].sha256] for name, stat in stats.items()}
 
@@ -194,9 +212,9 @@ def _gguf_problems(path: Path) -> list[str]:
 
 def _remedy(pack: Pack) -> str:
     if pack.source:
-        return f"delete the folder {pack.folder} and run the command again to assemble it anew"
-    return "see `edge-reason pack verify`, and restore the file from where the pack came from"
+        return f"delete the folder {pack.folder} and run the command again to assemble the pack again"
+    return "run `edge-reason pack verify`, and restore the damaged files from where the pack came from"
 
 
-def _home() -> Path:
-    return data_folder()
+# The names before the rooms were tidied; callers move to the ones above.
+find, ensure, verify, installed = find_pack, prepare_pack, pack_problems, pack_names

@@ -10,12 +10,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+import msgspec
 
 from edge_tts.errors import InputError, PackError
+from edge_tts.files.typed import typed
 from edge_tts.search.strategy import Strategy
 
 BINS = 5
+
+_AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -28,35 +33,33 @@ class StrategyTable:
     estimate the difficulty.
     """
 
-    probe: int
+    probe: _AtLeastOne
     edges: tuple[float, ...]
-    budgets: tuple[int, ...]
+    budgets: Annotated[tuple[_AtLeastOne, ...], msgspec.Meta(min_length=1)]
     cells: tuple[tuple[str, ...], ...]
     fitted: bool = False
-    """Whether the table brings the evidence it was fitted on; otherwise it is a provisional choice."""
+    """Whether the table holds the evidence it was fitted on; without evidence it is a provisional choice."""
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Self:
         """Read a pack's ``table.json``. Raises PackError where it is not a valid table."""
-        try:
-            table = cls(
-                int(data["probe"]),
-                tuple(float(e) for e in data["edges"]),
-                tuple(int(b) for b in data["budgets"]),
-                tuple(tuple(row) for row in data["cells"]),
-                "evidence" in data,
-            )
-            for cell in (cell for row in table.cells for cell in row):
-                Strategy.parse(cell)
-        except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
-            raise PackError(f"the strategy table is damaged ({error}); run `edge-reason pack verify`") from error
-        square = len(table.cells) == BINS and all(len(row) == len(table.budgets) for row in table.cells)
-        falling = len(table.edges) == BINS - 1 and all(a >= b for a, b in pairwise(table.edges))
-        if not (square and falling and table.budgets and table.probe > 0):
+        stated = {key: data[key] for key in ("probe", "edges", "budgets", "cells") if key in data}
+        table = typed(cls, {**stated, "fitted": "evidence" in data}, "the strategy table", PackError)
+        if len(table.cells) != BINS or any(len(row) != len(table.budgets) for row in table.cells):
             raise PackError(
-                f"the strategy table needs {BINS} rows of one cell per budget and {BINS - 1} falling edges, "
-                f"not {len(table.cells)} rows and edges {list(table.edges)}; run `edge-reason pack verify`"
+                f"the strategy table needs {BINS} rows of {len(table.budgets)} cells, one for each budget; "
+                f"got rows of {[len(row) for row in table.cells]} cells; correct the table"
             )
+        if len(table.edges) != BINS - 1 or any(a < b for a, b in pairwise(table.edges)):
+            raise PackError(
+                f"the strategy table needs {BINS - 1} edges, none above the one before; got {list(table.edges)}; "
+                "correct the table"
+            )
+        for cell in (cell for row in table.cells for cell in row):
+            try:
+                Strategy.parse(cell)
+            except InputError as error:
+                raise PackError(f"the strategy table has an unusable cell {cell!r}: {error}") from error
         return table
 
     def bin(self, score: float) -> int:

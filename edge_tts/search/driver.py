@@ -113,10 +113,10 @@ class Driver:
         """
         length = self._policy.info.context_length
         texts = [self.task.prompts.text_of(trace) for trace in attempts]
-        tokens = self._policy.tokenize(self.task.prompts.render(self.task.question, texts))
+        tokens = self._policy.tokenize(self.task.prompts.render(self.task.question, texts), special=True)
         while texts and len(tokens) + self.task.sampling.max_tokens > length:
             texts = texts[1:]
-            tokens = self._policy.tokenize(self.task.prompts.render(self.task.question, texts))
+            tokens = self._policy.tokenize(self.task.prompts.render(self.task.question, texts), special=True)
         if len(tokens) >= length:
             raise InputError(
                 f"the question takes {len(tokens)} tokens and the policy's context is {length}; shorten the question "

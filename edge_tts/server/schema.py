@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edge_tts.core import Budget, Sampling
 from edge_tts.errors import InputError
-from edge_tts.questions.reading import checked
+from edge_tts.questions.reading import checked_question
 from edge_tts.search.strategy import MAX_N, Strategy
 from edge_tts.server.api_error import ApiError
 from edge_tts.solver import AUTO, Solver
@@ -184,7 +184,7 @@ def _question(messages: list[Message]) -> str:
                 "unsupported_content",
             )
     try:
-        text = checked("".join(part["text"] for part in parts))
+        text = checked_question("".join(part["text"] for part in parts))
         text.encode()
     except InputError as error:
         raise ApiError(400, str(error), where) from error

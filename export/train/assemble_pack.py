@@ -25,7 +25,7 @@ from edge_tts.packs import manifest
 from edge_tts.packs.base_model import SMOLLM2_135M, BaseModel
 from edge_tts.packs.manifest import QUANTISATIONS, Pack, Recipe
 from edge_tts.packs.merge_adapter import merge
-from edge_tts.packs.pack import verify
+from edge_tts.packs.pack import pack_problems
 from edge_tts.planning.shapes import policy_shape, verifier_shape
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 
@@ -88,7 +88,7 @@ def build(parts: Parts, out: Path, version: str, sampling: Sampling, base: BaseM
             if path.name != manifest.ADAPTER:
                 files[path.name] = FileRecord.of(path)
                 shutil.copyfile(path, whole / path.name)
-        if problems := verify(pack):
+        if problems := pack_problems(pack):
             raise InputError(f"the parts do not make a pack: {'; '.join(problems)}")
         manifest.write(pack, source)
         publish(source, out)

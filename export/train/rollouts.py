@@ -52,7 +52,7 @@ def sample(
     for problem in problems:
         for _ in range(samples):
             before = attempts(problem, earlier, rng.randint(1, ATTEMPTS_IN_CONTEXT), rng) if earlier else []
-            traces.append(Trace(policy.tokenize(prompts.render(problem.question, before))))
+            traces.append(Trace(policy.tokenize(prompts.render(problem.question, before), special=True)))
     requests = [Request(t.tokens, derived_seed(seed, i), sampling) for i, t in enumerate(traces)]
     for event in policy.generate(requests):
         traces[event.request] = traces[event.request].extended(event, prompts.answer_marker)

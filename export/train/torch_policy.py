@@ -16,7 +16,7 @@ import torch
 from transformers import DynamicCache
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import ModelInfo, Request, StepEvent, StopReason
+from edge_tts.core import ChatModelInfo, ModelInfo, Request, StepEvent, StopReason
 from edge_tts.export.train.sft import load_policy
 from edge_tts.reasoning.calculator import written_result
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
@@ -69,10 +69,11 @@ class TorchPolicy:
         self.width = width
         parameters = sum(p.numel() for p in model.parameters())
         reason = "the recipes sample with PyTorch"
+        self.chat_model = ChatModelInfo(template=self._tokenizer.chat_template)
         self.info = ModelInfo(base.stem, parameters, model.config.max_position_embeddings, self._device, reason)
 
-    def tokenize(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+    def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not special))
 
     def generate(
         self, requests: Sequence[Request], deadline: float | None = None, cancel: Cancellation | None = None

@@ -51,8 +51,8 @@ def test_ids_are_optional(tmp_path: Path) -> None:
 
 BAD = [
     ('{"question": "cut', "not JSON"),
-    ({"answer": 1}, 'a text "question" is needed'),
-    ([1, 2], 'a text "question" is needed'),
+    ({"answer": 1}, 'must be a JSON object with a "question"'),
+    ([1, 2], 'must be a JSON object with a "question"'),
     ({"question": "What is 1+1?"}, 'there is no "answer"'),
     ({"question": "What is 1+1?", "answer": "  "}, 'there is no "answer"'),
     ({"question": " ", "answer": 1}, "the question is empty"),

@@ -49,7 +49,7 @@ def test_both_sides_do_the_same_work_the_peer_more_of_it(run: tuple[list[str], P
         }
     # The peer evaluates the prompt once a copy; llama.cpp counts the same tokens in it.
     policy = LlamaPolicy(pack.policy_path, EngineConfig(width=1))
-    prompt = len(policy.tokenize(pack.prompts.render(read_questions(SAMPLE)[0].question)))
+    prompt = len(policy.tokenize(pack.prompts.render(read_questions(SAMPLE)[0].question), special=True))
     policy.close()
     for method in peers.METHODS:
         assert prompt < record["methods"][method]["ours"]["policy_tokens"]

@@ -132,14 +132,14 @@ def test_pack_list_info_verify_assemble(tiny: standin.StandIn) -> None:
     assert "ready in" in told("list")
     assert json.loads(told("verify", "tiny", "--json")) == {
         "name": "tiny",
-        "folder": str(pack.find("tiny").folder),
+        "folder": str(pack.find_pack("tiny").folder),
         "ok": True,
         "problems": [],
     }
 
 
 def test_pack_verify_fails_on_a_damaged_file(tiny: standin.StandIn) -> None:
-    ready = pack.ensure(pack.find("tiny"), base=tiny.base)
+    ready = pack.prepare_pack(pack.find_pack("tiny"), base=tiny.base)
     ready.policy_path.write_bytes(ready.policy_path.read_bytes()[:100])
     result = CliRunner().invoke(cli.group, ["pack", "verify", "--json"])
     assert result.exit_code == 3

@@ -35,7 +35,7 @@ def policy(pack: Pack) -> TorchPolicy:
 def sample(policy: Policy, sampling: Sampling, each: int = 1, seed: int = 0) -> tuple[list[Trace], list[float]]:
     """Traces of the questions, ``each`` times, and the log-probability of their first steps."""
     prompts = PromptFormat()
-    traces = [Trace(policy.tokenize(prompts.render(q))) for q in QUESTIONS for _ in range(each)]
+    traces = [Trace(policy.tokenize(prompts.render(q), special=True)) for q in QUESTIONS for _ in range(each)]
     first = [0.0] * len(traces)
     for event in policy.generate([Request(t.tokens, seed + i, sampling) for i, t in enumerate(traces)]):
         if not traces[event.request].steps:
@@ -75,7 +75,7 @@ def test_samples_are_repeatable_differ_and_their_equations_hold(policy: TorchPol
 
 
 def test_step_and_length_limits_stop_a_request(policy: TorchPolicy) -> None:
-    tokens = policy.tokenize(PromptFormat().render(QUESTIONS[0]))
+    tokens = policy.tokenize(PromptFormat().render(QUESTIONS[0]), special=True)
     (step,) = policy.generate([Request(tokens, 0, Sampling(temperature=0), max_steps=1)])
     assert step.stop == "step"
     assert step.prefill_tokens == len(tokens) - 1

@@ -1,4 +1,4 @@
-"""Packs that travel: built from files, zipped, installed; nothing half-written, nothing trusted."""
+"""Packs built from files, zipped and installed: nothing is half written, nothing is trusted."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from click.testing import CliRunner
 from edge_tts import cli
 from edge_tts.errors import EdgeError, InputError, PackError
 from edge_tts.files.folders import data_folder
-from edge_tts.packs import build as ship
 from edge_tts.packs import manifest, pack
+from edge_tts.packs.archive import install_pack, write_zip
+from edge_tts.packs.build import PackFiles, PackSettings, build_pack, read_prompts
 
-SETTINGS = ship.Settings("MIT", version="2.1")
+SETTINGS = PackSettings("MIT", version="2.1")
 
 
 @pytest.fixture
-def sources(tiny: standin.StandIn, tmp_path: Path) -> ship.Sources:
+def sources(tiny: standin.StandIn, tmp_path: Path) -> PackFiles:
     """A whole policy with PRM and tokenizer, as files of a user."""
-    whole = pack.ensure(pack.find(standin.NAME), base=tiny.base)
+    whole = pack.prepare_pack(pack.find_pack(standin.NAME), base=tiny.base)
     assert whole.verifier_path is not None
     (tmp_path / "card.md").write_text("# mine\n")
-    return ship.Sources(whole.policy_path, whole.verifier_path, whole.tokenizer_path, card=tmp_path / "card.md")
+    return PackFiles(whole.policy_path, whole.verifier_path, whole.tokenizer_path, card=tmp_path / "card.md")
 
 
 @pytest.fixture
-def built(sources: ship.Sources, tmp_path: Path) -> pack.Pack:
-    return ship.build(sources, SETTINGS, tmp_path / "made" / "mine")
+def built(sources: PackFiles, tmp_path: Path) -> pack.Pack:
+    return build_pack(sources, SETTINGS, tmp_path / "made" / "mine")
 
 
 def entries(folder: Path) -> set[str]:
@@ -41,14 +42,14 @@ def entries(folder: Path) -> set[str]:
 def test_a_built_pack_is_sound_and_says_what_it_is(built: pack.Pack) -> None:
     again = manifest.read(built.folder)
     assert again == built
-    assert pack.verify(again) == []
+    assert pack.pack_problems(again) == []
     assert (again.name, again.version, again.licence, again.table) == ("mine", "2.1", "MIT", None)
-    assert again.policy == pack.find(standin.NAME).policy
-    assert again.verifier == pack.find(standin.NAME).verifier
+    assert again.policy == pack.find_pack(standin.NAME).policy
+    assert again.verifier == pack.find_pack(standin.NAME).verifier
     assert entries(built.folder.parent) == {"mine"}
 
 
-def test_accounts_beside_the_models_go_with_them(sources: ship.Sources, tmp_path: Path) -> None:
+def test_accounts_beside_the_models_go_with_them(sources: PackFiles, tmp_path: Path) -> None:
     folder = tmp_path / "exported"
     folder.mkdir()
     assert sources.verifier is not None
@@ -58,32 +59,32 @@ def test_accounts_beside_the_models_go_with_them(sources: ship.Sources, tmp_path
         (folder / name).write_bytes(path.read_bytes())
     (folder / manifest.POLICY_ACCOUNT).write_text('{"recommended": "Q4_0"}')
     (folder / manifest.VERIFIER_ACCOUNT).write_text('{"quant": "int8", "good": false, "forced": true}')
-    made = ship.build(
-        ship.Sources(folder / names[2], folder / names[0], folder / names[1]), SETTINGS, tmp_path / "with-accounts"
+    made = build_pack(
+        PackFiles(folder / names[2], folder / names[0], folder / names[1]), SETTINGS, tmp_path / "with-accounts"
     )
     assert {manifest.POLICY_ACCOUNT, manifest.VERIFIER_ACCOUNT} <= set(made.files)
     told = CliRunner().invoke(cli.group, ["pack", "info", str(made.folder), "--json"], catch_exceptions=False)
     assert json.loads(told.stdout)["verifier_account"] == {"quant": "int8", "good": False, "forced": True}
-    ship.archive(made, tmp_path / "with-accounts.zip")
-    assert ship.install(tmp_path / "with-accounts.zip").files == made.files
+    write_zip(made, tmp_path / "with-accounts.zip")
+    assert install_pack(tmp_path / "with-accounts.zip").files == made.files
 
 
-def test_without_a_verifier(sources: ship.Sources, tmp_path: Path) -> None:
-    made = ship.build(ship.Sources(sources.policy), SETTINGS, tmp_path / "bare")
+def test_without_a_verifier(sources: PackFiles, tmp_path: Path) -> None:
+    made = build_pack(PackFiles(sources.policy), SETTINGS, tmp_path / "bare")
     assert made.verifier is None
     assert entries(made.folder) == {manifest.MANIFEST, manifest.POLICY}
 
 
 def test_zip_and_install_give_the_same_pack(built: pack.Pack, tmp_path: Path) -> None:
-    ship.archive(built, tmp_path / "mine.zip")
-    installed = ship.install(tmp_path / "mine.zip")
+    write_zip(built, tmp_path / "mine.zip")
+    installed = install_pack(tmp_path / "mine.zip")
     assert installed.folder == data_folder() / "mine"
     assert replace(installed, folder=built.folder) == built
-    assert pack.find("mine") == installed
-    assert "mine" in pack.installed()
+    assert pack.find_pack("mine") == installed
+    assert "mine" in pack.pack_names()
     with pytest.raises(InputError, match="--replace"):
-        ship.install(built.folder)
-    assert ship.install(built.folder, replace_existing=True) == installed
+        install_pack(built.folder)
+    assert install_pack(built.folder, replace_existing=True) == installed
 
 
 @pytest.mark.parametrize("name", [manifest.POLICY, manifest.MANIFEST, manifest.VERIFIER])
@@ -96,32 +97,32 @@ def test_a_damaged_zip_installs_nothing(built: pack.Pack, tmp_path: Path, name: 
             packed.writestr(path.name, bytes(content))
     before = entries(data_folder())
     with pytest.raises(PackError, match=name):
-        ship.install(tmp_path / "bad.zip")
+        install_pack(tmp_path / "bad.zip")
     assert entries(data_folder()) == before
 
 
 @pytest.mark.parametrize("name", ["../escaped.gguf", "mine/../../policy.gguf", "mine/run.py", "/etc/passwd"])
 def test_a_zip_with_other_files_is_refused(built: pack.Pack, tmp_path: Path, name: str) -> None:
-    ship.archive(built, tmp_path / "mine.zip")
+    write_zip(built, tmp_path / "mine.zip")
     with zipfile.ZipFile(tmp_path / "mine.zip", "a") as packed:
         packed.writestr(name, b"x")
     with pytest.raises(PackError, match="is not a pack: it holds"):
-        ship.install(tmp_path / "mine.zip")
+        install_pack(tmp_path / "mine.zip")
     assert not (data_folder() / "mine").exists()
 
 
 def test_what_is_no_pack_is_refused_in_one_sentence(built: pack.Pack, tmp_path: Path) -> None:
     (tmp_path / "text.zip").write_text("no zip")
     whole = tmp_path / "cut.zip"
-    ship.archive(built, whole)
+    write_zip(built, whole)
     whole.write_bytes(whole.read_bytes()[:-100])
     (tmp_path / "empty").mkdir()
     for source in (tmp_path / "text.zip", whole, tmp_path / "empty", tmp_path / "nowhere.zip"):
         with pytest.raises(EdgeError, match=source.name):
-            ship.install(source)
+            install_pack(source)
 
 
-def test_inputs_that_do_not_fit_write_nothing(sources: ship.Sources, tmp_path: Path) -> None:
+def test_inputs_that_do_not_fit_write_nothing(sources: PackFiles, tmp_path: Path) -> None:
     out = tmp_path / "out"
     other = tmp_path / "other.json"
     standin.write_tokenizer(other, words=9)
@@ -131,18 +132,18 @@ def test_inputs_that_do_not_fit_write_nothing(sources: ship.Sources, tmp_path: P
         (replace(sources, tokenizer=other), "tokenizer"),
         (replace(sources, policy=other), "cannot be read as GGUF"),
         (replace(sources, verifier=sources.policy), "cannot read the verifier .*it is no ONNX file"),
-        (replace(sources, table=tmp_path / "table.json"), "strategy table is damaged"),
+        (replace(sources, table=tmp_path / "table.json"), "the strategy table: edges is missing"),
         (replace(sources, policy=tmp_path / "nowhere.gguf"), "is missing"),
     ):
         with pytest.raises(EdgeError, match=message):
-            ship.build(wrong, SETTINGS, out)
+            build_pack(wrong, SETTINGS, out)
         assert not out.exists()
     for name in (standin.NAME, "a b", ".hidden"):
         with pytest.raises(InputError, match="name"):
-            ship.build(sources, SETTINGS, tmp_path / name)
+            build_pack(sources, SETTINGS, tmp_path / name)
 
 
-def test_the_command_line_builds_and_installs(sources: ship.Sources, tmp_path: Path) -> None:
+def test_the_command_line_builds_and_installs(sources: PackFiles, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.json"
     prompts.write_text(json.dumps({"prompt": "Q: {question}\nA:", "answer_marker": "= "}))
     arguments = ["--policy", str(sources.policy), "--licence", "MIT", "--out", str(tmp_path / "cli-pack")]
@@ -154,9 +155,9 @@ def test_the_command_line_builds_and_installs(sources: ship.Sources, tmp_path: P
 
     assert "cli-pack.zip" in run("build", *arguments, "--prompts", str(prompts), "--calculator", "--zip")
     assert "is installed in" in run("install", str(tmp_path / "cli-pack.zip"))
-    found = pack.find("cli-pack")
+    found = pack.find_pack("cli-pack")
     assert found.prompts.prompt == "Q: {question}\nA:"
     assert found.calculator is not None
     prompts.write_text('{"prompt": "no place for it"}')
-    with pytest.raises(InputError, match=r"needs \{question\}"):
-        ship.read_prompts(prompts)
+    with pytest.raises(InputError, match=r"must contain \{question\}, found"):
+        read_prompts(prompts)

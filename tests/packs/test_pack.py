@@ -37,7 +37,7 @@ def tiny(made: standin.StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(pack, "BUILT_IN", tmp_path / "built-in")
     monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("EDGE_REASON_BASE", str(made.base))
-    return pack.find(standin.NAME)
+    return pack.find_pack(standin.NAME)
 
 
 def entries(folder: Path) -> set[str]:
@@ -59,55 +59,55 @@ def test_manifest_round_trip(made: standin.StandIn) -> None:
 
 
 def test_find_describes_a_pack_that_is_not_assembled(tiny: pack.Pack, tmp_path: Path) -> None:
-    assert pack.installed() == (standin.NAME,)
+    assert pack.pack_names() == (standin.NAME,)
     assert tiny.folder == tmp_path / "home" / "packs" / standin.NAME
     assert tiny.policy.hidden == standin.HIDDEN
     assert not pack.is_assembled(tiny)
-    assert pack.verify(tiny) == []
+    assert pack.pack_problems(tiny) == []
 
 
-def test_ensure_assembles_once(tiny: pack.Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pack_is_assembled_once(tiny: pack.Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[float, str]] = []
-    ready = pack.ensure(tiny, lambda fraction, label: told.append((fraction, label)))
+    ready = pack.prepare_pack(tiny, lambda fraction, label: told.append((fraction, label)))
     assert [fraction for fraction, _ in told] == sorted(fraction for fraction, _ in told)
     assert told[-1][0] == 1.0
     assert FileRecord.of(ready.policy_path) == ready.files["policy.gguf"]
-    assert pack.verify(ready) == []
+    assert pack.pack_problems(ready) == []
     assert entries(ready.folder.parent) == {standin.NAME}
 
     def never(*_: object) -> FileRecord:
         raise AssertionError("assembled twice")
 
     monkeypatch.setattr(merge, "merge", never)
-    monkeypatch.setattr(pack, "verify", never)
-    assert pack.ensure(tiny) == ready
+    monkeypatch.setattr(pack, "pack_problems", never)
+    assert pack.prepare_pack(tiny) == ready
 
 
 def test_an_assembled_pack_is_complete_in_itself(tiny: pack.Pack, tmp_path: Path) -> None:
-    shutil.copytree(pack.ensure(tiny).folder, tmp_path / "elsewhere")
-    copied = pack.find(str(tmp_path / "elsewhere"))
+    shutil.copytree(pack.prepare_pack(tiny).folder, tmp_path / "elsewhere")
+    copied = pack.find_pack(str(tmp_path / "elsewhere"))
     assert copied.source is None
-    assert pack.ensure(copied).policy_path == tmp_path / "elsewhere" / "policy.gguf"
+    assert pack.prepare_pack(copied).policy_path == tmp_path / "elsewhere" / "policy.gguf"
 
 
 def test_parts_in_a_folder_are_assembled_inside_it(tiny: pack.Pack, tmp_path: Path) -> None:
     assert tiny.source
     parts = shutil.copytree(tiny.source, tmp_path / "trained")
-    found = pack.ensure(pack.find(str(parts)))
+    found = pack.prepare_pack(pack.find_pack(str(parts)))
     assert found.folder == parts / "assembled"
-    assert pack.verify(found) == []
-    assert pack.find(str(found.folder)).source is None
+    assert pack.pack_problems(found) == []
+    assert pack.find_pack(str(found.folder)).source is None
     assert not tiny.folder.exists()
 
 
 def test_another_version_is_assembled_anew(tiny: pack.Pack) -> None:
-    first = pack.ensure(tiny)
+    first = pack.prepare_pack(tiny)
     assert tiny.source is not None
     manifest.write(replace(tiny, version="2.0"), tiny.source)
-    upgraded = pack.find(standin.NAME)
+    upgraded = pack.find_pack(standin.NAME)
     assert not pack.is_assembled(upgraded)
-    assert pack.verify(upgraded) == []
-    assert pack.ensure(upgraded).version == "2.0"
+    assert pack.pack_problems(upgraded) == []
+    assert pack.prepare_pack(upgraded).version == "2.0"
     assert pack.is_assembled(upgraded)
     assert manifest.read(first.folder).version == "2.0"
     assert entries(first.folder.parent) == {standin.NAME}
@@ -115,29 +115,29 @@ def test_another_version_is_assembled_anew(tiny: pack.Pack) -> None:
 
 @pytest.mark.parametrize("name", ["policy.gguf", "prm.onnx", "tokenizer.json", "table.json"])
 def test_a_damaged_file_is_named(tiny: pack.Pack, name: str) -> None:
-    path = pack.ensure(tiny).folder / name
+    path = pack.prepare_pack(tiny).folder / name
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], whole[:-3] + bytes([whole[-3] ^ 4]) + whole[-2:], b""):
         path.write_bytes(damaged)
-        assert any(str(path) in problem for problem in pack.verify(tiny))
+        assert any(str(path) in problem for problem in pack.pack_problems(tiny))
         if name != "table.json":  # a table is part of what the manifests compare: it is assembled anew
             with pytest.raises(PackError, match=rf"{name} .*delete the folder .*{standin.NAME}"):
-                pack.ensure(tiny)
+                pack.prepare_pack(tiny)
     path.unlink()
     with pytest.raises(PackError, match=f"{name} is missing"):
-        pack.ensure(tiny)
+        pack.prepare_pack(tiny)
 
 
 @pytest.mark.parametrize("at", [5, 300, -9])
 def test_a_damaged_manifest_is_noticed(tiny: pack.Pack, at: int) -> None:
-    ready = pack.ensure(tiny)
+    ready = pack.prepare_pack(tiny)
     flip(ready.folder / "manifest.json", at)
     with pytest.raises(PackError, match=r"manifest\.json is damaged.*delete the folder"):
-        pack.ensure(tiny)
-    assert any("manifest.json is damaged" in problem for problem in pack.verify(tiny))
+        pack.prepare_pack(tiny)
+    assert any("manifest.json is damaged" in problem for problem in pack.pack_problems(tiny))
     (ready.folder / "manifest.json").write_text('{"format": 1, "na')
     with pytest.raises(PackError, match=r"manifest\.json is damaged"):
-        pack.find(str(ready.folder))
+        pack.find_pack(str(ready.folder))
 
 
 def test_manifest_content_is_checked(tiny: pack.Pack) -> None:
@@ -146,48 +146,60 @@ def test_manifest_content_is_checked(tiny: pack.Pack) -> None:
     content = json.loads(path.read_text())
     for change, message in (
         ({"format": 9}, "format 9"),
-        ({"policy": {**content["policy"], "layers": "30"}}, r"policy, layers: int is needed, found '30'"),
-        ({"sampling": {"heat": 1}}, "sampling: .*heat"),
+        (
+            {"policy": {**content["policy"], "layers": "30"}},
+            r"policy\.layers must be a whole number, found '30'; correct the file",
+        ),
+        ({"sampling": {"heat": 1}}, r"unknown key sampling\.heat = 1; known keys are .*temperature"),
+        ({"sampling": {"temperature": -1}}, r"manifest\.json: .*temperature.*-1"),
+        ({"policy": {}}, r"policy\.file_bytes is missing"),
+        (
+            {"files": {"prm.onnx": {"bytes": "9", "sha256": ""}}},
+            r"files\.prm\.onnx: bytes must be a whole number, found '9'",
+        ),
         ({"files": {"../evil": {}}}, "evil"),
-        ({"name": ""}, "name: a text"),
-        ({"recipe": {**content["recipe"], "quantisation": "Q1"}}, "recipe.quantisation: 'Q1'"),
+        ({"name": ""}, "name must be text of length >= 1, found ''"),
+        (
+            {"recipe": {**content["recipe"], "quantisation": "Q1"}},
+            r"recipe\.quantisation must be one of F32, .*, found 'Q1'",
+        ),
     ):
         changed = {**content, **change}
         path.write_text(json.dumps({**changed, "checksum": manifest.checksum(changed)}))
         with pytest.raises(PackError, match=message):
-            pack.find(standin.NAME)
+            pack.find_pack(standin.NAME)
 
 
 def test_a_tokenizer_that_does_not_fit_its_prm(tiny: pack.Pack, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
-    shutil.copytree(pack.ensure(tiny).folder, mine)
+    shutil.copytree(pack.prepare_pack(tiny).folder, mine)
     standin.write_tokenizer(mine / "tokenizer.json", words=11)
     found = manifest.read(mine)
     files = {**found.files, "tokenizer.json": FileRecord.of(mine / "tokenizer.json")}
     manifest.write(replace(found, files=files), mine)
     with pytest.raises(PackError, match=r"tokenizer\.json does not fit its PRM prm\.onnx"):
-        pack.ensure(pack.find(str(mine)))
+        pack.prepare_pack(pack.find_pack(str(mine)))
 
 
 def test_a_file_that_is_no_gguf(tiny: pack.Pack, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
-    shutil.copytree(pack.ensure(tiny).folder, mine)
+    shutil.copytree(pack.prepare_pack(tiny).folder, mine)
     (mine / "policy.gguf").write_bytes(b"PK\3\4 not a model")
     found = manifest.read(mine)
     manifest.write(replace(found, files={**found.files, "policy.gguf": FileRecord.of(mine / "policy.gguf")}), mine)
-    assert ["not a GGUF" in problem for problem in pack.verify(manifest.read(mine))] == [True]
+    assert ["not a GGUF" in problem for problem in pack.pack_problems(manifest.read(mine))] == [True]
 
 
 def test_unknown_pack_names_what_there_is(tiny: pack.Pack) -> None:
     with pytest.raises(PackError, match=r"no pack 'smal-moth'.*tiny"):
-        pack.find("smal-moth")
+        pack.find_pack("smal-moth")
 
 
 def test_damaged_adapter(tiny: pack.Pack) -> None:
     assert tiny.source is not None
     flip(tiny.source / "adapter.gguf", -1)
     with pytest.raises(PackError, match=r"adapter\.gguf has sha256 \w{64} instead of \w{64}; reinstall"):
-        pack.ensure(tiny)
+        pack.prepare_pack(tiny)
     assert entries(tiny.folder.parent) == set()
 
 
@@ -196,14 +208,14 @@ def test_result_other_than_the_pinned_one_is_not_kept(tiny: pack.Pack) -> None:
     files = {**tiny.files, "policy.gguf": replace(tiny.files["policy.gguf"], sha256="0" * 64)}
     manifest.write(replace(tiny, files=files), tiny.source)
     with pytest.raises(PackError, match=r"policy\.gguf has sha256 .* instead of 0{64}.*nothing was kept"):
-        pack.ensure(pack.find(standin.NAME))
+        pack.prepare_pack(pack.find_pack(standin.NAME))
     assert entries(tiny.folder.parent) == set()
 
 
 def test_no_space_is_told_before_the_start(tiny: pack.Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 3 * 2**20))
     with pytest.raises(ResourceError, match=r"3 MiB free and 16 MiB are needed.*EDGE_REASON_HOME"):
-        pack.ensure(tiny)
+        pack.prepare_pack(tiny)
 
 
 def test_disk_full_on_the_way(tiny: pack.Pack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +225,7 @@ def test_disk_full_on_the_way(tiny: pack.Pack, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(merge, "merge", full)
     with pytest.raises(ResourceError, match="is full"):
-        pack.ensure(tiny)
+        pack.prepare_pack(tiny)
     assert entries(tiny.folder.parent) == set()
 
 
@@ -221,7 +233,7 @@ def test_unwritable_data_folder(tiny: pack.Pack, tmp_path: Path, monkeypatch: py
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path / "file"))
     with pytest.raises(InputError, match=r"cannot be written.*EDGE_REASON_HOME"):
-        pack.ensure(pack.find(standin.NAME))
+        pack.prepare_pack(pack.find_pack(standin.NAME))
 
 
 # --- processes ---------------------------------------------------------------------------------
@@ -235,7 +247,7 @@ def progress(fraction, label):
     print(label, flush=True)
     if label.startswith("merging"):
         time.sleep(float(sys.argv[2]))
-pack.ensure(pack.find("tiny"), progress)
+pack.prepare_pack(pack.find_pack("tiny"), progress)
 print("ready", flush=True)
 """
 
@@ -261,7 +273,7 @@ def test_two_processes_assemble_once(tiny: pack.Pack) -> None:
     assert [child.returncode for child in children] == [0, 0]
     assert sorted("merging" in output for output in outputs) == [False, True]
     assert all(output.endswith("ready\n") for output in outputs)
-    assert pack.verify(tiny) == []
+    assert pack.pack_problems(tiny) == []
 
 
 def test_interrupt_leaves_nothing(tiny: pack.Pack) -> None:
@@ -278,7 +290,7 @@ def test_what_a_killed_process_left_is_removed(tiny: pack.Pack) -> None:
     child.kill()
     child.communicate(timeout=60)
     assert any(name.startswith(".building-") for name in entries(tiny.folder.parent))
-    pack.ensure(tiny)
+    pack.prepare_pack(tiny)
     assert entries(tiny.folder.parent) == {standin.NAME}
 
 

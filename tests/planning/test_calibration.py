@@ -59,7 +59,7 @@ def test_an_interrupt_closes_the_policy() -> None:
     closed = []
 
     class Interrupted(ScriptedPolicy):
-        def tokenize(self, text: str) -> tuple[int, ...]:
+        def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
             raise KeyboardInterrupt
 
         def close(self) -> None:

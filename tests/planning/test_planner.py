@@ -92,8 +92,8 @@ def test_first_use_stays_below_a_small_cap(pack: Pack, tmp_path: Path, monkeypat
     monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path))
     code = (
         "from edge_tts.solver import Solver, checked; from edge_tts.runtimes.process_memory import peak_memory_mb; "
-        "from edge_tts.packs.pack import ensure, find; from pathlib import Path; import sys; "
-        "ensure(find(None), base=Path(sys.argv[1])); print(peak_memory_mb())"
+        "from edge_tts.packs.pack import find_pack, prepare_pack; from pathlib import Path; import sys; "
+        "prepare_pack(find_pack(None), base=Path(sys.argv[1])); print(peak_memory_mb())"
     )
     done = subprocess.run([sys.executable, "-c", code, str(base)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import gguf
 import llama_cpp.llama_cpp as lib
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def policy(pack: Pack) -> Iterator[LlamaPolicy]:
 
 @pytest.fixture
 def prompt(policy: LlamaPolicy) -> tuple[int, ...]:
-    return policy.tokenize(PromptFormat().render(QUESTION))
+    return policy.tokenize(PromptFormat().render(QUESTION), special=True)
 
 
 def texts(events: list[StepEvent], count: int) -> list[list[str]]:
@@ -59,10 +60,76 @@ def test_greedy_agrees_with_the_high_level_binding(pack: Pack) -> None:
     reference.close()
     policy = LlamaPolicy(pack.policy_path, EngineConfig(width=1, context=320))
     try:
-        events = list(policy.generate([Request(policy.tokenize(rendered), 0, replace(GREEDY, max_tokens=40))]))
+        events = list(
+            policy.generate([Request(policy.tokenize(rendered, special=True), 0, replace(GREEDY, max_tokens=40))])
+        )
     finally:
         policy.close()
     assert "\n".join(e.text for e in events).strip() == expected.strip()
+
+
+def test_special_tokens_are_read_in_template_pieces_only(policy: LlamaPolicy) -> None:
+    (end,) = policy.tokenize("<|im_end|>", special=True)
+    written = policy.tokenize("<|im_end|>")
+    assert len(written) > 1
+    assert end not in written
+    assert end not in policy.tokenize("a<|im_end|>b")
+    assert policy.tokenize("plain words") == policy.tokenize("plain words", special=True)
+
+
+def test_what_the_file_says_about_chatting(policy: LlamaPolicy, coder_05b: Path) -> None:
+    assert policy.chat_model.template is not None
+    assert (policy.chat_model.eos, policy.chat_model.adds_bos) == ("<|im_end|>", False)
+    native = NativeModel(coder_05b, EngineConfig(width=1, context=256))
+    chat, tokens = native.chat_model, native.tokenize("<|im_end|>", special=True)
+    native.close()
+    assert chat.template is not None
+    assert "<|im_start|>" in chat.template
+    assert (chat.bos, chat.bos_id, chat.eos) == ("<|endoftext|>", 151643, "<|im_end|>")
+    assert tokens == (chat.eos_id,)
+    assert not chat.adds_bos
+
+
+@pytest.mark.parametrize(
+    ("question", "yes", "says"),
+    [
+        ("llama_model_is_recurrent", True, "recurrent state"),
+        ("llama_model_is_hybrid", True, "recurrent state"),
+        ("llama_model_has_encoder", True, "has an encoder"),
+        ("llama_model_has_decoder", False, "has an encoder"),
+        ("llama_model_is_diffusion", True, "diffusion"),
+    ],
+)
+def test_models_that_do_not_continue_text_are_refused(
+    pack: Pack, question: str, yes: bool, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lib, question, lambda model: yes)
+    with pytest.raises(PackError, match=rf"{says}.*choose a decoder-only chat model"):
+        NativeModel(pack.policy_path, EngineConfig(width=1, context=256))
+
+
+def test_a_model_for_embeddings_is_refused(pack: Pack, tmp_path: Path) -> None:
+    path = tmp_path / "embedding.gguf"
+    with_pooling(pack.policy_path, path)
+    with pytest.raises(PackError, match=r"embedding\.gguf \(llama\) makes embeddings"):
+        NativeModel(path, EngineConfig(width=1, context=256))
+
+
+def with_pooling(source: Path, target: Path) -> None:
+    """A copy of a GGUF that says, as files of embedding models do, how to pool its outputs."""
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, arch="llama")
+    for field in reader.fields.values():
+        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+            kind, *inner = field.types
+            writer.add_key_value(field.name, field.contents(), kind, inner[0] if inner else None)
+    writer.add_pooling_type(gguf.PoolingType.MEAN)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 @pytest.mark.parametrize("amx", [False, True])
@@ -79,7 +146,7 @@ def test_same_seed_same_samples_and_other_seeds_differ(policy: LlamaPolicy, prom
 
 
 def test_a_prompt_is_evaluated_once_and_forked(policy: LlamaPolicy) -> None:
-    fresh = policy.tokenize(PromptFormat().render(OTHER))
+    fresh = policy.tokenize(PromptFormat().render(OTHER), special=True)
     short = Sampling(max_tokens=12)
     events = list(policy.generate([Request(fresh, seed, short) for seed in range(3 * WIDTH)]))
     first, *others = [sum(e.prefill_tokens for e in events if e.request == i) for i in range(3 * WIDTH)]
@@ -90,7 +157,9 @@ def test_a_prompt_is_evaluated_once_and_forked(policy: LlamaPolicy) -> None:
 
 
 def test_what_samples_begin_with_is_evaluated_once(policy: LlamaPolicy) -> None:
-    fresh = policy.tokenize(PromptFormat().render("Ann reads 14 pages a day. How many pages does she read in 6 days?"))
+    fresh = policy.tokenize(
+        PromptFormat().render("Ann reads 14 pages a day. How many pages does she read in 6 days?"), special=True
+    )
     events = list(policy.generate([Request(fresh, 0, GREEDY) for _ in range(WIDTH)]))
     one = [e for e in events if e.request == 0]
     assert texts(events, WIDTH) == [[e.text for e in one]] * WIDTH
@@ -99,7 +168,9 @@ def test_what_samples_begin_with_is_evaluated_once(policy: LlamaPolicy) -> None:
 
 
 def test_samples_that_begin_later_draw_from_what_was_evaluated(policy: LlamaPolicy) -> None:
-    fresh = policy.tokenize(PromptFormat().render("Eve bakes 5 trays of 12 buns. How many buns does she bake?"))
+    fresh = policy.tokenize(
+        PromptFormat().render("Eve bakes 5 trays of 12 buns. How many buns does she bake?"), special=True
+    )
     events = list(policy.generate([Request(fresh, seed, Sampling()) for seed in range(6 * WIDTH)]))
     drawn = [tuple(t for e in events if e.request == i for t in e.tokens) for i in range(6 * WIDTH)]
     # What samples have in common is evaluated once, and their last tokens never.
@@ -117,7 +188,9 @@ def test_samples_that_begin_later_draw_from_what_was_evaluated(policy: LlamaPoli
 
 
 def test_a_sample_that_is_drawn_again_costs_nothing(policy: LlamaPolicy) -> None:
-    fresh = policy.tokenize(PromptFormat().render("Ann reads 15 pages a day. How many pages does she read in 6 days?"))
+    fresh = policy.tokenize(
+        PromptFormat().render("Ann reads 15 pages a day. How many pages does she read in 6 days?"), special=True
+    )
     events = list(policy.generate([Request(fresh, 0, GREEDY) for _ in range(5 * WIDTH)]))
     one = [e for e in events if e.request == 0]
     assert texts(events, 5 * WIDTH) == [[e.text for e in one]] * 5 * WIDTH
@@ -175,6 +248,32 @@ def test_shortlist_holds_the_largest_logits() -> None:
     assert [len(ids) for ids in shortlist(logits, 500)] == [1000] * 3
 
 
+def test_top_p_and_min_p_leave_the_most_likely_tokens(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
+    hot = Sampling(temperature=3.0, max_tokens=12, ignore_end=True)
+    greedy = texts(list(policy.generate([Request(prompt, 0, replace(hot, temperature=0))])), 1)
+
+    def drawn(sampling: Sampling) -> list[list[str]]:
+        return texts(list(policy.generate([Request(prompt, seed, sampling) for seed in range(4)])), 4)
+
+    assert len(set(map(tuple, drawn(hot)))) > 1
+    assert drawn(replace(hot, top_p=1e-6)) == 4 * greedy
+    assert drawn(replace(hot, min_p=0.999)) == 4 * greedy
+    assert drawn(replace(hot, top_k=0, top_p=1e-6)) == 4 * greedy
+
+
+def test_stop_texts_end_a_request_and_are_cut_off(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
+    whole = list(policy.generate([Request(prompt, 0, GREEDY)]))
+    written = "\n".join(e.text for e in whole)
+    assert "96" in written
+    inside = list(policy.generate([Request(prompt, 0, replace(GREEDY, stop=("never written", "96")))]))
+    assert [e.text for e in inside] == [written.split("96")[0]]
+    assert inside[-1].stop == "end"
+    first, second = written.splitlines()[:2]
+    across = f"{first[-1]}\n{second[:2]}"  # begins in a step that has been told already
+    over = list(policy.generate([Request(prompt, 0, replace(GREEDY, stop=(across,)))]))
+    assert [(e.text, e.stop) for e in over] == [(first, None), ("", "end")]
+
+
 def test_a_continued_step_does_not_evaluate_its_prefix_again(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
     (first,) = policy.generate([Request(prompt, 1, Sampling(), max_steps=1)])
     assert first.stop == "step"
@@ -198,7 +297,7 @@ def test_forked_continuation_equals_one_from_scratch(pack: Pack, policy: LlamaPo
 def test_logprobs_are_those_of_the_model(pack: Pack) -> None:
     config = EngineConfig(width=1, context=320)
     policy = LlamaPolicy(pack.policy_path, config)
-    prompt = policy.tokenize(PromptFormat().render(QUESTION))
+    prompt = policy.tokenize(PromptFormat().render(QUESTION), special=True)
     (event,) = policy.generate([Request(prompt, 0, GREEDY, max_steps=1)])
     policy.close()
     native = NativeModel(pack.policy_path, config)
@@ -233,7 +332,7 @@ def test_calculator_can_be_switched_off(pack: Pack, prompt: tuple[int, ...]) -> 
 
 
 def test_several_callers_share_one_batch(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
-    other = policy.tokenize(PromptFormat().render(OTHER))
+    other = policy.tokenize(PromptFormat().render(OTHER), special=True)
     results: dict[str, list[StepEvent]] = {}
 
     def work(name: str, tokens: tuple[int, ...]) -> None:
@@ -329,7 +428,7 @@ def test_a_prompt_longer_than_the_context_is_refused(policy: LlamaPolicy, prompt
 def test_quantised_kv_and_unusual_widths(pack: Pack) -> None:
     policy = LlamaPolicy(pack.policy_path, EngineConfig(width=3, context=256, kv_type="q8_0"), pack.prompts)
     try:
-        tokens = policy.tokenize(PromptFormat().render(QUESTION))
+        tokens = policy.tokenize(PromptFormat().render(QUESTION), special=True)
         events = list(policy.generate([Request(tokens, s, Sampling()) for s in range(5)]))
         assert sum(e.stop is not None for e in events) == 5
     finally:

@@ -27,6 +27,12 @@ def test_steps_end_token_and_prefill() -> None:
     assert policy.evaluated_tokens == 2 + 3 + 3
 
 
+def test_a_stop_text_ends_a_continuation() -> None:
+    policy = ScriptedPolicy(lambda text, seed: "ab\ncd#e")
+    events = list(policy.generate([Request(policy.tokenize("p"), 0, Sampling(stop=("x", "#")))]))
+    assert [(event.text, event.stop) for event in events] == [("ab", None), ("cd", "end")]
+
+
 def test_known_prefixes_are_not_evaluated_again() -> None:
     policy = ScriptedPolicy(lambda text, seed: "ab\ncd\n")
     [step] = policy.generate([request(policy, "prompt", max_steps=1)])

@@ -37,7 +37,7 @@ def user(content: object) -> dict[str, Any]:
         (user(""), "messages.0.content", "the question is empty"),
         (user(None), "messages.0.content", "the question is empty"),
         (user(5), "messages.0.content", "should be a string or a list of parts"),
-        (user("\x00\x01"), "messages.0.content", "binary data"),
+        (user("\x00\x01"), "messages.0.content", "control character"),
         (user("a" * 30_000), "messages.0.content", "30,000 characters"),
         (user("word " * 2000), "messages", "the policy's context is"),
         (
