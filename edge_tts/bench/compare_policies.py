@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from edge_tts.bench.intervals import mean_interval
 from edge_tts.bench.machine import describe
-from edge_tts.bench.optimal import resample, share
 from edge_tts.errors import InputError
 from edge_tts.export import command
 from edge_tts.export.prm_metrics import Candidate, picks
-from edge_tts.export.train.rows import read_rows
+from edge_tts.export.trace_rows import read_rows
 
 WAYS = ("pass_at_1", "majority", "pass_at_n")
 
@@ -39,16 +39,15 @@ def compare(files: Sequence[Path]) -> dict[str, Any]:
     if not shared:
         raise InputError(f"no problem is in all of {', '.join(groups)}; sample the same --split with the same --seed")
     picked = {name: [picks(found[id]) for id in shared] for name, found in groups.items()}
-    weights = resample(len(shared))
     reference = next(iter(picked.values()))
     told: dict[str, Any] = {}
     for name, mine in picked.items():
         told[name] = {"traces": sum(len(groups[name][id]) for id in shared)}
         for way in WAYS:
             values, base = (np.array([one[way] for one in side]) for side in (mine, reference))
-            told[name][way] = asdict(share(values, weights))
+            told[name][way] = asdict(mean_interval(values))
             if mine is not reference:
-                told[name][f"{way}_less_first"] = asdict(share(values - base, weights))
+                told[name][f"{way}_less_first"] = asdict(mean_interval(values - base))
     return {"problems": shared, "made_on": describe(), "files": told}
 
 

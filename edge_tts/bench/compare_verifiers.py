@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tts.bench.optimal import resample, share
+from edge_tts.bench.intervals import mean_interval
 from edge_tts.core import Verifier
 from edge_tts.errors import InputError
 from edge_tts.export import command
 from edge_tts.export.prm_metrics import Candidate, auc, best_threshold, f1, picks, step_metrics
-from edge_tts.export.train.rows import Row, read_rows
+from edge_tts.export.trace_rows import Row, read_rows
 from edge_tts.runtimes.onnx_session import Device
 from edge_tts.runtimes.verifiers import open_verifier
 
@@ -182,20 +182,18 @@ def _selected(groups: Sequence[Group], scores: Scores, test: Sequence[int], n: i
 
 def _common(selected: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
     """What no verifier changes."""
-    weights = resample(len(selected["majority"]))
-    return {way: asdict(share(selected[way], weights)) for way in ("pass_at_1", "majority", "pass_at_n")}
+    return {way: asdict(mean_interval(selected[way])) for way in ("pass_at_1", "majority", "pass_at_n")}
 
 
 def _selection(selected: Mapping[str, Mapping[str, NDArray[np.float64]]], name: str, reference: str) -> dict[str, Any]:
     """Accuracy by the verifier ``name``, less that of a majority vote, and less that by ``reference``."""
     mine, first = selected[name], selected[reference]
-    weights = resample(len(mine["majority"]))
     told = {}
     for way in ("best_of_n", "weighted"):
-        told[way] = asdict(share(mine[way], weights))
-        told[f"{way}_less_majority"] = asdict(share(mine[way] - mine["majority"], weights))
+        told[way] = asdict(mean_interval(mine[way]))
+        told[f"{way}_less_majority"] = asdict(mean_interval(mine[way] - mine["majority"]))
         if name != reference:
-            told[f"{way}_less_first"] = asdict(share(mine[way] - first[way], weights))
+            told[f"{way}_less_first"] = asdict(mean_interval(mine[way] - first[way]))
     return told
 
 

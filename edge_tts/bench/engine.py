@@ -18,6 +18,7 @@ from typing import Any
 
 import llama_cpp.llama_cpp as lib
 
+from edge_tts.bench.intervals import quartiles
 from edge_tts.core import EngineConfig, Request, Sampling
 from edge_tts.packs.pack import Pack
 from edge_tts.reasoning.prompts import PromptFormat
@@ -46,7 +47,7 @@ class _Bare:
 
     def __init__(self, path: Path, width: int) -> None:
         self._native = NativeModel(path, EngineConfig(width=width, context=CONTEXT))
-        self._prompt = self._native.tokenize(PromptFormat().render(QUESTION))
+        self._prompt = self._native.tokenize(PromptFormat().render(QUESTION), special=True)
         self._width = width
         self._position = CONTEXT
 
@@ -78,7 +79,7 @@ class _Engine:
     def __init__(self, path: Path, width: int) -> None:
         self._policy = LlamaPolicy(path, EngineConfig(width=width, context=CONTEXT))
         texts = [QUESTION.replace("12", str(10 + i)) for i in range(width)]
-        self._prompts = [self._policy.tokenize(PromptFormat().render(text)) for text in texts]
+        self._prompts = [self._policy.tokenize(PromptFormat().render(text), special=True) for text in texts]
         self._tokens: list[tuple[int, ...]] = []
 
     def burst(self) -> float:
@@ -117,14 +118,14 @@ def against_bare_loop(pack: Pack, width: int, bursts: int) -> dict[str, Any]:
         "bursts": bursts,
         "engine_tokens_per_second": round(statistics.median(a for a, _ in pairs), 1),
         "bare_tokens_per_second": round(statistics.median(b for _, b in pairs), 1),
-        **_ratios(pairs),
+        **quartiles([a / b for a, b in pairs]),
     }
 
 
 def wider_loop(pack: Pack, width: int, times: int, bursts: int) -> dict[str, Any]:
     """What a bare loop gains in tokens/s with ``times`` as many sequences: what sharing owes to the wider batch."""
     pairs = _side_by_side(pack, (_Bare, times * width), (_Bare, width), bursts)
-    return {"widths": [width, times * width], "bursts": bursts, **_ratios(pairs)}
+    return {"widths": [width, times * width], "bursts": bursts, **quartiles([a / b for a, b in pairs])}
 
 
 def _side_by_side(
@@ -137,11 +138,3 @@ def _side_by_side(
         ProcessPoolExecutor(1, spawn, _open, (other[0], pack.policy_path, other[1])) as second,
     ):
         return [(first.submit(_burst).result(), second.submit(_burst).result()) for _ in range(bursts + 1)][1:]
-
-
-def _ratios(pairs: list[tuple[float, float]]) -> dict[str, Any]:
-    ratios = sorted(a / b for a, b in pairs)
-    return {
-        "median_ratio": round(statistics.median(ratios), 3),
-        "quartiles": [round(ratios[len(ratios) // 4], 3), round(ratios[3 * len(ratios) // 4], 3)],
-    }

@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -39,13 +38,14 @@ from edge_tts.answers.equivalence import is_correct
 from edge_tts.bench import machine
 from edge_tts.bench.datasets import DataSet, load
 from edge_tts.bench.engine import QUESTION
+from edge_tts.bench.intervals import ratio_interval
 from edge_tts.bench.records import Record, open_study, read_records
 from edge_tts.bench.transformers_peer import BEAM_WIDTH, WARM_UP_BUDGET, Method, Solved, TransformersPeer
 from edge_tts.core import Budget
 from edge_tts.errors import BackendError, EdgeError, InputError, PackError
 from edge_tts.files.atomic import disk_errors
 from edge_tts.files.json_lines import Appender
-from edge_tts.packs.pack import Pack, ensure, find
+from edge_tts.packs.pack import Pack, find_pack, prepare_pack
 from edge_tts.questions.reading import Question
 from edge_tts.runtimes import device
 from edge_tts.solver import Solver
@@ -53,7 +53,6 @@ from edge_tts.solver import Solver
 METHODS: tuple[Method, ...] = ("best-of-n", "beam")
 SIDES = ("ours", "transformers")
 FIGURES = ("seconds", "policy_tokens", "generated_tokens", "verifier_tokens")
-RESAMPLES = 10_000
 
 _R = TypeVar("_R")
 
@@ -186,14 +185,12 @@ def _figures(rows: Sequence[Record]) -> dict[str, Any]:
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, Any]:
-    """Ratio of the sums with its 95% interval (percentile bootstrap over pairs), and median of the pairs' ratios."""
-    a, b = np.array(above, float), np.array(below, float)
-    drawn = np.random.default_rng(0).integers(len(a), size=(RESAMPLES, len(a)))
-    low, high = np.quantile(a[drawn].sum(axis=1) / b[drawn].sum(axis=1), [0.025, 0.975])
+    """Ratio of the sums with its 95% interval, and median of the pairs' ratios."""
+    found = ratio_interval(above, below)
     return {
-        "ratio": round(float(a.sum() / b.sum()), 3),
-        "interval95": [round(float(low), 3), round(float(high), 3)],
-        "median": round(float(np.median(a / b)), 3),
+        "ratio": round(found.value, 3),
+        "interval95": [round(found.low, 3), round(found.high, 3)],
+        "median": round(statistics.median(a / b for a, b in zip(above, below, strict=True)), 3),
     }
 
 
@@ -207,7 +204,7 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, Any]:
 def main(data: str, first: int, budget: int, seed: int, pack: str | None, out: Path) -> None:
     """Compare this runtime with searching through transformers, and write a record."""
     try:
-        record = run(load(data), first, budget, seed, ensure(find(pack)), out)
+        record = run(load(data), first, budget, seed, prepare_pack(find_pack(pack)), out)
         with disk_errors(out.parent):
             out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     except EdgeError as error:

@@ -7,8 +7,10 @@ A study is a folder: ``study.json`` says what was asked for, ``records.jsonl`` h
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from gzip import BadGzipFile
 from pathlib import Path
 from typing import Any, Self
 
@@ -68,14 +70,23 @@ class Record:
 
 
 def read_records(path: Path) -> list[Record]:
-    """All whole records of a file. Raises InputError naming the line that is none."""
+    """All whole records of a file, or of its gzip where only that is there. Raises InputError naming a bad line."""
+    if not path.exists() and _compressed(path).exists():
+        path = _compressed(path)
     records = []
-    for number, row in read_lines(path):
-        try:
-            records.append(Record.parse(row))
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{path}, line {number}: not a record of a study ({error!r})") from error
+    try:
+        for number, row in read_lines(path):
+            try:
+                records.append(Record.parse(row))
+            except (KeyError, TypeError) as error:
+                raise InputError(f"{path}, line {number}: not a record of a study ({error!r})") from error
+    except (EOFError, BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path} is a damaged gzip file ({error}); restore it") from error
     return records
+
+
+def _compressed(path: Path) -> Path:
+    return path.with_name(f"{path.name}.gz")
 
 
 def open_study(folder: Path, config: Mapping[str, Any]) -> None:
@@ -85,6 +96,11 @@ def open_study(folder: Path, config: Mapping[str, Any]) -> None:
     shows every difference.
     """
     path = folder / CONFIG
+    if _compressed(folder / RECORDS).exists():
+        raise InputError(
+            f"the records of {folder} are compressed; run `gunzip {_compressed(folder / RECORDS)}` to add to them, "
+            "or choose another --out"
+        )
     wanted = json.loads(json.dumps({"format": FORMAT, "drawn_from": DRAWN_FROM, **config}))
     if path.exists():
         found = read_config(folder)

@@ -24,8 +24,8 @@ import numpy as np
 from rich.console import Console
 
 from edge_tts.bench import machine
+from edge_tts.bench.intervals import mean_interval
 from edge_tts.bench.load import mixed_load
-from edge_tts.bench.optimal import resample, share
 from edge_tts.bench.server_process import ServerProcess, running_server
 from edge_tts.core import Budget
 from edge_tts.errors import BackendError
@@ -61,7 +61,7 @@ def overhead(questions: Sequence[str], isolate: bool) -> dict[str, Any]:
             pairs = [_pair(server, solver, questions, start * PAIRS + i) for i in range(PAIRS)]
         longer.append(statistics.median(served - called for called, served, _ in pairs))
         outside += [served - searched for _, served, searched in pairs]
-    mean = share(np.reshape(longer, (-1, 2)).mean(axis=1), resample(STARTS // 2))
+    mean = mean_interval(np.reshape(longer, (-1, 2)).mean(axis=1))
     return {
         "starts": STARTS,
         "requests": STARTS * PAIRS,

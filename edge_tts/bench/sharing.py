@@ -10,7 +10,6 @@ an earlier one in the KV cache. Beside them, what a bare ``llama_decode`` loop g
 from __future__ import annotations
 
 import json
-import statistics
 import threading
 import time
 from collections.abc import Sequence
@@ -23,8 +22,9 @@ from rich.console import Console
 
 from edge_tts.bench import machine
 from edge_tts.bench.engine import wider_loop
+from edge_tts.bench.intervals import quartiles
 from edge_tts.core import Budget, Request, Result, Sampling
-from edge_tts.packs.pack import ensure, find
+from edge_tts.packs.pack import find_pack, prepare_pack
 from edge_tts.questions.reading import read_questions
 from edge_tts.solver import Solver
 
@@ -63,15 +63,13 @@ def measure(solver: Solver, questions: Sequence[str], strategy: str, trials: int
         trial = _trial(solver, asked, strategy, number)
         if number >= 0:
             done.append(trial)
-    ratios = sorted(trial.ratio for trial in done)
     return {
         "strategy": strategy,
         "callers": CALLERS,
         "generations_each": GENERATIONS,
         "engine_width": solver.policy.width,
         "trials": trials,
-        "median_ratio": round(statistics.median(ratios), 3),
-        "quartiles": [round(ratios[len(ratios) // 4], 3), round(ratios[3 * len(ratios) // 4], 3)],
+        **quartiles([trial.ratio for trial in done]),
         "ratio_of_totals": round(
             sum(t.together_tokens for t in done)
             / sum(t.together_s for t in done)
@@ -137,7 +135,7 @@ def main(data: Path, trials: int, strategies: str, out: Path) -> None:
     """Measure what callers gain by sharing a solver, and write a record."""
     console = Console(stderr=True)
     questions = [q.question for q in read_questions(data)]
-    pack = ensure(find(None))
+    pack = prepare_pack(find_pack(None))
     bare = wider_loop(pack, GENERATIONS, CALLERS, BURSTS)
     console.print("bare loop", bare)
     record: dict[str, Any] = {"machine": machine.describe(), "bare_loop": bare, "sharing": []}

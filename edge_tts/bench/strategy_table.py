@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tts.bench.intervals import mean_interval
 from edge_tts.bench.loading import PROBE, Array, Cell, Loaded
-from edge_tts.bench.optimal import PRIOR, bins, candidates, edges, halves, resample, share, with_probe
+from edge_tts.bench.optimal import PRIOR, bins, candidates, edges, halves, with_probe
 from edge_tts.errors import InputError
 from edge_tts.search.allocation import BINS
 from edge_tts.search.strategy import Strategy
@@ -90,7 +91,6 @@ def _bins(study: Loaded, where: NDArray[np.int64], budgets: Sequence[int]) -> li
 
 def _cross_validated(study: Loaded, budget: int) -> dict[str, Any]:
     """Accuracy and cost of choosing per bin on one half of the problems and scoring on the other, beside fixed ones."""
-    weights = resample(len(study.problems))
     first = halves(len(study.problems))
     result: dict[str, Any] = {"budget": budget}
     difficulties: Mapping[str, Array | None] = {"predicted": study.predicted, "oracle": study.oracle}
@@ -104,10 +104,12 @@ def _cross_validated(study: Loaded, budget: int) -> dict[str, Any]:
                 inside = scored_on & (where == bin)
                 correct[inside] = study.cells[cell].correct[inside]
                 flops[inside] = with_probe(study, cell, "flops")[inside]
-        result[name] = {"accuracy": asdict(share(correct, weights)), "flops": round(float(flops.mean()))}
+        result[name] = {"accuracy": asdict(mean_interval(correct)), "flops": round(float(flops.mean()))}
     for strategy in FIXED:
         solves = study.cells.get((strategy, budget))
         if solves is not None:
-            flops = solves.costs["flops"]
-            result[strategy] = {"accuracy": asdict(share(solves.correct, weights)), "flops": round(float(flops.mean()))}
+            result[strategy] = {
+                "accuracy": asdict(mean_interval(solves.correct)),
+                "flops": round(float(solves.costs["flops"].mean())),
+            }
     return result

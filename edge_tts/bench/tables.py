@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from functools import reduce
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from edge_tts.bench.figures import Report, Share
+from edge_tts.bench.figures import Cost, Report, Share
 from edge_tts.files.atomic import building, disk_errors, publish
 
 JSON = "report.json"
@@ -19,20 +16,21 @@ JSON = "report.json"
 def write_csv(report: Report, folder: Path) -> list[Path]:
     """Write ``report`` into ``folder``: a CSV file for each of its lists of figures, empty ones too, and report.json.
 
-    A share has three columns, such as ``accuracy``, ``accuracy_low`` and ``accuracy_high``; what is not known is empty.
-    Each file is replaced whole. Raises InputError where the folder cannot be written, ResourceError where the disk is
-    full.
+    A share has three columns, such as ``accuracy``, ``accuracy_low`` and ``accuracy_high``; a figure that is not
+    known is an empty cell. Each file is replaced as a whole. Raises InputError where the folder cannot be written,
+    ResourceError where the disk is full.
     """
+    import pandas as pd
+
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with building(folder) as temporary:
-        for name, kind in _lists():
-            columns = list(_columns(kind))
-            with (temporary / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow([heading for heading, _ in columns])
-                writer.writerows(
-                    [_cell(reduce(getattr, path, row)) for _, path in columns] for row in getattr(report, name)
+        for name, hint in get_type_hints(Report).items():
+            kind = get_args(hint)[0]
+            if is_dataclass(kind) and isinstance(kind, type):
+                rows = [_flat(kind, row) for row in getattr(report, name)]
+                pd.DataFrame(rows, columns=list(_flat(kind)), dtype=object).to_csv(
+                    temporary / f"{name}.csv", index=False
                 )
         text = json.dumps(report.to_dict(), ensure_ascii=False, indent=1)
         (temporary / JSON).write_text(text + "\n", encoding="utf-8")
@@ -42,29 +40,19 @@ def write_csv(report: Report, folder: Path) -> list[Path]:
     return written
 
 
-def _lists() -> Iterator[tuple[str, type[Any]]]:
-    """The lists of figures in a report, and what they hold."""
-    for name, hint in get_type_hints(Report).items():
-        kind = get_args(hint)[0]
-        if is_dataclass(kind) and isinstance(kind, type):
-            yield name, kind
-
-
-def _columns(kind: type[Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Headings, and the attributes that lead to the value."""
+def _flat(kind: type[Any], row: object = None) -> dict[str, Any]:
+    """The columns of a ``kind`` of figure with the values of ``row``, or with None where there is no row."""
+    found: dict[str, Any] = {}
     hints = get_type_hints(kind)
-    for field in fields(kind):
-        inner = hints[field.name]
-        if inner is Share:
-            yield field.name, (field.name, "value")
-            yield f"{field.name}_low", (field.name, "low")
-            yield f"{field.name}_high", (field.name, "high")
-        elif is_dataclass(inner):
-            for part in fields(inner):
-                yield part.name, (field.name, part.name)
+    for name in (field.name for field in fields(kind)):
+        value = getattr(row, name, None)
+        if hints[name] is Share:
+            found |= {
+                f"{name}{end}": part
+                for end, part in zip(("", "_low", "_high"), _flat(Share, value).values(), strict=True)
+            }
+        elif hints[name] is Cost:
+            found |= _flat(Cost, value)
         else:
-            yield field.name, (field.name,)
-
-
-def _cell(value: Any) -> Any:
-    return "; ".join(value) if isinstance(value, tuple) else value
+            found[name] = "; ".join(value) if isinstance(value, tuple) else value
+    return found
