@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, TypeAlias
 
 from edge_tts.cancellation import Cancellation
 from edge_tts.errors import InputError
@@ -72,6 +72,10 @@ class Request:
     sampling: Sampling = Sampling()
     max_steps: int | None = None
     """Stop after this many steps; None runs to the end of the trace."""
+    delimiter: str | None = None
+    """What ends a step; None: what the policy was loaded with."""
+    calculator: bool = True
+    """Whether a policy that was loaded with a calculator writes the results of equations."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,9 @@ class VerifierConfig:
     """Most keys and values kept for prefixes that were scored, in MiB."""
 
 
+StepEvents: TypeAlias = "Generator[StepEvent, Sequence[int] | None, None]"
+
+
 class Policy(Protocol):
     """A language model that continues token sequences, many at once."""
 
@@ -211,8 +218,11 @@ class Policy(Protocol):
 
     def generate(
         self, requests: Sequence[Request], deadline: float | None = None, cancel: Cancellation | None = None
-    ) -> Generator[StepEvent, None, None]:
+    ) -> StepEvents:
         """Yield step events of all requests as they come, until each has stopped.
+
+        Indices sent back to the generator name requests that are not wanted any more. Each of them ends with one
+        more event, "cancelled", that carries the tokens of its unfinished step.
 
         ``deadline`` is a ``time.monotonic()`` instant; requests unfinished then end with
         "cancelled". Closing the generator cancels what is left, and so does ``cancel``: the generator

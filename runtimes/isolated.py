@@ -12,15 +12,15 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, TypeAlias
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import ChatModelInfo, ModelInfo, Request, Scored, StepEvent, Verifier
+from edge_tts.core import ChatModelInfo, ModelInfo, Request, Scored, StepEvents, Verifier
 from edge_tts.errors import BackendError, EdgeError
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig
 
@@ -32,6 +32,9 @@ END_SECONDS = 5.0
 
 # --- what is sent ----------------------------------------------------------------------------
 
+Items: TypeAlias = "Generator[Any, Sequence[int] | None, None]"
+"""What a task gives; indices of requests that are not wanted any more are sent back."""
+
 
 @dataclass(frozen=True)
 class Tokenize:
@@ -40,7 +43,7 @@ class Tokenize:
     text: str
     special: bool
 
-    def run(self, models: Models, cancel: Cancellation) -> Iterator[tuple[int, ...]]:
+    def run(self, models: Models, cancel: Cancellation) -> Items:
         yield models.policy.tokenize(self.text, self.special)
 
 
@@ -52,7 +55,7 @@ class Generate:
     deadline: float | None
     """An instant of ``time.monotonic()``, which is the same for all processes."""
 
-    def run(self, models: Models, cancel: Cancellation) -> Iterator[StepEvent]:
+    def run(self, models: Models, cancel: Cancellation) -> Items:
         return models.policy.generate(self.requests, self.deadline, cancel)
 
 
@@ -63,12 +66,19 @@ class Score:
     question: str
     traces: tuple[tuple[str, ...], ...]
 
-    def run(self, models: Models, cancel: Cancellation) -> Iterator[Scored]:
+    def run(self, models: Models, cancel: Cancellation) -> Items:
         assert models.verifier is not None
-        return iter(models.verifier.score(self.question, self.traces, cancel))
+        yield from models.verifier.score(self.question, self.traces, cancel)
 
 
 Task = Tokenize | Generate | Score
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Said about a task under way: these of its requests are not wanted any more."""
+
+    indices: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -127,7 +137,7 @@ class IsolatedModels:
         """The child's process id."""
         return self._child.pid
 
-    def run(self, task: Task, cancel: Cancellation | None = None) -> Generator[Any, None, None]:
+    def run(self, task: Task, cancel: Cancellation | None = None) -> Items:
         """The items of ``task``; closing the generator cancels it, and so does ``cancel``, which ends it at once."""
         with self._lock:
             if self._closed:
@@ -160,7 +170,7 @@ class _IsolatedPolicy:
 
     def generate(
         self, requests: Sequence[Request], deadline: float | None = None, cancel: Cancellation | None = None
-    ) -> Generator[StepEvent, None, None]:
+    ) -> StepEvents:
         return self._models.run(Generate(tuple(requests), deadline), cancel)
 
     def close(self) -> None:
@@ -224,7 +234,7 @@ class _Child:
     def has_ended(self) -> bool:
         return self._end is not None or bool(wait([self._process.sentinel], 0))
 
-    def run(self, task: Task, cancel: Cancellation) -> Generator[Any, None, None]:
+    def run(self, task: Task, cancel: Cancellation) -> Items:
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         with self._lock:
             self._tasks += 1
@@ -248,8 +258,8 @@ class _Child:
                     ended = isinstance(item, Ended | EdgeError)
                     if isinstance(item, EdgeError):
                         raise item
-                    if not ended:
-                        yield item
+                    if not ended and (dropped := (yield item)):
+                        self._send((number, Drop(tuple(dropped))))
         finally:
             del self._answers[number]
             if not ended:
@@ -261,7 +271,7 @@ class _Child:
         self._process.kill()
         self._process.join()
 
-    def _send(self, message: tuple[int, Task | None]) -> None:
+    def _send(self, message: tuple[int, Task | Drop | None]) -> None:
         with self._lock, suppress(OSError):  # where it has ended _hear finds out
             self._pipe.send(message)
 
@@ -316,7 +326,8 @@ class _Server:
         self._pipe = pipe
         self._models = models
         self._lock = threading.Lock()
-        self._running: dict[int, Cancellation] = {}
+        self._running: dict[int, tuple[Cancellation, queue.SimpleQueue[int]]] = {}
+        """Of each task: how to cancel it, and the requests to drop from it."""
         policy, verifier = models.policy, models.verifier.info if models.verifier else None
         pipe.send((0, Loaded(policy.info, policy.chat_model, policy.width, verifier, State.of(models))))
 
@@ -330,16 +341,24 @@ class _Server:
                 number, task = self._pipe.recv()
             except (EOFError, OSError):
                 return
-            if task is not None:
-                self._running[number] = Cancellation()
+            if task is not None and not isinstance(task, Drop):
+                self._running[number] = Cancellation(), queue.SimpleQueue()
                 threading.Thread(target=self._work, args=(number, task), daemon=True).start()
-            elif cancel := self._running.get(number):  # it may end at any moment
-                cancel.request()
+            elif running := self._running.get(number):  # it may end at any moment
+                cancel, dropped = running
+                for index in task.indices if task else ():
+                    dropped.put(index)
+                if task is None:
+                    cancel.request()
 
     def _work(self, number: int, task: Task) -> None:
+        cancel, dropped = self._running[number]
+        items = task.run(self._models, cancel)
         try:
-            for item in task.run(self._models, self._running[number]):
-                self._send(number, item)
+            with suppress(StopIteration):
+                self._send(number, next(items))
+                while True:
+                    self._send(number, items.send([dropped.get() for _ in range(dropped.qsize())] or None))
             self._send(number, Ended(State.of(self._models)))
         except Exception as error:
             self._send(number, _as_edge_error(error))

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import EngineConfig, ModelInfo, Request, StepEvent, StopReason
+from edge_tts.core import EngineConfig, ModelInfo, Request, StepEvent, StepEvents, StopReason
 from edge_tts.errors import BackendError, EdgeError, InputError
 from edge_tts.reasoning.calculator import written_result
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
@@ -85,7 +85,7 @@ class LlamaPolicy:
 
     def generate(
         self, requests: Sequence[Request], deadline: float | None = None, cancel: Cancellation | None = None
-    ) -> Generator[StepEvent, None, None]:
+    ) -> StepEvents:
         """See :meth:`edge_tts.core.Policy.generate`."""
         for request in requests:
             if not 0 < len(request.tokens) < self.info.context_length:
@@ -102,7 +102,9 @@ class LlamaPolicy:
         running = len(requests)
         with (cancel or Cancellation()).telling(partial(self._end, call)):
             for index, request in enumerate(requests):
-                job = Job(call, index, request, list(request.tokens), branches=call.tree.roots, branch=request.tokens)
+                delimiter = self._delimiter if request.delimiter is None else request.delimiter.encode()
+                job = Job(call, index, request, list(request.tokens), delimiter)
+                job.branches, job.branch = call.tree.roots, request.tokens
                 self._inbox.put(job)
             if self._failure:  # the owner thread may have ended before it could see these
                 raise self._failure
@@ -114,7 +116,7 @@ class LlamaPolicy:
                     if isinstance(event, EdgeError):
                         raise event
                     running -= event.stop is not None
-                    yield event
+                    call.dropped.update((yield event) or ())
             finally:
                 self._end(call)
 
@@ -187,7 +189,8 @@ class LlamaPolicy:
         now = time.monotonic() + TICK_MARGIN * self._predicted(sum(len(stream.pending) for stream in running))
 
         def ended(job: Job) -> bool:
-            return job.call.cancelled or (job.call.deadline is not None and now > job.call.deadline)
+            late = job.call.deadline is not None and now > job.call.deadline
+            return job.call.cancelled or late or job.index in job.call.dropped
 
         for stream in running:
             for job in filter(ended, list(stream.jobs)):
@@ -195,6 +198,7 @@ class LlamaPolicy:
                 self._emit(job, "cancelled")
         for job in filter(ended, list(self._streams.waiting)):
             self._streams.waiting.remove(job)
+            job.call.tree.unbegun -= job.sampler is None
             self._emit(job, "cancelled")
 
     def _tick(self) -> None:
@@ -314,7 +318,7 @@ class LlamaPolicy:
         job.step += new
         job.produced += len(new)
         stop: StopReason | None = None
-        at_delimiter = self._delimiter in job.text
+        at_delimiter = job.delimiter in job.text
         if ended:
             stop = "end"
         elif at_delimiter and job.steps + 1 == job.request.max_steps:
@@ -327,7 +331,7 @@ class LlamaPolicy:
 
     def _calculated(self, job: Job) -> list[int]:
         """Tokens the calculator writes after the step so far; empty where it does not apply."""
-        if self._calculator is None or not job.text.endswith(b"="):
+        if self._calculator is None or not job.request.calculator or not job.text.endswith(b"="):
             return []
         line = job.text.decode("utf-8", errors="replace")
         result = written_result(line, self._calculator.open, self._calculator.close)
@@ -339,7 +343,9 @@ class LlamaPolicy:
         return list(tokens)
 
     def _emit(self, job: Job, stop: StopReason | None) -> None:
-        text, _, rest = job.text.partition(self._delimiter)
+        text, _, rest = job.text.partition(job.delimiter)
+        while rest.startswith(job.delimiter):
+            rest = rest.removeprefix(job.delimiter)
         job.call.events.put(
             StepEvent(
                 job.index,
@@ -352,7 +358,7 @@ class LlamaPolicy:
                 job.shared,
             )
         )
-        job.begin_step(rest.strip(self._delimiter))
+        job.begin_step(rest)
         if stop and job.sampler:
             job.sampler.close()
             job.sampler = None

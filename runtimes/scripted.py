@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import ChatModelInfo, ModelInfo, Request, Scored, StepEvent, StopReason
+from edge_tts.core import ChatModelInfo, ModelInfo, Request, Scored, StepEvent, StepEvents, StopReason
 from edge_tts.errors import InputError
 
 END_TOKEN = 0
@@ -76,7 +76,7 @@ class ScriptedPolicy:
 
     def generate(
         self, requests: Sequence[Request], deadline: float | None = None, cancel: Cancellation | None = None
-    ) -> Generator[StepEvent, None, None]:
+    ) -> StepEvents:
         """See ``core.Policy``. Raises InputError for a prefix that fills the context."""
         for request in requests:
             if len(request.tokens) >= self.info.context_length:
@@ -102,12 +102,23 @@ class ScriptedPolicy:
                     self._clock.advance(self._batch_seconds)
                 self.evaluated_tokens += len(slots)
                 for slot in tuple(slots):
+                    if slot not in slots:
+                        continue
                     slot.decode_one()
-                    if event := slot.finished_step(self._delimiter, self.info.context_length):
-                        if event.stop is not None:
-                            slots.remove(slot)
-                            self._remember(slot)
-                        yield event
+                    event = slot.finished_step(slot.request.delimiter or self._delimiter, self.info.context_length)
+                    if event is None:
+                        continue
+                    if event.stop is not None:
+                        slots.remove(slot)
+                        self._remember(slot)
+                    dropped = (yield event) or ()
+                    ended = [_Slot(*item, "", 0) for item in waiting if item[0] in dropped]
+                    waiting = deque(item for item in waiting if item[0] not in dropped)
+                    for unwanted in [slot for slot in slots if slot.index in dropped]:
+                        slots.remove(unwanted)
+                        self._remember(unwanted)
+                        ended.append(unwanted)
+                    yield from (slot.event("cancelled") for slot in ended)
         finally:
             for slot in slots:
                 self._remember(slot)

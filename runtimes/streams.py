@@ -45,6 +45,8 @@ class Call:
     events: queue.SimpleQueue[StepEvent | EdgeError | None] = field(default_factory=queue.SimpleQueue)
     """None ends a call that was cancelled."""
     cancelled: bool = False
+    dropped: set[int] = field(default_factory=set)
+    """Indices of requests that are not wanted any more."""
     served: int = 0
     """Number of the last admission of one of its jobs."""
 
@@ -58,6 +60,8 @@ class Job:
     request: Request
     tokens: list[int]
     """What its stream has to hold before it draws; up to date while it waits."""
+    delimiter: bytes = b"\n"
+    """What ends a step."""
     fresh: int = 1
     """How many tokens at the end of these are paid for as new text; a new request's first draw is one."""
     step: list[int] = field(default_factory=list)

@@ -24,6 +24,7 @@ from edge_tts.core import (
     Request,
     Scored,
     StepEvent,
+    StepEvents,
     StopReason,
     Trace,
     Usage,
@@ -226,7 +227,7 @@ class _PoolPolicy:
 
     def generate(
         self, requests: Sequence[Request], deadline: float | None = None, cancel: Cancellation | None = None
-    ) -> Generator[StepEvent, None, None]:
+    ) -> StepEvents:
         """Events in the order in which a batch of equally fast sequences has them."""
         drawn = [self._sample(request) for request in requests]
         due = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 from edge_tts.core import (
@@ -19,6 +19,8 @@ from edge_tts.core import (
     Policy,
     Request,
     Sampling,
+    StepEvent,
+    StepEvents,
     StepTaken,
     Trace,
     Verifier,
@@ -171,21 +173,26 @@ class Driver:
         running = set(lanes)
         events = self._policy.generate(requests, self._policy_deadline(wave, ids), self.ledger.cancel)
         try:
-            for event in events:
+            unwanted: list[int] = []
+            for event in _listening(events, unwanted):
                 self.ledger.charge_step(event)
                 id = lanes[event.request]
                 if event.stop is not None:
                     running.discard(id)
                 candidate = self._candidates[id]
+                if candidate.trace.finished:
+                    continue  # the rest of a step that was under way when the answer was there
                 if event.stop == "cancelled":
                     self.ledger.cut_short()
-                elif not candidate.trace.finished:
+                else:
                     trace = self.task.prompts.extended(candidate.trace, event)
                     room = self._room(len(trace.tokens), candidate.prompt_tokens)
                     self._candidates[id] = replace(candidate, trace=trace, room=room)
                     yield StepTaken(candidate.name, event.text, trace.finished, trace.steps)
                     if trace.finished and strategy.eager:
                         yield from self._announce(strategy)
+                    if trace.finished and event.stop is None:
+                        unwanted.append(event.request)
                 if running and all(self._candidates[id].trace.finished for id in running):
                     return  # nothing after an answer is wanted
                 if self.ledger.overspent(self._scoring_tokens(wave, ids)):
@@ -269,6 +276,16 @@ class Driver:
         if choice.best is not None and choice.best.answer is not None and choice.best.answer != self._announced:
             self._announced = choice.best.answer
             yield BestSoFar(choice.best.answer, choice.score)
+
+
+def _listening(events: StepEvents, unwanted: list[int]) -> Iterator[StepEvent]:
+    """The events; what is put into ``unwanted`` between two of them is dropped from the requests."""
+    with suppress(StopIteration):
+        event = next(events)
+        while True:
+            yield event
+            dropped, unwanted[:] = tuple(unwanted), []
+            event = events.send(dropped)
 
 
 def _is_scored(trace: Trace) -> bool:
