@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from edge_tts.runtimes.privacy import disable_telemetry
+
 if TYPE_CHECKING:
     from edge_tts.core import (
         BestSoFar,
@@ -49,6 +51,7 @@ __all__ = [
     "Usage",
     "plan",
 ]
+disable_telemetry()  # before anything can import the libraries that it is about
 _MODULES = {"Solver": "solver", "plan": "solver", "Plan": "planning.planner"}
 
 

@@ -25,7 +25,8 @@ from edge_tts.core import EngineConfig, ModelInfo, Request, StepEvent, StepEvent
 from edge_tts.errors import BackendError, EdgeError, InputError
 from edge_tts.reasoning.calculator import written_result
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
-from edge_tts.runtimes.llama_native import GivenUpError, NativeModel, NativeSampler, shortlist
+from edge_tts.runtimes.llama_native import GivenUpError, NativeModel, NativeSampler
+from edge_tts.runtimes.shortlist import shortlist
 from edge_tts.runtimes.streams import Call, Job, Stream, Streams
 from edge_tts.runtimes.token_tree import Node, TokenTree
 
@@ -74,7 +75,6 @@ class LlamaPolicy:
         )
         self.chat_model = self._native.chat_model
         self.width = config.width
-        self._weights = np.empty((config.width, self._native.vocabulary), np.float32)
         self.busy_seconds = 0.0
         """Time spent decoding and sampling since loading."""
         self._thread = threading.Thread(target=self._run, name="llama-owner", daemon=True)
@@ -97,7 +97,7 @@ class LlamaPolicy:
             raise BackendError("the policy is closed; load it again")
         if self._failure:
             raise self._failure
-        alike = len({request.sampling.top_k for request in requests}) == 1
+        alike = len({(request.sampling.top_k, max(1.0, request.sampling.temperature)) for request in requests}) == 1
         call = Call(deadline, TokenTree(len(requests) if alike else 0))
         running = len(requests)
         with (cancel or Cancellation()).telling(partial(self._end, call)):
@@ -267,19 +267,16 @@ class LlamaPolicy:
 
     def _draw(self, drawing: list[Stream], logits: NDArray[np.float32]) -> None:
         """Draw a token for every job of the streams ``drawing`` from ``logits``, one row each in the same order."""
-        peak = logits.max(axis=1, keepdims=True)
-        weights = self._weights[: len(logits)]  # in place: new arrays of this size would cost more than the arithmetic
-        np.exp(np.subtract(logits, peak, out=weights), out=weights)
-        totals = peak[:, 0] + np.log(weights.sum(axis=1))
-        top_k = max(job.request.sampling.top_k or len(logits[0]) for stream in drawing for job in stream.jobs)
-        for stream, row, total, ids in zip(drawing, logits, totals.tolist(), shortlist(logits, top_k), strict=True):
-            candidates = row[ids]
+        samplings = [job.request.sampling for stream in drawing for job in stream.jobs]
+        top_k = max(sampling.top_k or self._native.vocabulary for sampling in samplings)
+        hottest = max(sampling.temperature for sampling in samplings)
+        for stream, node in zip(drawing, shortlist(logits, top_k, hottest), strict=True):
             charged: set[Call] = set()
             for job in list(stream.jobs):
                 if job.call in charged:
                     job.shared += job.fresh
                 charged.add(job.call)
-                if not self._sample(job, Node(ids, candidates, total)):
+                if not self._sample(job, node):
                     stream.leave(job)
             staying = next((job.tokens for job in stream.jobs if not job.known), [])
             stream.pending = staying[len(stream.tokens) :]

@@ -37,8 +37,6 @@ _ABORTED = 2
 """What llama_decode returns when its abort callback said so."""
 _WATCHED = 10.0
 """A deadline is watched while decoding where it is this many seconds away at most; no batch takes longer."""
-_COLUMNS = 64
-"""Logits are searched for their largest in classes of this many."""
 _libc = ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)
 """strlen of a text of at most one byte is what llama.cpp asks for between the nodes of a compute graph: whether to
 give up. A function in Python would wait for the interpreter's lock hundreds of times a token."""
@@ -356,18 +354,3 @@ class NativeSampler:
         if self._chain:
             lib.llama_sampler_free(self._chain)
             self._chain = None
-
-
-def shortlist(logits: NDArray[np.float32], top_k: int) -> list[NDArray[np.int64]]:
-    """For each row of ``logits`` (rows, vocabulary), tokens among which are its ``top_k`` largest; all for 0.
-
-    The C samplers then sort a few dozen tokens instead of the whole vocabulary.
-    """
-    rows, vocabulary = logits.shape
-    classes = vocabulary // _COLUMNS
-    if not 0 < top_k <= classes:
-        return [np.arange(vocabulary)] * rows
-    # As many classes as top_k have a member that reaches the bound.
-    largest = logits[:, : classes * _COLUMNS].reshape(rows, _COLUMNS, classes).max(axis=1)
-    bound = np.partition(largest, -top_k, axis=1)[:, -top_k, None]
-    return [np.flatnonzero(row) for row in logits >= bound]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import fsum
 from pathlib import Path
 from typing import Any
@@ -215,19 +215,7 @@ def _savings(name: str, study: Loaded, difficulty: Difficulty, curve: Curve, wei
             continue
         other = baseline(study, strategy, weights)
         for unit in ("flops", "policy_tokens", "seconds"):
-            found = saving(curve, other, unit)
-            yield Saving(
-                name,
-                difficulty,
-                strategy,
-                round(found.accuracy, 5),
-                unit,
-                round(found.optimal, 3),
-                round(found.baseline, 3),
-                round(found.factor, 3),
-                round(found.low, 3),
-                round(found.high, 3),
-            )
+            yield Saving(name, difficulty, strategy, unit=unit, **asdict(saving(curve, other, unit)))
 
 
 def _notes(name: str, study: Loaded, curves: Mapping[Difficulty, Curve]) -> Iterator[str]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import accumulate, islice, pairwise
 from typing import Any
 
-from edge_tts.answers.equivalence import is_correct
 from edge_tts.bench.pool import problem_seed
 from edge_tts.bench.records import Key, Record
 from edge_tts.core import Trace, Usage
@@ -209,18 +208,9 @@ def _record(settings: EndpointSettings, job: _Job, strategy: str, budget: int, r
     detail: dict[str, Any] = {"model": settings.model, "samples": len(traces), "price": price}
     if not usage.policy_tokens:
         detail["usage"] = "not reported"
-    return Record(
-        job.problem.id,
-        strategy,
-        budget,
-        job.seed,
-        answer,
-        is_correct(answer, job.problem.answer or ""),
-        "decided" if len(traces) < budget else "complete",
-        usage,
-        support=choice.support,
-        detail=detail,
-    )
+    stop_reason = "decided" if len(traces) < budget else "complete"
+    key = (job.problem, strategy, budget, job.seed)
+    return Record.of(*key, answer, stop_reason, usage, choice.support, detail=detail)
 
 
 def _traces(replies: Sequence[Reply]) -> list[Trace]:

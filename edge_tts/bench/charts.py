@@ -1,7 +1,6 @@
-"""How the plots of a report are drawn: lines with intervals and labels at their ends, bars, a look for each strategy.
+"""How the plots of a report are drawn: lines with intervals, bars, and a fixed look for each strategy.
 
-Everything is sized for a phone: a chart is 360 points wide, of which a screen of that many pixels shows labels at 10
-pixels or more.
+Charts are 360 points wide, so that a phone shows them at full size with labels of 10 pixels or more.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from edge_tts.bench.figures import Matched, Saving, Share
@@ -53,7 +51,7 @@ SETTINGS: Any = {
 _WIDTH, _HEIGHT = 360, 310
 _TOP, _BOTTOM, _LEFT = 50, 48, 42
 _CHARACTER, _LINE = 6.5, 14
-"""Width of the average character of a label and height of its lines, in points."""
+"""Width of an average character and height of a line of text, in points."""
 
 _ROUND = (1, 2, 5, 10)
 """Steps between ticks."""
@@ -78,7 +76,7 @@ _MARKERS = "oDs^vPX<>p"
 
 @dataclass(frozen=True)
 class Look:
-    """How a line is told from others."""
+    """How a line differs from the others."""
 
     colour: str
     marker: str
@@ -90,14 +88,14 @@ class Look:
 
 @dataclass(frozen=True)
 class Series:
-    """A line and its label, of one line of text or more."""
+    """A line of a chart; its label may have several lines of text."""
 
     label: str
     look: Look
     x: tuple[float, ...]
     y: tuple[Share, ...]
     hollow: tuple[bool, ...] = ()
-    """Which points are marked as beaten."""
+    """Which points get a hollow marker; empty: none."""
 
     @classmethod
     def of(cls, label: str, look: Look, points: Iterable[tuple[float, Share]]) -> Self:
@@ -139,88 +137,68 @@ def rising_looks(count: int) -> list[Look]:
 
 
 def draw_lines(title: str, axis: Axis, series: Sequence[Series], whiskers: bool = False) -> tuple[Figure, Axes]:
-    """A chart of shares with their intervals, as bands or whiskers; lines are labelled at the right, by height."""
+    """A chart of shares with their intervals as bands or whiskers; the legend follows the order of their ends."""
     widest = max(len(line) for s in series for line in s.label.split("\n"))
-    figure, axes = _paper(title, right=min(28 + _CHARACTER * widest, 0.42 * _WIDTH))
+    figure, axes = _paper(title, right=min(30 + _CHARACTER * widest, 0.42 * _WIDTH))
     if axis.ticks and whiskers:
         series = _side_by_side(series)
-    _scale(axes, axis, series)
-    for s in series:
+    _scale_x(axes, axis, [x for s in series for x in s.x])
+    _scale_y(axes, min(y.low for s in series for y in s.y), max(y.high for s in series for y in s.y))
+    for s in sorted(series, key=lambda s: -s.y[-1].value):
         values, low, high = ([getattr(share, name) for share in s.y] for name in ("value", "low", "high"))
+        colour = s.look.colour
         if whiskers or len(s.x) == 1:
-            axes.vlines(s.x, low, high, color=s.look.colour, alpha=0.45, linewidth=1.2)
+            axes.vlines(s.x, low, high, color=colour, alpha=0.45, linewidth=1.2)
         else:
-            axes.fill_between(s.x, low, high, color=s.look.colour, alpha=0.09, linewidth=0)
-        axes.plot(
-            s.x,
-            values,
-            color=s.look.colour,
-            linestyle=s.look.dash,
-            linewidth=s.look.width,
-            alpha=0.5 if s.hollow else 1,
-        )
-        for hollow in (True, False):
-            some = [i for i in range(len(s.x)) if (s.hollow[i] if s.hollow else False) == hollow]
-            axes.plot(
-                [s.x[i] for i in some],
-                [values[i] for i in some],
-                s.look.marker,
-                color=s.look.colour,
-                markersize=s.look.size,
-                clip_on=False,
-                markerfacecolor=figure.get_facecolor() if hollow else s.look.colour,
-            )
-    _label_ends(axes, series)
+            axes.fill_between(s.x, low, high, color=colour, alpha=0.09, linewidth=0)
+        marker = {"marker": s.look.marker, "markersize": s.look.size, "clip_on": False}
+        line = {"linestyle": s.look.dash, "linewidth": s.look.width}
+        axes.plot(s.x, values, color=colour, label=s.label, **line, **marker)
+        beaten = [(x, y) for x, y, hollow in zip(s.x, values, s.hollow, strict=False) if hollow]
+        for x, y in beaten:
+            axes.plot(x, y, color=colour, markerfacecolor=figure.get_facecolor(), **marker)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, handlelength=1, fontsize=11)
     return figure, axes
 
 
 def draw_arrow(axes: Axes, saving: Saving, colour: str) -> None:
-    """From what the allocation costs to what the baseline does, at the accuracy that both reach; in GFLOP."""
+    """An arrow from the allocation's cost to the baseline's, at the accuracy that both reach; in GFLOP."""
+    style = {"arrowstyle": "-|>,head_width=0.3,head_length=0.6", "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0}
     axes.annotate(
         "",
         xy=(saving.baseline_cost / 1e9, saving.accuracy),
         xytext=(saving.optimal_cost / 1e9, saving.accuracy),
-        arrowprops={
-            "arrowstyle": "-|>,head_width=0.3,head_length=0.6",
-            "color": colour,
-            "linewidth": 1.6,
-            "shrinkA": 0,
-            "shrinkB": 0,
-        },
+        arrowprops={**style, "color": colour},
         annotation_clip=False,
     )
 
 
 def draw_bars(title: str, rows: Sequence[Matched]) -> Figure:
     """Pairs of bars: the larger model, and the small one with as much compute."""
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
     labels = [f"R = {row.ratio:g}\n" + "\n".join(textwrap.wrap(row.strategy, 16)) for row in rows]
     lines = max(label.count("\n") + 1 for label in labels)
     figure, axes = _paper(title, right=8, top=_TOP + 2.5 * _LINE, bottom=12 + lines * _LINE)
-    for place, row in enumerate(rows):
-        axes.bar(place - 0.2, row.larger_accuracy, 0.36, color=_LARGER_MODEL)
-        axes.bar(place + 0.2, row.accuracy.value, 0.36, color=_SMALL_MODEL)
-        axes.vlines(place + 0.2, row.accuracy.low, row.accuracy.high, color=INK, linewidth=1.4)
-        for x, value, top in (
-            (place - 0.2, row.larger_accuracy, row.larger_accuracy),
-            (place + 0.2, row.accuracy.value, row.accuracy.high),
-        ):
-            axes.annotate(
-                f"{100 * value:.0f}%", (x, top), xytext=(0, 3), textcoords="offset points", ha="center", fontsize=11
-            )
-    axes.set_xticks(range(len(rows)), labels, fontsize=11)
+    places, small = range(len(rows)), [row.accuracy for row in rows]
+    whiskers = [[y.value - y.low for y in small], [y.high - y.value for y in small]]
+    pair = (
+        axes.bar([x - 0.2 for x in places], [row.larger_accuracy for row in rows], 0.36, color=_LARGER_MODEL),
+        axes.bar([x + 0.2 for x in places], [y.value for y in small], 0.36, color=_SMALL_MODEL, yerr=whiskers),
+    )
+    for bars in pair:
+        axes.bar_label(bars, fmt="{:.0%}", padding=3, fontsize=11)
+    _scale_y(axes, 0, 1.12 * max(max(row.larger_accuracy, row.accuracy.high) for row in rows) or 1)
+    axes.set_xticks(places, labels, fontsize=11)
     axes.tick_params(axis="x", length=0)
-    axes.set_ylim(0, 1.12 * max(max(row.larger_accuracy, row.accuracy.high) for row in rows) or 1)
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.grid(visible=False, axis="x")
-    for line, (text, shade) in enumerate(
-        [(rows[0].larger, _LARGER_MODEL), ("the small model with as many FLOPs", _SMALL_MODEL)]
-    ):
-        y = _HEIGHT - _TOP - 2 - line * _LINE
-        figure.text(10 / _WIDTH, y / _HEIGHT, "\u25a0", color=shade, fontsize=11, va="center")
-        figure.text(24 / _WIDTH, y / _HEIGHT, text, fontsize=11, va="center")
+    figure.legend(
+        pair,
+        (rows[0].larger, "the small model with as many FLOPs"),
+        loc="upper left",
+        bbox_to_anchor=(0, 1 - (_TOP - 10) / _HEIGHT),
+        frameon=False,
+        handlelength=0.8,
+        fontsize=11,
+    )
     return figure
 
 
@@ -245,32 +223,35 @@ def _side_by_side(series: Sequence[Series]) -> list[Series]:
     return [replace(s, x=tuple(value + shift for value in s.x)) for s, shift in zip(series, shifts, strict=True)]
 
 
-def _scale(axes: Axes, axis: Axis, series: Sequence[Series]) -> None:
-    """Set the limits and ticks of both axes."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
+def _scale_x(axes: Axes, axis: Axis, values: Sequence[float]) -> None:
+    """Limits, ticks and label from left to right."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-    values = [value for s in series for value in s.x]
     low, high = min(values), max(values)
     axes.set_xlabel(axis.label)
     if axis.ticks:
         axes.set_xlim(-0.5, len(axis.ticks) - 0.5)
         axes.set_xticks(range(len(axis.ticks)), axis.ticks)
         axes.grid(visible=False, axis="x")
-    elif axis.scale != "linear":
-        axes.set_xscale("log")
-        axes.set_xlim(low / 1.15, high * 1.15)
-        axes.xaxis.set_major_locator(_log_locator(low, high) if axis.scale == "log" else LogLocator(base=4))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: (_short if axis.scale == "log" else _ratio)(value))
-        )
-    else:
+    elif axis.scale == "linear":
         pad = 0.06 * (high - low) or 1.0
         axes.set_xlim(low - pad, high + pad)
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=_ROUND))
-    bottom, top = min(share.low for s in series for share in s.y), max(share.high for s in series for share in s.y)
-    pad = 0.04 * (top - bottom) or 0.02
-    axes.set_ylim(max(0.0, bottom - pad), min(1.0, top + pad))
+    else:
+        plain = axis.scale == "log"
+        axes.set_xscale("log")
+        axes.set_xlim(low / 1.15, high * 1.15)
+        axes.xaxis.set_major_locator(_log_locator(low, high) if plain else LogLocator(base=4))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: (_short if plain else _ratio)(value)))
+
+
+def _scale_y(axes: Axes, low: float, high: float) -> None:
+    """Limits and ticks of shares."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    pad = 0.04 * (high - low) or 0.02
+    axes.set_ylim(max(0.0, low - pad), min(1.0, high + pad))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=_ROUND))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 
@@ -281,52 +262,6 @@ def _log_locator(low: float, high: float) -> Locator:
     if high < 5 * low:
         return MaxNLocator(4, steps=_ROUND)
     return LogLocator(subs=(1, 2, 5) if high < 60 * low else (1, 3) if high < 1000 * low else (1,))
-
-
-def _label_ends(axes: Axes, series: Sequence[Series]) -> None:
-    """Write each label beside the end of its line, as near as the others leave room."""
-    height = axes.get_window_extent().height
-    bottom, top = axes.get_ylim()
-    ends = sorted(((s.y[-1].value - bottom) / (top - bottom) * height, number) for number, s in enumerate(series))
-    sizes = [_LINE * (1 + series[number].label.count("\n")) for _, number in ends]
-    wide = axes.get_window_extent().width
-    for centre, (_, number) in zip(_spread([end for end, _ in ends], sizes, height), ends, strict=True):
-        s, y = series[number], centre / height
-        axes.annotate(
-            "",
-            xy=(s.x[-1], s.y[-1].value),
-            xytext=(1 + 6 / wide, y),
-            textcoords="axes fraction",
-            arrowprops={"arrowstyle": "-", "color": s.look.colour, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 0},
-            annotation_clip=False,
-        )
-        axes.plot(
-            [1 + 11 / wide],
-            [y],
-            s.look.marker,
-            color=s.look.colour,
-            markersize=s.look.size,
-            transform=axes.transAxes,
-            clip_on=False,
-        )
-        axes.text(1 + 18 / wide, y, s.label, transform=axes.transAxes, va="center", fontsize=11, linespacing=1.1)
-
-
-def _spread(wanted: Sequence[float], sizes: Sequence[float], height: float) -> list[float]:
-    """Centres for boxes of ``sizes``, in order, that touch nowhere and are as near to ``wanted`` as can be.
-
-    With what lies below a box taken off, that is a regression on a rising line: neighbours out of order are pooled.
-    """
-    below = [sum(sizes[:number]) + sizes[number] / 2 for number in range(len(sizes))]
-    pools: list[list[float]] = []
-    for target, offset in zip(wanted, below, strict=True):
-        pools.append([target - offset])
-        while len(pools) > 1 and fmean(pools[-2]) >= fmean(pools[-1]):
-            last = pools.pop()
-            pools[-1] += last
-    free = max(0.0, height + _LINE - sum(sizes))  # a label may stand half over an edge
-    bases = [min(max(fmean(pool), -_LINE / 2), free - _LINE / 2) for pool in pools for _ in pool]
-    return [base + offset for base, offset in zip(bases, below, strict=True)]
 
 
 def _short(value: float) -> str:

@@ -8,7 +8,6 @@ accuracy - L x cost. A sweep over L gives the curve of accuracy against mean cos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -174,11 +173,11 @@ def cost_of(accuracy: float, cost: Array, reached: Array) -> float:
 
 @dataclass(frozen=True)
 class Factor:
-    """Compute a baseline needs over what an allocation needs, at the same accuracy."""
+    """How many times the allocation's compute a baseline needs for the same accuracy, with the 95% interval."""
 
     accuracy: float
-    optimal: float
-    baseline: float
+    optimal_cost: float
+    baseline_cost: float
     factor: float
     low: float
     high: float
@@ -187,26 +186,17 @@ class Factor:
 def saving(optimal: Curve, other: Curve, cost: str) -> Factor:
     """How many times more ``cost`` the baseline ``other`` needs.
 
-    Read off at the baseline's accuracy at its largest budget, or at the allocation's best where that is
-    lower. In every resample both curves and that accuracy are those of the resample.
+    Read at the baseline's accuracy at its largest budget, or at the allocation's best accuracy where that is
+    lower. Each resample reads its own curves at its own accuracy.
     """
-    found = [_factor(optimal, other, cost, row) for row in range(len(optimal.accuracy))]
-    level, mine, theirs = found[0]
-    ratios = np.array([theirs / mine for _, mine, theirs in found[1:]])
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return Factor(level, mine, theirs, theirs / mine, float(low), float(high))
-
-
-def _factor(optimal: Curve, other: Curve, cost: str, row: int) -> tuple[float, float, float]:
-    level = float(min(other.accuracy[row, -1], optimal.accuracy[row].max()))
-    mine = cost_of(level, optimal.costs[cost][row], optimal.accuracy[row])
-    return level, mine, cost_of(level, other.costs[cost][row], other.accuracy[row])
-
-
-def interval(values: Sequence[float] | Array) -> tuple[float, float]:
-    """The 95% interval of bootstrap values."""
-    low, high = np.quantile(np.asarray(values), [0.025, 0.975])
-    return float(low), float(high)
+    levels = np.minimum(other.accuracy[:, -1], optimal.accuracy.max(axis=1))
+    mine, theirs = (
+        np.array([cost_of(*row) for row in zip(levels, curve.costs[cost], curve.accuracy, strict=True)])
+        for curve in (optimal, other)
+    )
+    low, high = np.quantile(theirs[1:] / mine[1:], [0.025, 0.975])
+    found = (mine[0], theirs[0], theirs[0] / mine[0], low, high)
+    return Factor(round(float(levels[0]), 5), *(round(float(value), 3) for value in found))
 
 
 def share(values: Array, weights: Array) -> Share:
@@ -217,5 +207,5 @@ def share(values: Array, weights: Array) -> Share:
 
 def as_share(values: Array) -> Share:
     """Row 0 is the value, the others its bootstrap."""
-    low, high = interval(values[1:])
-    return Share(round(float(values[0]), 5), round(low, 5), round(high, 5))
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return Share(*(round(float(value), 5) for value in (values[0], low, high)))

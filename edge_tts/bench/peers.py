@@ -34,7 +34,6 @@ from rich.progress import Progress
 from rich.table import Table
 from scipy.stats import binomtest
 
-from edge_tts.answers.equivalence import is_correct
 from edge_tts.bench import machine
 from edge_tts.bench.datasets import DataSet, load
 from edge_tts.bench.engine import QUESTION
@@ -140,16 +139,10 @@ def compare(
                     sides[side].submit(_call, _prepare, method).result()
                 for problem, side in missing:
                     solved = sides[side].submit(_call, _solve, method, problem.question, n, seed).result()
-                    yield _record(problem, f"{side}/{method}", n, seed, solved)
+                    key = (problem, f"{side}/{method}", n, seed)
+                    yield Record.of(*key, solved.answer, "complete", solved.usage, solved.support, solved.scores)
         except BrokenProcessPool as error:
             raise BackendError("a side's process ended by itself, perhaps for want of memory; free some") from error
-
-
-def _record(problem: Question, strategy: str, n: int, seed: int, solved: Solved) -> Record:
-    correct = is_correct(solved.answer, problem.answer or "")
-    scores = tuple(round(score, 5) for score in solved.scores)
-    support = round(solved.support, 4)
-    return Record(problem.id, strategy, n, seed, solved.answer, correct, "complete", solved.usage, support, scores)
 
 
 def summarise(records: Sequence[Record]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
@@ -40,6 +40,41 @@ _COSTS: tuple[tuple[str, str, Callable[[Cost], float | None]], ...] = (
     ("time", "seconds", lambda cost: cost.seconds),
     ("energy", "joules", lambda cost: cost.joules),
 )
+
+
+_TEXTS: dict[Topic, tuple[str, str]] = {
+    "budgets": (
+        "accuracy against what it costs",
+        "Each marker is a budget, from few generations to many; higher and further left is better, and the bands "
+        "are 95% intervals.",
+    ),
+    "bins": (
+        "accuracy by difficulty",
+        "Problems are in five bins from easiest to hardest; the highest line in a bin is the strategy to choose "
+        "there, and whiskers are 95% intervals.",
+    ),
+    "ratios": (
+        "sequential or parallel",
+        "At the left all attempts are independent and at the right each revises the one before, at the same number "
+        "of generations; bands are 95% intervals.",
+    ),
+    "optimal": (
+        "an allocation by difficulty against one strategy for all",
+        "Each arrow goes from the compute that the allocation needs to what the baseline needs for the same "
+        "accuracy; the number is their ratio with its 95% interval, and above 1 is a saving.",
+    ),
+    "matched": (
+        "against a larger model at equal FLOPs",
+        "Where the blue bar is higher, compute spent while answering beats the same compute spent on a larger "
+        "model; the line on it is its 95% interval.",
+    ),
+    "front": (
+        "accuracy, latency and memory",
+        "Filled markers are on the front: no other point is at least as good in accuracy, latency and memory at "
+        "once; whiskers are 95% intervals.",
+    ),
+}
+"""Of each topic, the title and one sentence on how to read the plot."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +145,27 @@ def at_common_budget(points: Iterable[BinPoint]) -> list[BinPoint]:
     return [point for point in points if point.budget == chosen[point.strategy]]
 
 
+@dataclass(frozen=True)
+class _Chart:
+    """Lines to be drawn as one panel."""
+
+    name: str
+    title: str
+    axis: Axis
+    series: Sequence[Series]
+    whiskers: bool = False
+    arrows: Sequence[tuple[Saving, str]] = ()
+    """Savings with their colours."""
+
+    def draw(self) -> tuple[Figure, str]:
+        """The figure and what it says in words."""
+        figure, axes = draw_lines(self.title, self.axis, self.series, self.whiskers)
+        for saving, colour in self.arrows:
+            draw_arrow(axes, saving, colour)
+        ends = ", ".join(f"{' '.join(s.label.split())} {percent(s.y[-1].value)}" for s in self.series)
+        return figure, f"{': '.join(self.title.splitlines())}. At the right end of each line: {ends}."
+
+
 class _Drawing:
     """Draws the plots of one report into ``target``, with one look for a strategy throughout."""
 
@@ -122,19 +178,26 @@ class _Drawing:
     def study(self, study: str, place: int) -> list[Plot]:
         """The plots of one study that have data."""
         stem = f"{place}-{re.sub(r'[^a-z0-9]+', '-', study.lower()).strip('-')}"
-        made = [
-            self._budgets(study, stem),
-            self._bins(study, stem),
-            self._ratios(study, stem),
-            self._optimal(study, stem),
-            self._matched(study, stem),
-            self._front(study, stem),
-        ]
-        return [plot for plot in made if plot.panels]
+        charts: dict[Topic, Iterable[_Chart]] = {
+            "budgets": self._budgets(study),
+            "bins": self._bins(study),
+            "ratios": self._ratios(study),
+            "optimal": self._optimal(study),
+            "matched": (),
+            "front": self._front(study),
+        }
+        plots = []
+        for topic, some in charts.items():
+            panels = [self._write(f"{stem}-{chart.name}", *chart.draw()) for chart in some if chart.series]
+            if topic == "matched":
+                panels = self._matched(study, stem)
+            if panels:
+                title, caption = _TEXTS[topic]
+                plots.append(Plot(topic, study, f"{stem}-{topic}", f"{study}: {title}", caption, tuple(panels)))
+        return plots
 
-    def _budgets(self, study: str, stem: str) -> Plot:
+    def _budgets(self, study: str) -> Iterator[_Chart]:
         points = by(of_study(self._report.points, study), lambda p: p.strategy)
-        panels = []
         for name, label, cost in _COSTS:
             series = []
             for strategy, own in points.items():
@@ -142,21 +205,10 @@ class _Drawing:
                 known = [(x, p.accuracy) for p in own if (x := cost(p.cost))]
                 if known:
                     series.append(Series.of(strategy, self._looks[strategy], known))
-            if series:
-                figure, _ = draw_lines(f"{study}\nAccuracy by {name}", Axis(f"{label} per problem"), series)
-                panels.append(self._save(figure, f"{stem}-{name}", f"{study}\nAccuracy by {label} per problem", series))
-        return Plot(
-            "budgets",
-            study,
-            f"{stem}-budgets",
-            f"{study}: accuracy against what it costs",
-            "Each marker is a budget, from few generations to many; higher and further left is better, and the bands "
-            "are 95% intervals.",
-            tuple(panels),
-        )
+            yield _Chart(name, f"{study}\nAccuracy by {name}", Axis(f"{label} per problem"), series)
 
-    def _bins(self, study: str, stem: str) -> Plot:
-        panels = []
+    def _bins(self, study: str) -> Iterator[_Chart]:
+        ticks = ("1\neasiest", "2", "3", "4", "5\nhardest")
         for difficulty, points in by(of_study(self._report.bins, study), lambda p: p.difficulty).items():
             common = at_common_budget(points)
             budget = max(point.budget for point in common)
@@ -165,107 +217,47 @@ class _Drawing:
                 own.sort(key=lambda p: p.bin)
                 label = strategy if own[0].budget in (1, budget) else f"{strategy}\nat {own[0].budget}"
                 series.append(Series.of(label, self._looks[strategy], [(p.bin, p.accuracy) for p in own]))
-            ticks = ("1\neasiest", "2", "3", "4", "5\nhardest")
             title = f"{study}\n{difficulty.capitalize()} difficulty, budget {budget}"
-            figure, _ = draw_lines(title, Axis("", ticks=ticks), series, whiskers=True)
-            panels.append(self._save(figure, f"{stem}-bins-{difficulty}", f"{title}, from easiest to hardest", series))
-        return Plot(
-            "bins",
-            study,
-            f"{stem}-bins",
-            f"{study}: accuracy by difficulty",
-            "Problems are in five bins from easiest to hardest; the line on top in a bin is the strategy to choose "
-            "there, and whiskers are 95% intervals.",
-            tuple(panels),
-        )
+            yield _Chart(f"bins-{difficulty}", title, Axis("", ticks=ticks), series, whiskers=True)
 
-    def _ratios(self, study: str, stem: str) -> Plot:
-        points = by(of_study(self._report.ratios, study), lambda p: p.bin is None)
-        panels = []
-        for overall, some in points.items():
+    def _ratios(self, study: str) -> Iterator[_Chart]:
+        axis = Axis("sequential : parallel", "ratio")
+        for overall, some in by(of_study(self._report.ratios, study), lambda p: p.bin is None).items():
             budgets = by(some, lambda p: p.budget)
             if overall:
                 lines = {f"budget {budget}": budgets[budget] for budget in sorted(budgets)}
                 title = f"{study}\nSequential to parallel"
             else:
-                budget = max(budgets)
-                bins = by(budgets[budget], lambda p: p.bin or 0)
+                bins = by(budgets[max(budgets)], lambda p: p.bin or 0)
                 lines = {f"bin {bin + 1}": bins[bin] for bin in sorted(bins)}
-                title = f"{study}\nBy difficulty, budget {budget}"
+                title = f"{study}\nBy difficulty, budget {max(budgets)}"
             series = []
             for look, (label, own) in zip(rising_looks(len(lines)), lines.items(), strict=True):
                 own.sort(key=lambda p: p.sequential)
                 series.append(Series.of(label, look, [(p.sequential**2 / p.budget, p.accuracy) for p in own]))
-            figure, _ = draw_lines(title, Axis("sequential : parallel", "ratio"), series)
-            panels.append(self._save(figure, f"{stem}-ratios-{'all' if overall else 'bins'}", title, series))
-        return Plot(
-            "ratios",
-            study,
-            f"{stem}-ratios",
-            f"{study}: sequential or parallel",
-            "At the left all attempts are independent and at the right each revises the one before, at the same number "
-            "of generations; bands are 95% intervals.",
-            tuple(panels),
-        )
+            yield _Chart(f"ratios-{'all' if overall else 'bins'}", title, axis, series)
 
-    def _optimal(self, study: str, stem: str) -> Plot:
-        panels = []
+    def _optimal(self, study: str) -> Iterator[_Chart]:
+        best = Look(INK, "*", width=2.4, size=9)
         for difficulty, points in by(of_study(self._report.optimal, study), lambda p: p.difficulty).items():
-            savings = {
-                saving.baseline: saving
-                for saving in of_study(self._report.savings, study)
-                if saving.difficulty == difficulty and saving.unit == "flops"
-            }
+            own_savings = (s for s in of_study(self._report.savings, study) if s.difficulty == difficulty)
+            savings = {s.baseline: s for s in own_savings if s.unit == "flops"}
             points.sort(key=lambda p: p.cost.flops)
-            best = Look(INK, "*", width=2.4, size=9)
             series = [Series.of("compute-\noptimal", best, [(p.cost.flops / 1e9, p.accuracy) for p in points])]
             for strategy, own in by(of_study(self._report.points, study), lambda p: p.strategy).items():
                 if strategy in savings or strategy in _BASELINES:
-                    factor = _factor(savings[strategy]) if strategy in savings else ""
-                    label, look = f"{strategy}{factor}", self._looks[strategy]
+                    saved = savings.get(strategy)
+                    label = f"{strategy}\n{times(saved.factor)} ({span(saved)})" if saved else strategy
                     own.sort(key=lambda p: p.budget)
-                    series.append(Series.of(label, look, [(p.cost.flops / 1e9, p.accuracy) for p in own]))
-            title = f"{study}\nCompute-optimal, {difficulty} difficulty"
-            figure, axes = draw_lines(title, Axis("GFLOP per problem"), series)
+                    line = [(p.cost.flops / 1e9, p.accuracy) for p in own]
+                    series.append(Series.of(label, self._looks[strategy], line))
             longest_first = sorted(savings.values(), key=lambda s: -max(s.factor, 1 / s.factor))  # none hides another
-            for saving in longest_first:
-                baseline = self._looks.get(saving.baseline)
-                draw_arrow(axes, saving, baseline.colour if baseline else INK)
-            panels.append(self._save(figure, f"{stem}-optimal-{difficulty}", f"{title}, accuracy by GFLOP", series))
-        return Plot(
-            "optimal",
-            study,
-            f"{stem}-optimal",
-            f"{study}: an allocation by difficulty against one strategy for all",
-            "Each arrow goes from the compute that the allocation needs to what the baseline needs for the same "
-            "accuracy; the number is their ratio with its 95% interval, and above 1 is a saving.",
-            tuple(panels),
-        )
+            looks = ((saving, self._looks.get(saving.baseline)) for saving in longest_first)
+            arrows = [(saving, look.colour if look else INK) for saving, look in looks]
+            title = f"{study}\nCompute-optimal, {difficulty} difficulty"
+            yield _Chart(f"optimal-{difficulty}", title, Axis("GFLOP per problem"), series, arrows=arrows)
 
-    def _matched(self, study: str, stem: str) -> Plot:
-        panels = []
-        rows = by(of_study(self._report.matched, study), lambda m: m.larger)
-        for place, (larger, own) in enumerate(rows.items(), 1):
-            own.sort(key=lambda m: m.ratio)
-            figure = draw_bars(f"{study}\nAt equal FLOPs", own)
-            said = "; ".join(
-                f"at R = {m.ratio:g} {m.strategy} {percent(m.accuracy.value)} against {percent(m.larger_accuracy)}"
-                for m in own
-            )
-            alt = f"{study} against {larger}, {own[0].times:.3g} times larger, at equal FLOPs: {said}"
-            panels.append(self._write(figure, f"{stem}-matched-{place}", alt))
-        return Plot(
-            "matched",
-            study,
-            f"{stem}-matched",
-            f"{study}: against a larger model at equal FLOPs",
-            "Where the blue bar is higher, compute spent while answering beats the same compute spent on a larger "
-            "model; the line on it is its 95% interval.",
-            tuple(panels),
-        )
-
-    def _front(self, study: str, stem: str) -> Plot:
-        panels = []
+    def _front(self, study: str) -> Iterator[_Chart]:
         points = by(of_study(self._report.front, study), lambda p: p.strategy)
         for name, axis in (
             ("latency", Axis("median seconds of a lone question")),
@@ -277,25 +269,22 @@ class _Drawing:
                 x = tuple(p.latency_s if name == "latency" else p.memory_mb for p in own)
                 y, hollow = tuple(p.accuracy for p in own), tuple(not p.on_front for p in own)
                 series.append(Series(strategy, self._looks[strategy], x, y, hollow))
-            if series:
-                title = f"{study}\nAccuracy by {name}"
-                figure, _ = draw_lines(title, axis, series, whiskers=True)
-                panels.append(self._save(figure, f"{stem}-front-{name}", title, series))
-        return Plot(
-            "front",
-            study,
-            f"{stem}-front",
-            f"{study}: accuracy, latency and memory",
-            "Filled markers are on the front: nothing else is at least as good in accuracy, latency and memory at "
-            "once; whiskers are 95% intervals.",
-            tuple(panels),
-        )
+            yield _Chart(f"front-{name}", f"{study}\nAccuracy by {name}", axis, series, whiskers=True)
 
-    def _save(self, figure: Figure, name: str, title: str, series: Sequence[Series]) -> Panel:
-        ends = ", ".join(f"{' '.join(s.label.split())} {percent(s.y[-1].value)}" for s in series)
-        return self._write(figure, name, f"{': '.join(title.splitlines())}. At the right end of each line: {ends}.")
+    def _matched(self, study: str, stem: str) -> list[Panel]:
+        panels = []
+        rows = by(of_study(self._report.matched, study), lambda m: m.larger)
+        for place, (larger, own) in enumerate(rows.items(), 1):
+            own.sort(key=lambda m: m.ratio)
+            said = "; ".join(
+                f"at R = {m.ratio:g} {m.strategy} {percent(m.accuracy.value)} against {percent(m.larger_accuracy)}"
+                for m in own
+            )
+            alt = f"{study} against {larger}, {own[0].times:.3g} times larger, at equal FLOPs: {said}"
+            panels.append(self._write(f"{stem}-matched-{place}", draw_bars(f"{study}\nAt equal FLOPs", own), alt))
+        return panels
 
-    def _write(self, figure: Figure, name: str, alt: str) -> Panel:
+    def _write(self, name: str, figure: Figure, alt: str) -> Panel:
         import matplotlib
 
         panel = Panel(alt, self._target / f"{name}.svg", self._target / f"{name}.png")
@@ -316,7 +305,3 @@ def by(rows: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return groups
-
-
-def _factor(saving: Saving) -> str:
-    return f"\n{times(saving.factor)} ({span(saving)})"

@@ -1,33 +1,34 @@
-"""What a study leaves behind: one JSON line for every solve, in a file that is only ever added to.
+"""A study's folder: ``study.json`` has its settings, ``records.jsonl`` one line for every solve.
 
-A study is a folder: ``study.json`` says what was asked for, ``records.jsonl`` holds the solves and
-``samples.jsonl`` the pools of samples that the sampling strategies choose from.
+``samples.jsonl`` has the pools of samples that the sampling strategies choose from. Lines are only ever appended.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from gzip import BadGzipFile
 from pathlib import Path
 from typing import Any, Self
 
+from edge_tts.answers.equivalence import is_correct
 from edge_tts.core import Usage
 from edge_tts.errors import InputError
 from edge_tts.files.atomic import disk_errors
 from edge_tts.files.json_lines import read_lines
+from edge_tts.questions.reading import Question
 
 FORMAT = 1
 DRAWN_FROM = "seed and problem id"
-"""Kept in a study, since the samples of one made before, which began every problem with the same seed, are others."""
+"""What random numbers come from; stored, because studies of an older release used the same seed for every problem."""
 CONFIG = "study.json"
 RECORDS = "records.jsonl"
 SAMPLES = "samples.jsonl"
 
 Key = tuple[str, str, int, int]
-"""Problem id, strategy, budget, seed: what makes a record one of its kind."""
+"""Problem id, strategy, budget and seed, which identify a record within its study."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Record:
     id: str
     """Problem id."""
     strategy: str
-    """As it was asked for, without the n that the budget sets: "majority", "beam:m=4"."""
+    """As given on the command line; the budget sets n: "majority", "beam:m=4"."""
     budget: int
     """Generations at most."""
     seed: int
@@ -46,18 +47,37 @@ class Record:
     correct: bool
     stop_reason: str
     usage: Usage
-    """Everything it cost. ``seconds`` is the machine's time, of which solves that share a batch each get a part, and
-    not the time a lone caller would wait."""
+    """Everything it cost. Solves that share a batch share its ``seconds``, so a single caller would wait longer."""
     support: float = 0.0
     """Share of the (weighted) vote the answer got, in [0, 1]."""
     scores: tuple[float, ...] = ()
     """Step scores of the chosen trace; empty where nothing was scored."""
     detail: Mapping[str, Any] = field(default_factory=dict)
-    """What only some solvers can say, such as the difficulty bin of "auto" or the price of an endpoint's answer."""
+    """Extra facts of some solvers, such as the difficulty bin of "auto" or the price of an endpoint's answer."""
 
     @property
     def key(self) -> Key:
         return self.id, self.strategy, self.budget, self.seed
+
+    @classmethod
+    def of(
+        cls,
+        problem: Question,
+        strategy: str,
+        budget: int,
+        seed: int,
+        answer: str | None,
+        stop_reason: str,
+        usage: Usage,
+        support: float,
+        scores: Sequence[float] = (),
+        detail: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """The record of a solve of ``problem``; says whether the answer is right."""
+        correct = is_correct(answer, problem.answer or "")
+        rounded = tuple(round(score, 5) for score in scores)
+        key = (problem.id, strategy, budget, seed)
+        return cls(*key, answer, correct, stop_reason, usage, round(support, 4), rounded, detail or {})
 
     @classmethod
     def parse(cls, row: Mapping[str, Any]) -> Self:
@@ -90,10 +110,9 @@ def _compressed(path: Path) -> Path:
 
 
 def open_study(folder: Path, config: Mapping[str, Any]) -> None:
-    """Make the study's folder with its configuration, or check that it was made with the same.
+    """Make the study's folder with its configuration, or check that the folder has the same configuration.
 
-    ``config["made_on"]`` may differ: a study can go on on another machine. Raises InputError that
-    shows every difference.
+    ``config["made_on"]`` may differ: another machine can resume a study. Raises InputError that shows every difference.
     """
     path = folder / CONFIG
     if _compressed(folder / RECORDS).exists():
@@ -112,14 +131,14 @@ def open_study(folder: Path, config: Mapping[str, Any]) -> None:
         if different:
             raise InputError(
                 f"{folder} holds a study made with other settings: {'; '.join(different)}. "
-                "Choose another --out, or go back to those settings"
+                "Choose another --out, or use those settings"
             )
         return
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / RECORDS).exists():
             raise InputError(
-                f"{folder} has records but no {CONFIG}, so what they belong to is unknown; choose another --out"
+                f"{folder} has records but no {CONFIG}, so their settings are unknown; choose another --out"
             )
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(wanted, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -15,7 +15,6 @@ from math import fsum
 from pathlib import Path
 from typing import Any
 
-from edge_tts.answers.equivalence import is_correct
 from edge_tts.bench.datasets import DataSet
 from edge_tts.bench.energy import Measurement, open_meter
 from edge_tts.bench.pool import SAMPLING_KINDS, Pool, Replay, Sample, draw, problem_seed
@@ -279,22 +278,10 @@ def choose(replay: Replay, problem: Question, pool: Pool, grid: Grid) -> tuple[R
         strategy = Strategy.parse(text, budget)
         outcome, usage = replay.run(problem.question, pool, strategy)
         answer = outcome.best.answer if outcome.best else None
+        scores = outcome.best.scores if outcome.best else ()
         detail = {} if strategy.kind == "greedy" else _difficulty(pool.samples[: strategy.n])
-        records.append(
-            Record(
-                problem.id,
-                text,
-                budget,
-                pool.seed,
-                answer,
-                is_correct(answer, problem.answer or ""),
-                outcome.stop_reason,
-                usage,
-                round(outcome.support, 4),
-                outcome.best.scores if outcome.best else (),
-                detail,
-            )
-        )
+        key = (problem, text, budget, pool.seed)
+        records.append(Record.of(*key, answer, outcome.stop_reason, usage, outcome.support, scores, detail))
     return tuple(records)
 
 
@@ -338,20 +325,9 @@ def _search(solver: Solver, unit: Unit, cell: tuple[str, int], stopped: Callable
     detail: dict[str, Any] = {}
     if result.difficulty:
         detail = {"bin": result.difficulty.bin, "probe": result.difficulty.score, "ran": result.strategy}
-    record = Record(
-        unit.problem.id,
-        strategy,
-        budget,
-        unit.seed,
-        result.answer,
-        is_correct(result.answer, unit.problem.answer or ""),
-        result.stop_reason,
-        result.usage,
-        round(result.support, 4),
-        tuple(round(score, 5) for score in result.scores),
-        detail,
-    )
-    return Done(unit, (record,), None)
+    key = (unit.problem, strategy, budget, unit.seed)
+    usage, support, scores = result.usage, result.support, result.scores
+    return Done(unit, (Record.of(*key, result.answer, result.stop_reason, usage, support, scores, detail),), None)
 
 
 class _RunLog:

@@ -25,7 +25,7 @@ from edge_tts.packs.pack import Pack
 from edge_tts.reasoning.prompts import PromptFormat
 from edge_tts.runtimes import device
 from edge_tts.runtimes.llama import LlamaPolicy
-from edge_tts.runtimes.llama_native import NativeModel, model_params, shortlist
+from edge_tts.runtimes.llama_native import NativeModel, model_params
 
 QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
 OTHER = "A baker sells 30 loaves a day for 5 days at 2 dollars each. How much does she earn?"
@@ -237,15 +237,6 @@ def test_a_batch_is_given_up_at_the_deadline_and_the_engine_goes_on(pack: Pack) 
         assert [e.tokens for e in after] == [e.tokens for e in expected]
     finally:
         fresh.close()
-
-
-def test_shortlist_holds_the_largest_logits() -> None:
-    logits = np.random.default_rng(0).normal(size=(3, 1000)).astype(np.float32)
-    for row, ids in zip(logits, shortlist(logits, 8), strict=True):
-        assert set(np.argsort(row)[-8:]) <= set(ids.tolist())
-        assert len(ids) < 100
-    assert [len(ids) for ids in shortlist(logits, 0)] == [1000] * 3
-    assert [len(ids) for ids in shortlist(logits, 500)] == [1000] * 3
 
 
 def test_top_p_and_min_p_leave_the_most_likely_tokens(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
