@@ -1,0 +1,95 @@
+"""The text format: what is asked, where steps end, and what is reasoning."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_tts.reasoning.messages import Message
+from edge_tts.reasoning.text_format import INSTRUCTIONS, LONGEST_DISPLAY, StepSplitter, ask, split_steps
+from edge_tts.reasoning.thinking import Thought, split_thinking
+
+FRAGMENTS = ["a", "é", "\n", "\n\n", " ", "\\[", "\\]", "$$", "```", "```python\n", "~~~", "\\\\[2pt]", "x = 1", "\r\n"]
+
+
+def test_paragraphs_are_steps() -> None:
+    assert split_steps("\n\nFirst,\nwe add.\n\n\n  Then\n \t\nwe stop.\n") == ("First,\nwe add.", "Then", "we stop.")
+    assert split_steps("") == split_steps("\n \n") == ()
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        "We get\n\\[\n12\n\n+ 3\n\\]\nso 15.",
+        "$$\na \\\\[2pt]\n\nb\n$$",
+        "```python\nx = 1\n\n# \\[ is no formula here\ny = 2\n```",
+        "~~~\n```\n\n~~~",
+        "````\n```\n\n````",
+        "\\[ \\begin{cases} a \\\\[4pt]\n\nb \\end{cases} \\]",
+    ],
+)
+def test_displayed_mathematics_and_code_stay_whole(whole: str) -> None:
+    assert split_steps(f"Before.\n\n{whole}\n\nAfter.") == ("Before.", whole, "After.")
+
+
+def test_display_within_a_line_opens_nothing() -> None:
+    assert split_steps("So $$x = 2$$ and \\[y\\].\n\nNext.") == ("So $$x = 2$$ and \\[y\\].", "Next.")
+
+
+def test_a_display_that_is_never_closed_does_not_swallow_the_rest() -> None:
+    long = "x" * LONGEST_DISPLAY
+    assert split_steps(f"It costs $$.\n\n{long}\n\nThen.\n\nEnd.") == (f"It costs $$.\n\n{long}", "Then.", "End.")
+
+
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=30).map("".join), st.integers(1, 7), st.booleans())
+def test_parts_of_any_size_give_the_same_steps(text: str, size: int, as_bytes: bool) -> None:
+    splitter = StepSplitter()
+    whole: str | bytes = text.encode() if as_bytes else text
+    steps = [step for start in range(0, len(whole), size) for step in splitter.feed(whole[start : start + size])]
+    steps += splitter.finish()
+    assert tuple(steps) == split_steps(text)
+    assert "".join("".join(steps).split()) == "".join(text.split())
+
+
+def test_a_step_comes_out_as_soon_as_its_blank_line_does() -> None:
+    splitter = StepSplitter()
+    assert splitter.feed("One.\n") == []
+    assert splitter.feed("\n") == ["One."]
+    assert splitter.feed(b"Tw\xc3") == []
+    assert splitter.feed(b"\xb6.") == []
+    assert splitter.finish() == ["Twö."]
+    assert splitter.finish() == []
+
+
+def test_the_instruction_goes_into_the_system_message() -> None:
+    question = Message("user", "What is 3 + 4?")
+    assert ask([question], "math") == (Message("system", INSTRUCTIONS["math"]), question)
+    system = Message("system", "You are a tutor.\n")
+    assert ask([system, question], "math")[0].content == f"You are a tutor.\n\n{INSTRUCTIONS['math']}"
+    assert all(r"\boxed{}" in instruction for instruction in INSTRUCTIONS.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "is_open", "thought"),
+    [
+        ("No tags.", False, Thought("", "No tags.")),
+        ("<think>\nHm.\n</think>\n\nIt is 7.", False, Thought("Hm.", "It is 7.")),
+        ("Hm.\n</think>\nIt is 7.", True, Thought("Hm.", "It is 7.")),
+        ("Hm.\n</think>\nIt is 7.", False, Thought("Hm.", "It is 7.")),
+        ("<think>Hm.</think>It is 7.", True, Thought("Hm.", "It is 7.")),
+        ("<think>still", False, Thought("still", "")),
+        ("still", True, Thought("still", "")),
+        ("<think>a</think>b<think>c</think>d", False, Thought("a\n\nc", "bd")),
+        ("a</think>b<think>c</think>d", False, Thought("a\n\nc", "bd")),
+        ("", True, Thought("", "")),
+    ],
+)
+def test_reasoning_is_kept_apart(text: str, is_open: bool, thought: Thought) -> None:
+    assert split_thinking(text, is_open) == thought
+
+
+@given(st.lists(st.sampled_from(["<think>", "</think>", "a", " "]), max_size=12).map("".join), st.booleans())
+def test_no_letter_is_lost_between_reasoning_and_text(text: str, is_open: bool) -> None:
+    thought = split_thinking(text, is_open)
+    assert (thought.thinking + thought.text).count("a") == text.count("a")
