@@ -133,6 +133,18 @@ class ChatModelInfo:
 
 
 @dataclass(frozen=True)
+class SpecialToken:
+    """A control token of a vocabulary."""
+
+    token: int
+    text: str
+    strips_left: bool = False
+    """White space before it is not tokenised."""
+    strips_right: bool = False
+    """White space after it is not tokenised."""
+
+
+@dataclass(frozen=True)
 class PolicyShape:
     """What a memory plan needs to know of a policy before it is loaded; kept in the pack's manifest."""
 
@@ -209,6 +221,9 @@ class Policy(Protocol):
     def width(self) -> int:
         """Sequences decoded together; more requests than this wait their turn."""
 
+    def special(self, token: int) -> SpecialToken | None:
+        """``token`` where it is one that text of users must not become, such as ``<|im_end|>``; else None."""
+
     def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
         """Token ids of ``text``; none is added.
 
@@ -278,6 +293,10 @@ class Trace:
     scores: tuple[float, ...] = ()
     """Step scores, empty until scored."""
     logprob: float = 0.0
+    text: str = ""
+    """Everything generated, in formats whose steps are not all there is to show."""
+    vote: str = ""
+    """What answers that mean the same have in common, where that is not for arithmetic to say; else empty."""
 
     def extended(self, event: StepEvent, answer_marker: str) -> Trace:
         """This trace with one more step. An empty step adds its tokens only.

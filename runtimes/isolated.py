@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, TypeAlias
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import ChatModelInfo, ModelInfo, Request, Scored, StepEvents, Verifier
+from edge_tts.core import ChatModelInfo, ModelInfo, Request, Scored, SpecialToken, StepEvents, Verifier
 from edge_tts.errors import BackendError, EdgeError
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig
 
@@ -48,6 +48,16 @@ class Tokenize:
 
 
 @dataclass(frozen=True)
+class LookUp:
+    """A task of the policy; its one item is the special token, or None."""
+
+    token: int
+
+    def run(self, models: Models, cancel: Cancellation) -> Items:
+        yield models.policy.special(self.token)
+
+
+@dataclass(frozen=True)
 class Generate:
     """A task of the policy; its items are step events."""
 
@@ -71,7 +81,7 @@ class Score:
         yield from models.verifier.score(self.question, self.traces, cancel)
 
 
-Task = Tokenize | Generate | Score
+Task = Tokenize | LookUp | Generate | Score
 
 
 @dataclass(frozen=True)
@@ -162,6 +172,11 @@ class _IsolatedPolicy:
     def __init__(self, models: IsolatedModels, loaded: Loaded) -> None:
         self.info, self.chat_model, self.width = loaded.policy, loaded.chat_model, loaded.width
         self._models = models
+
+    def special(self, token: int) -> SpecialToken | None:
+        found: SpecialToken | None
+        (found,) = self._models.run(LookUp(token))
+        return found
 
     def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
         tokens: tuple[int, ...]

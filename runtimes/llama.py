@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import EngineConfig, ModelInfo, Request, StepEvent, StepEvents, StopReason
+from edge_tts.core import EngineConfig, ModelInfo, Request, SpecialToken, StepEvent, StepEvents, StopReason
 from edge_tts.errors import BackendError, EdgeError, InputError
 from edge_tts.reasoning.calculator import written_result
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
@@ -79,6 +79,9 @@ class LlamaPolicy:
         """Time spent decoding and sampling since loading."""
         self._thread = threading.Thread(target=self._run, name="llama-owner", daemon=True)
         self._thread.start()
+
+    def special(self, token: int) -> SpecialToken | None:
+        return self._native.special(token)
 
     def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
         return self._native.tokenize(text, special)

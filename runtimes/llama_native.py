@@ -27,7 +27,7 @@ import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tts.core import ChatModelInfo, EngineConfig, Sampling
+from edge_tts.core import ChatModelInfo, EngineConfig, Sampling, SpecialToken
 from edge_tts.errors import BackendError, PackError
 from edge_tts.runtimes import device
 
@@ -233,6 +233,15 @@ class NativeModel:
         with self._vocabulary_lock:
             self._closed = True
             self._stack.close()
+
+    def special(self, token: int) -> SpecialToken | None:
+        """See :meth:`edge_tts.core.Policy.special`."""
+        attributes = int(lib.llama_vocab_get_attr(self.vocab, token))
+        if not attributes & (lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_USER_DEFINED):
+            return None
+        text = lib.llama_vocab_get_text(self.vocab, token).decode("utf-8", errors="replace")
+        left, right = lib.LLAMA_TOKEN_ATTR_LSTRIP, lib.LLAMA_TOKEN_ATTR_RSTRIP
+        return SpecialToken(token, text, bool(attributes & left), bool(attributes & right))
 
     def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
         """See :meth:`edge_tts.core.Policy.tokenize`. Raises BackendError once closed."""

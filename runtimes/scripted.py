@@ -71,6 +71,10 @@ class ScriptedPolicy:
         self._batch_seconds = batch_seconds
         self._evaluated: list[str] = []
 
+    def special(self, token: int) -> None:
+        """Its vocabulary, the code points, has no special tokens."""
+        return None
+
     def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
         return tuple(map(ord, text))
 

@@ -21,6 +21,7 @@ from edge_tts.core import (
     Event,
     ModelInfo,
     Outcome,
+    Policy,
     Request,
     Scored,
     StepEvent,
@@ -31,6 +32,7 @@ from edge_tts.core import (
 )
 from edge_tts.errors import InputError
 from edge_tts.questions.reading import Question
+from edge_tts.reasoning.formats import Asked
 from edge_tts.search.driver import Driver, Task, derived_seed
 from edge_tts.search.ledger import Ledger
 from edge_tts.search.selection import voters
@@ -119,7 +121,8 @@ def draw(
 
     Raises InputError for a question that fills the context.
     """
-    task = Task(question.question, solver.pack.prompts, solver.pack.sampling)
+    asked = solver.asked(question.question)
+    task = Task(question.question, asked, solver.pack.sampling)
     root = Trace(Driver(task, solver.policy, None, Ledger(solver.policy.info)).root)
     room = solver.policy.info.context_length - len(root.tokens)
     sampling = replace(solver.pack.sampling, max_tokens=min(solver.pack.sampling.max_tokens, room))
@@ -136,7 +139,7 @@ def draw(
                 return None
             events[event.request].append(event)
             if not traces[event.request].finished:
-                traces[event.request] = traces[event.request].extended(event, solver.pack.prompts.answer_marker)
+                traces[event.request] = asked.extended(traces[event.request], event)
             if event.stop is not None:
                 running.discard(event.request)
             if all(traces[i].finished for i in running):
@@ -180,7 +183,7 @@ class Replay:
         self._policy = solver.policy.info
         self._width = solver.policy.width
         self._verifier = solver.verifier.info if solver.verifier else None
-        self._prompts, self._sampling = solver.pack.prompts, solver.pack.sampling
+        self._asked, self._sampling = solver.asked, solver.pack.sampling
 
     def run(self, question: str, pool: Pool, strategy: Strategy) -> tuple[Outcome, Usage]:
         """The outcome of ``strategy`` and what it cost, ``seconds`` left out.
@@ -192,7 +195,7 @@ class Replay:
             raise InputError(f"a pool of {size} samples cannot serve {strategy}; draw a larger one or run it by itself")
         ledger = Ledger(self._policy, self._verifier, Budget(generations=strategy.generations))
         driver = Driver(
-            Task(question, self._prompts, self._sampling, seed=problem_seed(pool.seed, pool.id)),
+            Task(question, _Drawn(pool, self._asked(question)), self._sampling, seed=problem_seed(pool.seed, pool.id)),
             _PoolPolicy(pool, self._policy, self._width),
             _PoolVerifier(pool, self._verifier) if self._verifier else None,
             ledger,
@@ -210,6 +213,29 @@ def _outcome(search: Generator[Event, None, Outcome]) -> Outcome:
             return outcome
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """A question as the solver asks it, whose prompt was tokenised when its pool was drawn."""
+
+    pool: Pool
+    asked: Asked
+    notes: tuple[str, ...] = ()
+
+    @property
+    def delimiter(self) -> str:
+        return self.asked.delimiter
+
+    @property
+    def calculator(self) -> bool:
+        return self.asked.calculator
+
+    def prompt(self, policy: Policy, attempts: Sequence[Trace] = ()) -> tuple[int, ...]:
+        return self.pool.prompt
+
+    def extended(self, trace: Trace, event: StepEvent) -> Trace:
+        return self.asked.extended(trace, event)
+
+
 class _PoolPolicy:
     """Gives back the samples of a pool; evaluates the prompt once, and what its samples begin with alike once."""
 
@@ -221,6 +247,9 @@ class _PoolPolicy:
         start = problem_seed(pool.seed, pool.id)
         self._by_seed = {derived_seed(start, i): sample for i, sample in enumerate(pool.samples)}
         self._prefilled = False
+
+    def special(self, token: int) -> None:
+        return None
 
     def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
         return self._pool.prompt

@@ -9,22 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from edge_tts.core import SpecialToken
 from edge_tts.reasoning.chat_template import Piece
-
-
-@dataclass(frozen=True)
-class Special:
-    """A control token of a vocabulary."""
-
-    token: int
-    text: str
-    strips_left: bool = False
-    """White space before it is not tokenised."""
-    strips_right: bool = False
-    """White space after it is not tokenised."""
 
 
 class Vocabulary(Protocol):
@@ -33,13 +21,13 @@ class Vocabulary(Protocol):
     def tokenize(self, text: str, special: bool) -> Sequence[int]:
         """Token ids; with ``special``, control tokens written in ``text`` are recognised. Adds none."""
 
-    def special(self, token: int) -> Special | None:
+    def special(self, token: int) -> SpecialToken | None:
         """``token`` where it is a control token, else None."""
 
 
 def prompt_tokens(pieces: Sequence[Piece], vocabulary: Vocabulary) -> tuple[int, ...]:
     """The tokens of a prompt. A control token comes from control pieces only."""
-    known: dict[str, Special] = {}
+    known: dict[str, SpecialToken] = {}
     for piece in pieces:
         if piece.control:
             found = [vocabulary.special(token) for token in dict.fromkeys(vocabulary.tokenize(piece.text, True))]
@@ -57,7 +45,7 @@ def prompt_tokens(pieces: Sequence[Piece], vocabulary: Vocabulary) -> tuple[int,
     return (*tokens, *_plain(run, strip_next, False, vocabulary))
 
 
-def _parts(pieces: Sequence[Piece], known: dict[str, Special]) -> Iterator[str | Special]:
+def _parts(pieces: Sequence[Piece], known: dict[str, SpecialToken]) -> Iterator[str | SpecialToken]:
     """The text of ``pieces`` with the special tokens of control pieces cut out."""
     longest_first = sorted(filter(None, known), key=len, reverse=True)
     cut = re.compile(f"({'|'.join(map(re.escape, longest_first))})") if longest_first else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge_tts.core import StepEvent, Trace
+from edge_tts.reasoning.chat_template import Piece
 
 ATTEMPTS_IN_CONTEXT = 4
 """A revision sees this many of the latest attempts (Snell et al. 2024, section 6)."""
@@ -35,14 +35,16 @@ class PromptFormat:
 
     def render(self, question: str, attempts: Sequence[str] = ()) -> str:
         """The prompt for ``question``, with the latest ``attempts`` already in the open turn."""
-        earlier = "".join(self.attempt.format(attempt=a) for a in attempts[-ATTEMPTS_IN_CONTEXT:])
-        # A question must not open or close turns of its own.
-        return self.prompt.format(question=question.replace("<|", "< |")) + earlier
+        return "".join(piece.text for piece in self.pieces(question, attempts))
 
-    def text_of(self, trace: Trace) -> str:
-        """A trace as it is shown to a policy that revises it."""
-        return self.step_delimiter.join(trace.steps)
+    def pieces(self, question: str, attempts: Sequence[str] = ()) -> tuple[Piece, ...]:
+        """The same as pieces: the templates' own text is control, ``question`` and ``attempts`` are data."""
+        filled = _filled(self.prompt, "{question}", question)
+        for attempt in attempts[-ATTEMPTS_IN_CONTEXT:]:
+            filled += _filled(self.attempt, "{attempt}", attempt)
+        return tuple(piece for piece in filled if piece.text)
 
-    def extended(self, trace: Trace, event: StepEvent) -> Trace:
-        """``trace`` with the step of ``event``."""
-        return trace.extended(event, self.answer_marker)
+
+def _filled(template: str, place: str, text: str) -> list[Piece]:
+    before, _, after = template.partition(place)
+    return [Piece(before, control=True), Piece(text, control=False), Piece(after, control=True)]

@@ -26,7 +26,7 @@ from edge_tts.core import (
     Verifier,
 )
 from edge_tts.errors import InputError
-from edge_tts.reasoning.prompts import PromptFormat
+from edge_tts.reasoning.formats import Asked
 from edge_tts.search.ledger import Ledger
 from edge_tts.search.selection import Aggregate, Choice, aggregate, voters
 from edge_tts.search.wave import Candidate, End, Proposer, Start, Wave
@@ -49,7 +49,9 @@ class Task:
     """One question, and how its candidates are drawn and judged."""
 
     question: str
-    prompts: PromptFormat
+    """For the verifier."""
+    asked: Asked
+    """For the policy."""
     sampling: Sampling
     aggregate: Aggregate = "last"
     seed: int = 0
@@ -114,11 +116,10 @@ class Driver:
         Drops the oldest attempts where a whole new one would not fit behind them.
         """
         length = self._policy.info.context_length
-        texts = [self.task.prompts.text_of(trace) for trace in attempts]
-        tokens = self._policy.tokenize(self.task.prompts.render(self.task.question, texts), special=True)
-        while texts and len(tokens) + self.task.sampling.max_tokens > length:
-            texts = texts[1:]
-            tokens = self._policy.tokenize(self.task.prompts.render(self.task.question, texts), special=True)
+        tokens = self.task.asked.prompt(self._policy, attempts)
+        while attempts and len(tokens) + self.task.sampling.max_tokens > length:
+            attempts = attempts[1:]
+            tokens = self.task.asked.prompt(self._policy, attempts)
         if len(tokens) >= length:
             raise InputError(
                 f"the question takes {len(tokens)} tokens and the policy's context is {length}; shorten the question "
@@ -185,7 +186,7 @@ class Driver:
                 if event.stop == "cancelled":
                     self.ledger.cut_short()
                 else:
-                    trace = self.task.prompts.extended(candidate.trace, event)
+                    trace = self.task.asked.extended(candidate.trace, event)
                     room = self._room(len(trace.tokens), candidate.prompt_tokens)
                     self._candidates[id] = replace(candidate, trace=trace, room=room)
                     yield StepTaken(candidate.name, event.text, trace.finished, trace.steps)
@@ -209,7 +210,8 @@ class Driver:
         sampling = replace(self.task.sampling, max_tokens=int(room))
         if wave.greedy:
             sampling = replace(sampling, temperature=0.0)
-        return Request(candidate.trace.tokens, seed, sampling, wave.steps)
+        asked = self.task.asked
+        return Request(candidate.trace.tokens, seed, sampling, wave.steps, asked.delimiter, asked.calculator)
 
     # --- scoring ---------------------------------------------------------------------------------
 

@@ -90,6 +90,6 @@ class Weighted(BestOfN):
 
 def is_decided(pool: Sequence[Trace], timeout: Timeout = LONGEST_SECONDS) -> bool:
     """Whether adaptive consistency stops at these traces; ``timeout`` bounds comparing formulas."""
-    ids = group([trace.answer or "" for trace in voters(pool)], timeout)
+    ids = group([trace.vote or trace.answer or "" for trace in voters(pool)], timeout)
     votes = [*sorted((ids.count(id) for id in set(ids)), reverse=True), 0, 0]
     return decided(votes[0], votes[1]) > ADAPTIVE_CONFIDENCE

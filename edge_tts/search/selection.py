@@ -78,7 +78,7 @@ def best_scored(traces: Sequence[Trace], how: Aggregate, timeout: Timeout = LONG
         return majority(traces, timeout)
     weights = [aggregate(trace.scores, how) for trace in candidates]
     winner = max(range(len(candidates)), key=weights.__getitem__)
-    ids = group([trace.answer or "" for trace in candidates], timeout)
+    ids = group([trace.vote or trace.answer or "" for trace in candidates], timeout)
     agreeing = math.fsum(weight for weight, id in zip(weights, ids, strict=True) if id == ids[winner])
     return Choice(candidates[winner], _share(agreeing, weights), weights[winner])
 
@@ -108,7 +108,7 @@ def decided(first: int, second: int) -> float:
 def _heaviest(candidates: Sequence[Trace], weights: Sequence[float], timeout: Timeout) -> Choice:
     if not candidates:
         return Choice()
-    ids = group([trace.answer or "" for trace in candidates], timeout)
+    ids = group([trace.vote or trace.answer or "" for trace in candidates], timeout)
     totals: dict[int, list[float]] = {}
     for id, weight in zip(ids, weights, strict=True):
         totals.setdefault(id, []).append(weight)

@@ -16,7 +16,7 @@ import torch
 from transformers import DynamicCache
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import ChatModelInfo, ModelInfo, Request, StepEvent, StopReason
+from edge_tts.core import ChatModelInfo, ModelInfo, Request, SpecialToken, StepEvent, StopReason
 from edge_tts.export.train.sft import load_policy
 from edge_tts.reasoning.calculator import written_result
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
@@ -71,6 +71,11 @@ class TorchPolicy:
         reason = "the recipes sample with PyTorch"
         self.chat_model = ChatModelInfo(template=self._tokenizer.chat_template)
         self.info = ModelInfo(base.stem, parameters, model.config.max_position_embeddings, self._device, reason)
+
+    def special(self, token: int) -> SpecialToken | None:
+        """See :meth:`edge_tts.core.Policy.special`."""
+        known = self._tokenizer.added_tokens_decoder.get(token)
+        return SpecialToken(token, known.content, known.lstrip, known.rstrip) if known else None
 
     def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not special))

@@ -24,7 +24,8 @@ from edge_tts.reasoning.chat_template import (
     Prompt,
 )
 from edge_tts.reasoning.messages import Message, as_messages
-from edge_tts.reasoning.prompt_tokens import Special, prompt_tokens
+from edge_tts.core import SpecialToken
+from edge_tts.reasoning.prompt_tokens import prompt_tokens
 
 FOLDER = Path(__file__).parents[1] / "data" / "chat_templates"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.jinja"))
@@ -285,9 +286,9 @@ class Letters:
             text = text[len(found or "x") :]
         return tokens
 
-    def special(self, token: int) -> Special | None:
+    def special(self, token: int) -> SpecialToken | None:
         text = next((text for text, number in self.specials.items() if number == token), None)
-        return Special(token, text, strips_right=text == "<|im_start|>") if text else None
+        return SpecialToken(token, text, strips_right=text == "<|im_start|>") if text else None
 
 
 def test_special_tokens_count_in_the_templates_text_only() -> None:

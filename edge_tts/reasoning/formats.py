@@ -1,0 +1,131 @@
+"""Formats of reasoning: how a policy is asked, where a step ends, how the answer is read. One interface.
+
+``text`` is for any chat model: steps are paragraphs, the answer is boxed. ``equations`` is for a policy that was
+fine-tuned for it: an equation a line, results written by the calculator, the answer behind a marker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+from edge_tts.core import Policy, StepEvent, Trace
+from edge_tts.reasoning.answer_reading import has_answered, read_answer, vote_key
+from edge_tts.reasoning.chat_template import ChatTemplate, Prompt
+from edge_tts.reasoning.messages import Message
+from edge_tts.reasoning.prompt_tokens import prompt_tokens
+from edge_tts.reasoning.prompts import PromptFormat
+from edge_tts.reasoning.question_kind import AnswerKind, kind_of
+from edge_tts.reasoning.text_format import ask, split_steps
+from edge_tts.reasoning.thinking import split_thinking
+
+FormatName = Literal["text", "equations"]
+
+TRACE_TOKENS: Mapping[FormatName, int] = MappingProxyType({"text": 512, "equations": 200})
+"""New tokens a trace may take where the caller sets no limit."""
+
+
+class Asked(Protocol):
+    """One question in one format."""
+
+    @property
+    def delimiter(self) -> str:
+        """What ends a step."""
+
+    @property
+    def calculator(self) -> bool:
+        """Whether the runtime writes the results of equations."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done to messages that the model's template does not take as they are."""
+
+    def prompt(self, policy: Policy, attempts: Sequence[Trace] = ()) -> tuple[int, ...]:
+        """The tokens that ask the question, with ``attempts`` to revise shown, oldest first."""
+
+    def extended(self, trace: Trace, event: StepEvent) -> Trace:
+        """``trace`` with the step of ``event``.
+
+        A step that a token limit or a deadline cut answers nothing: "72" may have been meant to be "720".
+        """
+
+
+@dataclass(frozen=True)
+class AskedEquations:
+    """A question in the ``equations`` format of a pack."""
+
+    prompts: PromptFormat
+    question: str
+    calculator: bool = True
+    notes: tuple[str, ...] = ()
+
+    @property
+    def delimiter(self) -> str:
+        return self.prompts.step_delimiter
+
+    def prompt(self, policy: Policy, attempts: Sequence[Trace] = ()) -> tuple[int, ...]:
+        texts = [self.prompts.step_delimiter.join(trace.steps) for trace in attempts]
+        return prompt_tokens(self.prompts.pieces(self.question, texts), policy)
+
+    def extended(self, trace: Trace, event: StepEvent) -> Trace:
+        return trace.extended(event, self.prompts.answer_marker)
+
+
+@dataclass(frozen=True)
+class AskedText:
+    """Messages, the last of which asks, in the ``text`` format."""
+
+    template: ChatTemplate
+    messages: tuple[Message, ...]
+    kind: AnswerKind
+    calculator: bool = False
+
+    @classmethod
+    def of(cls, template: ChatTemplate, messages: tuple[Message, ...], kind: AnswerKind | None = None) -> AskedText:
+        """``kind`` None is told from the question."""
+        return cls(template, messages, kind or kind_of(messages[-1].content))
+
+    @property
+    def delimiter(self) -> str:
+        return "\n\n"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._rendered.notes
+
+    @cached_property
+    def _rendered(self) -> Prompt:
+        return self.template.render(ask(self.messages, self.kind))
+
+    def prompt(self, policy: Policy, attempts: Sequence[Trace] = ()) -> tuple[int, ...]:
+        if not attempts:
+            return prompt_tokens(self._rendered.pieces, policy)
+        turns = [turn for trace in attempts for turn in (Message("assistant", trace.text), Message("user", _REVISE))]
+        return prompt_tokens(self.template.render((*ask(self.messages, self.kind), *turns)).pieces, policy)
+
+    def extended(self, trace: Trace, event: StepEvent) -> Trace:
+        text = trace.text + event.text + (self.delimiter if event.stop in (None, "step") else "")
+        cut = event.stop in ("length", "cancelled")
+        thinking = self._rendered.opens_thinking
+        finished = event.stop == "end" or (not cut and has_answered(text, thinking))
+        question = self.messages[-1].content
+        answer = read_answer(text, question, self.kind, is_cut=not finished, is_thinking=thinking)
+        return replace(
+            trace,
+            tokens=trace.tokens + event.tokens,
+            steps=split_steps(split_thinking(text, thinking).text),
+            text=text,
+            finished=trace.finished or finished,
+            answer=answer,
+            vote=vote_key(answer, self.kind) if answer else "",
+            logprob=trace.logprob + event.logprob,
+        )
+
+
+_REVISE = (
+    "Check the solution above for mistakes. Then solve the problem again from the start, and put your final "
+    r"answer within \boxed{}."
+)
