@@ -1,12 +1,13 @@
-"""Where a policy comes from: a Hugging Face folder or hub id, or a GGUF file; checked before work starts.
+"""Where a model comes from: a Hugging Face folder or hub id, or a GGUF file; checked before work starts.
 
-Only configuration, tokenizer files and safetensors are ever read. Pickled weights are refused: loading
-one runs whatever code its author put in.
+Only configuration, tokenizer files and safetensors are read. Pickled weights are refused, because loading a pickle
+runs whatever code its author put in.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from edge_tts.errors import InputError, PackError
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-_ELEMENT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "F8_E4M3": 1, "F8_E5M2": 1}
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,12 @@ class Tensor:
 
     @property
     def elements(self) -> int:
-        count = 1
-        for side in self.shape:
-            count *= side
-        return count
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A Hugging Face folder whose parts are there and whole."""
+    """A Hugging Face folder that is complete and undamaged."""
 
     folder: Path
     architecture: str
@@ -57,15 +54,15 @@ class Checkpoint:
 
     @property
     def conversion_bytes(self) -> int:
-        """Memory that converting takes beside the interpreter: the largest tensor in float32 and in F16."""
+        """Memory that converting takes on top of the interpreter: the largest tensor in float32 and in F16."""
         return 6 * max(tensor.elements for tensor in self.tensors.values())
 
 
 def locate(source: str) -> Path:
-    """A GGUF file or checkpoint folder on this machine; anything else is taken for a hub id and downloaded.
+    """The GGUF file or checkpoint folder ``source``; a hub id such as owner/name is downloaded first.
 
-    A broken download is resumed by the next call (huggingface_hub; HF_ENDPOINT and HF_TOKEN are honoured).
-    Raises InputError where there is neither.
+    The next call resumes a broken download (huggingface_hub; HF_ENDPOINT and HF_TOKEN are honoured).
+    Raises InputError where there is no such file, folder or repository.
     """
     path = Path(source).expanduser()
     if path.exists():
@@ -78,10 +75,9 @@ def locate(source: str) -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(source, allow_patterns=_HUB_FILES))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        summary = str(error).strip().partition("\n")[0]
         raise InputError(
-            f"{source} is no file here and could not be had from the hub ({type(error).__name__}: {summary}); "
-            "check the name and the network; the same command resumes a broken download"
+            f"{source} is no file here and could not be downloaded from the hub ({type(error).__name__}: "
+            f"{first_line(error)}); check the name and the network; the same command resumes a broken download"
         ) from error
 
 
@@ -119,26 +115,19 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def read_header(file: Path) -> list[Tensor]:
-    """The tensors of a safetensors file. Raises PackError where it is damaged or cut short."""
-    size = file.stat().st_size
+    """The tensors of a safetensors file, without their values. Raises PackError where it is damaged or cut short."""
+    from safetensors import SafetensorError, safe_open
+
     try:
-        with file.open("rb") as content:
-            length = int.from_bytes(content.read(8), "little")
-            if not 2 <= length <= size - 8:
-                raise ValueError(f"a header of {length} bytes in a file of {size}")
-            header: dict[str, Any] = json.loads(content.read(length))
-        header.pop("__metadata__", None)
-        end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-        tensors = [Tensor(name, file, str(e["dtype"]), tuple(map(int, e["shape"]))) for name, e in header.items()]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise PackError(f"{file} is damaged and cannot be read as safetensors ({error}); download it again") from error
-    if 8 + length + end > size:
-        raise PackError(f"{file} is cut short: {size} of {8 + length + end} bytes; download it again")
-    return tensors
+        with safe_open(file, framework="np") as content:
+            parts = {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118 (not a mapping)
+            return [Tensor(name, file, part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()]
+    except SafetensorError as error:
+        raise PackError(f"{file} is cut short or damaged ({error}); download it again") from error
 
 
 def require_finite(checkpoint: Checkpoint) -> Iterator[float]:
-    """Read every weight once, yielding the fraction done; PackError names the first tensor with NaN or infinity."""
+    """Read every weight once, yielding the fraction done. Raises PackError for a tensor with NaN or infinity."""
     import torch
     from safetensors import safe_open
 
@@ -164,3 +153,8 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not an object; restore the file")
     return content
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text; some libraries write pages."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""What quantising cost: every rung of a ladder against its F16, measured on this machine.
+"""What quantising a policy lost: every rung of a ladder against its F16, measured on this machine.
 
 Distributions are compared on a text of the user's choice, answers on problems of the user's choice.
 Nothing is estimated: what was not measured is absent.
@@ -32,7 +32,7 @@ from edge_tts.runtimes.llama import LlamaPolicy
 from edge_tts.runtimes.llama_native import NativeModel
 
 WINDOWS = 16
-"""Pieces of the text that are evaluated side by side."""
+"""Pieces of the text that are evaluated in one batch."""
 LONGEST_WINDOW = 256
 WIDTHS = (1, 8, 32)
 SOUND_KL = 0.1
@@ -75,8 +75,8 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Account:
-    """A ladder's rungs, F16 first, and the one recommended for a device."""
+class LadderMeasurements:
+    """What was measured of a ladder's rungs, F16 first, and which one is recommended for a device."""
 
     rungs: tuple[Rung, ...]
     profile: str
@@ -98,15 +98,15 @@ class Task:
     max_tokens: int = 200
 
 
-def account(
+def measure_ladder(
     files: Mapping[str, Path],
     profile: Profile,
     text: str | None,
     task: Task | None,
     seconds: float = 2.0,
     progress: Progress = silent,
-) -> Account:
-    """Measure every rung in ``files`` (name to GGUF, F16 first); ``seconds`` is the time for one speed.
+) -> LadderMeasurements:
+    """Measure every rung in ``files`` (name to GGUF, F16 first); ``seconds`` is the time spent on each speed.
 
     Raises InputError for a text that is too short, ResourceError where no rung fits the profile.
     """
@@ -124,11 +124,11 @@ def account(
         progress(at, f"{name}: measuring speed")
         rungs.append(Rung(name, path.stat().st_size, fidelity, accuracy, speeds(path, seconds)))
     recommended, reason = recommend(rungs, files, profile)
-    return Account(tuple(rungs), profile.name, recommended, reason)
+    return LadderMeasurements(tuple(rungs), profile.name, recommended, reason)
 
 
 def compare(reference: Path, rung: Path, text: str) -> Fidelity:
-    """Both models over the same windows of ``text``, in lockstep, so that no logits are kept."""
+    """Compare both models' distributions on windows of ``text``, position by position, so that no logits are kept."""
     probe = NativeModel(reference, EngineConfig(width=1, context=64))
     tokens = np.array(probe.tokenize(text))
     probe.close()
@@ -168,7 +168,7 @@ def answer(path: Path, task: Task) -> Accuracy:
     config = EngineConfig(width=min(16, len(rendered)), context=longest + task.max_tokens)
     policy = LlamaPolicy(path, config, task.prompts, task.calculator)
     try:
-        traces = [Trace(policy.tokenize(text)) for text in rendered]
+        traces = [Trace(policy.tokenize(text, special=True)) for text in rendered]
         sampling = Sampling(temperature=0, max_tokens=task.max_tokens)
         for event in policy.generate([Request(trace.tokens, 0, sampling) for trace in traces]):
             trace = traces[event.request]
@@ -183,7 +183,7 @@ def answer(path: Path, task: Task) -> Accuracy:
 
 
 def speeds(path: Path, seconds: float) -> dict[int, float]:
-    """Tokens/s at each of ``WIDTHS``, in a process where PyTorch has not computed: OpenMP would be slower there."""
+    """Tokens/s at each of ``WIDTHS``, in a new process: OpenMP threads of PyTorch would slow llama.cpp down."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         return process.submit(_speeds, path, seconds).result()
 
@@ -195,7 +195,7 @@ def _speeds(path: Path, seconds: float) -> dict[int, float]:
 
 
 def recommend(rungs: Sequence[Rung], files: Mapping[str, Path], profile: Profile) -> tuple[str, str]:
-    """The fastest rung that fits ``profile`` and answers as well as F16, as far as was measured, and why."""
+    """The fastest rung that fits ``profile`` and is as good as F16 in whatever was measured, and the reason."""
     fitting, reasons = [], []
     for rung in rungs:
         try:
@@ -210,7 +210,7 @@ def recommend(rungs: Sequence[Rung], files: Mapping[str, Path], profile: Profile
     best = max(sound or fitting, key=lambda rung: (rung.tokens_per_s[8], -rung.bytes))
     if not sound:
         best = min(fitting, key=lambda rung: rung.fidelity.mean_kl if rung.fidelity else -rung.bytes)
-        return best.name, f"none that fits {profile.name} is as good as {rungs[0].name}; this one is nearest"
+        return best.name, f"no rung that fits {profile.name} is as good as {rungs[0].name}; this one is nearest"
     unmeasured = "" if best.fidelity or best.accuracy else "; its quality was not measured: give a text or problems"
     speed = f"{best.tokens_per_s[8]:.0f} tokens/s at width 8"
     return best.name, f"the fastest that fits {profile.name} and is as good as {rungs[0].name} ({speed}){unmeasured}"

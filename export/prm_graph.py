@@ -1,7 +1,7 @@
-"""A Hugging Face process reward model as an ONNX graph that gives every token position one score in [0, 1].
+"""A process reward model as an ONNX graph that gives every token position one score in [0, 1].
 
-Every head comes down to one logit: the softmax of two classes (or of the tokens "+" and "-") is the
-sigmoid of their difference, so one row is kept of two, and nothing else of a vocabulary projection.
+Every head comes down to one logit: the softmax of two classes (or of the tokens "+" and "-") is the sigmoid of their
+difference. So one row is kept of two, and nothing else of a vocabulary projection.
 """
 
 from __future__ import annotations
@@ -11,23 +11,22 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnx
 import torch
 from torch import Tensor, nn
 
 from edge_tts.errors import InputError, PackError
-from edge_tts.export.checkpoint import open_checkpoint
-from edge_tts.export.heads import Head, onnx_config_class
-from edge_tts.export.prm_quantise import quantise_graph
-from edge_tts.runtimes.onnx_graph import DECODER_FORMAT, ENCODER_FORMAT
+from edge_tts.export.checkpoint import first_line, open_checkpoint, require_finite
+from edge_tts.export.graph_quantisation import Quant, quantise_graph
+from edge_tts.export.reward_heads import Head, onnx_config_class
+from edge_tts.runtimes.graph_metadata import VERIFIER_DATA, VERIFIER_FORMAT
 from edge_tts.runtimes.step_layout import StepLayout
 
-Quant = Literal["fp32", "fp16", "int8", "int4"]
 OPSET = 17
 MAX_PROTO_BYTES = 1_900_000_000
-"""Weights beyond this go into a file beside the model: a protobuf message ends at 2 GiB."""
+"""Larger weights go into a file beside the model: a protobuf message ends at 2 GiB."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,13 @@ class PrmSizes:
     positions: int
     """Longest question plus trace, in tokens."""
     vocabulary: int
-    """Entries of the tokenizer the embeddings are for."""
+    """Entries of the tokenizer that the embeddings are for."""
     parameters: int
     """Weights that take part in a token's forward pass; embedding tables are looked up, not multiplied."""
 
 
-class StepReward(nn.Module):
-    """A transformers model and a reward head of one logit."""
+class RewardModel(nn.Module):
+    """A causal transformers model and a reward head of one logit: a token's score depends on what is before it only."""
 
     def __init__(self, backbone: Any, head: nn.Module, layout: StepLayout, sizes: PrmSizes, kind: str) -> None:
         super().__init__()
@@ -56,23 +55,20 @@ class StepReward(nn.Module):
         self.layout = layout
         self.sizes = sizes
         self.kind = kind
-        self.config = backbone.config  # where optimum's exporter looks for it
+        self.config = backbone.config  # optimum's exporter looks for it here
 
     @property
     def linears(self) -> int:
-        """Matrix products with weights of more than one column, which quantisation has to find."""
+        """Matrix products with weights of more than one column; quantisation has to find as many."""
         return sum(isinstance(m, nn.Linear) and m.out_features > 1 for m in self.modules())
-
-
-class DecoderReward(StepReward):
-    """A causal model: a token's score depends on what is before it only."""
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, past_key_values: Any = None
     ) -> dict[str, Any]:
-        """ids and positions (B, T), mask (B, P + T), past of P tokens -> scores (B, T), keys and values of the T.
+        """Scores (B, T) of the new tokens, and their keys and values.
 
-        The past may be padded where the mask is 0.
+        ``input_ids`` and ``position_ids`` are (B, T), ``attention_mask`` (B, P + T) after a past of P tokens, which
+        may be padded where the mask is 0.
         """
         out = self.backbone(
             input_ids=input_ids,
@@ -81,40 +77,29 @@ class DecoderReward(StepReward):
             past_key_values=past_key_values,
             use_cache=True,
         )
-        # Only what is new leaves the graph: whoever runs it has the past already.
+        # Only the new part leaves the graph: the caller has the past already.
         new = input_ids.shape[1]
         pairs = [(key[:, :, -new:], value[:, :, -new:]) for key, value in out.past_key_values.to_legacy_cache()]
-        return {"scores": _score(self.head(out.last_hidden_state)), "past_key_values": pairs}
+        scores = torch.sigmoid(self.head(out.last_hidden_state).float()).squeeze(-1)
+        return {"scores": scores, "past_key_values": pairs}
 
 
-class EncoderReward(StepReward):
-    """A bidirectional model: its own token classifier, cut down to one logit, is part of the backbone."""
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Any]:
-        """ids and mask (B, T) -> scores (B, T)."""
-        return {"scores": _score(self.backbone(input_ids=input_ids, attention_mask=attention_mask).logits)}
-
-
-def _score(logits: Tensor) -> Tensor:
-    return torch.sigmoid(logits.float()).squeeze(-1)
-
-
-def load(folder: Path, head: Head) -> StepReward:
+def load(folder: Path, head: Head) -> RewardModel:
     """The model in ``folder`` with its ``head``, in float32. No code of the checkpoint is run.
 
     Raises InputError for a type of model that cannot be exported, PackError for weights that are
     incomplete or not finite.
     """
-    from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification
+    from transformers import AutoConfig, AutoModel
 
     if head.layout is None:
-        raise InputError(f"{folder} is a training run of this project; edge_tts.export.prm exports it")
+        raise InputError(f"{folder} is a training run; load it with edge_tts.export.truncated_policy.load_run")
     checkpoint = open_checkpoint(folder)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        decoder = onnx_config_class(config.model_type)[1]
+        onnx_config_class(config.model_type)
         positions = _make_static(config)
-        model, info = (AutoModel if decoder else AutoModelForTokenClassification).from_pretrained(
+        model, info = AutoModel.from_pretrained(
             folder,
             config=config,
             trust_remote_code=False,
@@ -124,27 +109,18 @@ def load(folder: Path, head: Head) -> StepReward:
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"transformers cannot load {folder}: {_first_line(error)}") from error
+        raise InputError(f"transformers cannot load {folder}: {first_line(error)}") from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise PackError(f"{folder} lacks {len(missing)} tensors of its architecture, {missing[0]} for one")
-    for name, weight in model.named_parameters():
-        if not bool(torch.isfinite(weight).all()):
-            raise PackError(f"{folder}, {name}: holds NaN or infinite weights; use an intact checkpoint")
-    weights = {name: _read(checkpoint.tensors[name].file, name, head.candidates) for name in head.tensors}
-    if any(not bool(torch.isfinite(weight).all()) for weight in weights.values()):
-        raise PackError(f"{folder}: its reward head {head.tensors[0]} holds NaN or infinite weights")
-    logit = _logit(head, list(weights.values()))
-    if decoder:
-        return DecoderReward(model, logit, head.layout, _sizes(model, logit, positions), head.kind).eval()
-    name = head.tensors[0].rpartition(".")[0]
-    model.set_submodule(name, logit)
-    nothing, positions = nn.Identity(), _table_positions(model, positions)
-    return EncoderReward(model, nothing, head.layout, _sizes(model, nothing, positions), head.kind).eval()
+    for _ in require_finite(checkpoint):
+        pass
+    logit = _logit(head, [_read(checkpoint.tensors[name].file, name, head.candidates) for name in head.tensors])
+    return RewardModel(model, logit, head.layout, sizes(model, logit, positions), head.kind).eval()
 
 
 def _make_static(config: Any) -> int:
-    """Take out of ``config`` what a traced graph cannot do; the positions up to which that changes nothing."""
+    """Remove from ``config`` what a traced graph cannot do; returns the positions up to which that changes nothing."""
     positions = int(getattr(config, "max_position_embeddings", 512))
     scaling = getattr(config, "rope_scaling", None) or {}
     if scaling.get("rope_type", scaling.get("type")) in ("dynamic", "longrope"):
@@ -163,15 +139,8 @@ def _make_static(config: Any) -> int:
     return positions
 
 
-def _table_positions(model: nn.Module, positions: int) -> int:
-    """``positions`` less those that RoBERTa's descendants keep for padding."""
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            return positions - module.padding_idx - 1
-    return positions
-
-
-def _sizes(model: Any, head: nn.Module, positions: int) -> PrmSizes:
+def sizes(model: Any, head: nn.Module, positions: int) -> PrmSizes:
+    """The sizes of a transformers model with a reward head, for traces of at most ``positions`` tokens."""
     config = model.config
     heads = config.num_attention_heads
     tables = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding))
@@ -187,7 +156,7 @@ def _sizes(model: Any, head: nn.Module, positions: int) -> PrmSizes:
 
 
 def _read(file: Path, name: str, rows: tuple[int, int] | None) -> Tensor:
-    """One tensor in float32; of a vocabulary projection, its ``rows`` for "+" and "-" only, as classes 1 and 0."""
+    """One tensor in float32; of a vocabulary projection only its ``rows`` for "+" and "-", as classes 1 and 0."""
     from safetensors import safe_open
 
     with safe_open(file, framework="pt") as content:
@@ -208,7 +177,7 @@ def _logit(head: Head, weights: list[Tensor]) -> nn.Module:
 
 
 def _difference(weight: Tensor) -> Tensor:
-    """Class 1 less class 0, where there are two."""
+    """Class 1 minus class 0, where there are two."""
     return weight[1:] - weight[:1] if weight.shape[0] == 2 else weight
 
 
@@ -220,61 +189,58 @@ def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     return linear
 
 
-def export_graph(model: StepReward, path: Path, half: bool = False) -> None:
-    """Write ``model`` as ONNX, in float32 or, with ``half``, float16 (which changes the model); no metadata yet.
+def export_graph(model: RewardModel, path: Path, half: bool = False) -> None:
+    """Write ``model`` as ONNX without metadata, in float32 or, with ``half``, float16 (which changes the model).
 
     Raises InputError where the architecture cannot be traced.
     """
     from optimum.exporters.onnx.convert import export_pytorch
 
     if half:
-        for weight in model.parameters():  # not the buffers: rotary frequencies stay float32
+        for weight in model.parameters():  # rotary frequencies are buffers and stay float32
             weight.data = weight.data.half()
-    base, decoder = onnx_config_class(model.config.model_type)
-    options = {"use_past": True, "use_past_in_inputs": True} if decoder else {}
-    task = "text-generation" if decoder else "token-classification"
-    config = _onnx_config(base, decoder)(model.config, task=task, float_dtype="fp16" if half else "fp32", **options)
+    config = _onnx_config(onnx_config_class(model.config.model_type))(
+        model.config,
+        task="text-generation",
+        float_dtype="fp16" if half else "fp32",
+        use_past=True,
+        use_past_in_inputs=True,
+    )
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the TorchScript exporter warns of its successor and of traced constants
         try:
             export_pytorch(model, config, OPSET, path)
-        except Exception as error:  # whatever an architecture's code raises while it is traced
+        except Exception as error:  # tracing may raise anything, depending on the architecture
             raise InputError(
                 f"optimum cannot export this {model.config.model_type} model to ONNX "
-                f"({type(error).__name__}: {_first_line(error)}); use a PRM of another architecture"
+                f"({type(error).__name__}: {first_line(error)}); use a PRM of another architecture"
             ) from error
 
 
-def _onnx_config(base: Any, decoder: bool) -> Callable[..., Any]:
+def _onnx_config(base: Any) -> Callable[..., Any]:
     """optimum's configuration of the architecture, with this project's inputs and outputs."""
     rows = {0: "batch_size", 1: "sequence_length"}
 
     def inputs(self: Any) -> dict[str, dict[int, str]]:
-        if not decoder:
-            return {"input_ids": rows, "attention_mask": rows}
         mask = {0: "batch_size", 1: "past_sequence_length + sequence_length"}
         wanted = {"input_ids": rows, "attention_mask": mask, "position_ids": rows}
         self.add_past_key_values(wanted, direction="inputs")
         return wanted
 
     def outputs(self: Any) -> dict[str, dict[int, str]]:
-        wanted = {"scores": rows}
-        for i in range(self._normalized_config.num_layers if decoder else 0):
-            for part in ("key", "value"):
-                wanted[f"present.{i}.{part}"] = {0: "batch_size", 2: "sequence_length"}
-        return wanted
+        names = [f"present.{i}.{part}" for i in range(self._normalized_config.num_layers) for part in ("key", "value")]
+        return {"scores": rows, **{name: {0: "batch_size", 2: "sequence_length"} for name in names}}
 
     made: Callable[..., Any] = type(
-        "StepRewardConfig", (base,), {"inputs": property(inputs), "outputs": property(outputs)}
+        "RewardModelConfig", (base,), {"inputs": property(inputs), "outputs": property(outputs)}
     )
     return made
 
 
-def write(model: StepReward, tokenizer: Path, folder: Path, quant: Quant) -> list[Path]:
-    """Write ``prm.onnx`` with its metadata into ``folder``; the files it consists of (large weights lie beside it).
+def write(model: RewardModel, tokenizer: Path, folder: Path, quant: Quant) -> list[Path]:
+    """Write ``prm.onnx`` with its metadata into ``folder``; returns its files (large weights are in one of their own).
 
-    ``model`` is float16 afterwards where ``quant`` is fp16. Raises PackError where quantisation did
-    not take.
+    For fp16, the weights of ``model`` are float16 afterwards. Raises PackError where quantisation did not work.
     """
     target, source = folder / "prm.onnx", folder / "float.onnx"
     export_graph(model, source, half=quant == "fp16")
@@ -286,9 +252,9 @@ def write(model: StepReward, tokenizer: Path, folder: Path, quant: Quant) -> lis
     return save(graph, target)
 
 
-def _metadata(model: StepReward, tokenizer: Path, quant: Quant) -> dict[str, str]:
+def _metadata(model: RewardModel, tokenizer: Path, quant: Quant) -> dict[str, str]:
     return {
-        "format": DECODER_FORMAT if isinstance(model, DecoderReward) else ENCODER_FORMAT,
+        "format": VERIFIER_FORMAT,
         "head": model.kind,
         "layout": model.layout.to_json(),
         "quant": quant,
@@ -298,15 +264,11 @@ def _metadata(model: StepReward, tokenizer: Path, quant: Quant) -> dict[str, str
 
 
 def save(graph: onnx.ModelProto, path: Path, limit: int = MAX_PROTO_BYTES) -> list[Path]:
-    """Write ``graph``; weights of more than ``limit`` bytes together go into a file beside it."""
-    beside = path.with_name(path.name + ".data")
+    """Write ``graph`` and return its files; weights of more than ``limit`` bytes go into one beside it."""
+    beside = path.with_name(VERIFIER_DATA)
     beside.unlink(missing_ok=True)
     if sum(len(t.raw_data) for t in graph.graph.initializer) <= limit:
         onnx.save(graph, path)
         return [path]
     onnx.save(graph, path, save_as_external_data=True, all_tensors_to_one_file=True, location=beside.name)
     return [path, beside]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,7 +1,7 @@
-"""The metadata of an ONNX file, read without loading the model.
+"""The metadata of an exported verifier, read without loading the model.
 
-An ONNX file is one protobuf message; its top-level fields are walked and all but the metadata are
-skipped (protobuf encoding guide, "Message Structure"; onnx.proto, ``ModelProto.metadata_props``).
+An ONNX file is one protobuf message. This module walks its top-level fields and skips all but the metadata
+(protobuf encoding guide, "Message Structure"; onnx.proto, ``ModelProto.metadata_props``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import BinaryIO
 
 from edge_tts.errors import PackError
 
-
+VERIFIER_FORMAT = "decoder-past-1"
+"""What the metadata's ``format`` says of a graph with inputs input_ids, attention_mask, position_ids and
+past_key_values.*, and outputs scores and, for the new tokens, present.*."""
 VERIFIER_DATA = "prm.onnx.data"
 """Weights of a verifier too large for one protobuf message, beside ``prm.onnx``."""
 _METADATA_PROPS = 14

@@ -1,4 +1,4 @@
-"""What scoring leaves behind for the next round, by the prefix of a trace it belongs to."""
+"""A cache with one entry for each prefix of a trace: what scoring a step leaves behind for the next round."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _V = TypeVar("_V")
 
 
 class PrefixCache(Mapping[Key, _V]):
-    """Entries within a bound of bytes; those used longest ago leave first."""
+    """Entries of at most ``limit`` bytes together; the least recently used are dropped first."""
 
     def __init__(self, limit: int, size: Callable[[_V], int]) -> None:
         """``limit`` in bytes, of which an entry takes ``size(entry)``."""
@@ -22,10 +22,10 @@ class PrefixCache(Mapping[Key, _V]):
         self.bytes = 0
 
     def keep(self, scored: Mapping[Key, _V], paths: Sequence[Sequence[Key]]) -> None:
-        """Keep what lies on ``paths``, each from the question on: what is not here yet comes from ``scored``.
+        """Keep the entries on ``paths`` (each from the question on), taking from ``scored`` those not here yet.
 
-        Earlier entries of a path are always touched after later ones, hence leave after them: an entry
-        that is here has all those before it here too.
+        Every path is touched from its end to its start, so an entry is dropped before its ancestors: whatever is in
+        the cache has all its ancestors there too.
         """
         for path in paths:
             for key in reversed(path):

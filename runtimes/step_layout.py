@@ -1,7 +1,7 @@
-"""How a question and its steps become the tokens a common process reward model reads.
+"""How a question and its steps become the tokens a process reward model reads.
 
-Every family writes the trace in its own way, but all read a step's score at one token: the last one
-of the text that ends with the step. A layout says what that text is.
+Every family of models writes a trace in its own way, but all read a step's score at one token: the last one of the
+text that ends with the step. A layout describes that text.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from edge_tts.errors import PackError
-from edge_tts.runtimes.chunks import marks
+from edge_tts.runtimes.step_marks import marks
 
 MAX_QUESTION_TOKENS = 1024
-"""A longer question keeps its last tokens: that is where it asks."""
+"""A longer question keeps its last tokens: the actual question comes last."""
 MAX_STEP_TOKENS = 256
 """A longer step keeps its first tokens."""
 
@@ -28,32 +28,33 @@ class StepLayout:
     prompt: str
     """Text before the first step."""
     first: str
-    """The first step, up to and including what its score is read at."""
+    """The first step, up to and including the text whose last token is scored."""
     later: str
     """Every other step."""
     joined: bool
-    """True where prompt and steps are tokenised as one text; false where each is tokenised by itself."""
+    """True if prompt and steps are tokenised as one text, false if each is tokenised by itself."""
     begin: tuple[int, ...] = ()
     """Token ids before the prompt."""
     end: tuple[int, ...] = ()
     """Token ids after each step; none where the text is joined."""
     marked: bool = False
-    """True where the marks of :func:`edge_tts.runtimes.chunks.marks`, tokens of the tokenizer, follow each step."""
+    """True if the marks of :func:`edge_tts.runtimes.step_marks.marks`, each one token, follow each step."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Raises ValueError or TypeError where ``text`` holds no layout."""
+        """The layout in ``text``. Raises ValueError or TypeError if there is none."""
         values = json.loads(text)
         return cls(**{**values, "begin": tuple(values["begin"]), "end": tuple(values["end"])})
 
 
 class StepEncoder:
-    """A layout and the tokenizer (``tokenizers.Tokenizer``) it is used with, for traces of at most ``positions``.
+    """Turns questions and steps into token ids, by a layout and a tokenizer (``tokenizers.Tokenizer``).
 
-    Raises PackError where the layout leaves too little room for question and step.
+    ``positions`` is the longest question plus trace, in tokens. Raises PackError if the layout's own text leaves too
+    little room for question and steps.
     """
 
     def __init__(self, layout: StepLayout, tokenizer: Any, positions: int) -> None:
@@ -65,9 +66,9 @@ class StepEncoder:
         written = layout.prompt + layout.first + layout.later
         added = tokenizer.get_added_tokens_decoder().values()
         control = {t.content for t in added if t.special or (t.content in written and len(t.content.strip()) > 1)}
-        # A question that spells a control token must not become one.
+        # Text that spells a control token must not be read as one.
         self._control = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))) or r"(?!)")
-        # With question and step clipped to three quarters of the positions, this lets every first step fit.
+        # Question and step are clipped to three quarters of the positions, so every first step fits.
         overhead = len(self.extended("", [""], self.question("")))
         if 5 * overhead > positions:
             raise PackError(
@@ -84,9 +85,9 @@ class StepEncoder:
         return (*self._layout.begin, *self.encode(self._prompt(question)))
 
     def extended(self, question: str, steps: Sequence[str], before: Sequence[int]) -> tuple[int, ...]:
-        """Token ids up to and including the last of ``steps``, whose score is read at the last of them.
+        """Token ids of the trace up to and including the last of ``steps``; its score is read at the last id.
 
-        ``before`` are those up to the step before it (or of the question alone).
+        ``before`` are the ids up to the previous step (for the first step, of the question alone).
         """
         layout = self._layout
         if not layout.joined:
@@ -97,7 +98,7 @@ class StepEncoder:
         return (*layout.begin, *self.encode(text))
 
     def prefixes(self, question: str, steps: Sequence[str]) -> list[tuple[int, ...]]:
-        """Token ids of the question alone, then up to each step that fits the positions."""
+        """Token ids of the question alone, then up to each step, as long as they fit into the positions."""
         found = [self.question(question)]
         for n in range(1, len(steps) + 1):
             ids = self.extended(question, steps[:n], found[-1])

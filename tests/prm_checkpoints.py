@@ -13,8 +13,6 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 
-from edge_tts.export.prm import minilm_folder
-
 QUESTION = "Tom has 12 boxes with 50 pens each. He sells 100 of his pens. How many pens are left?"
 OTHER = "A train goes 60 miles an hour for 3 hours, then 20 miles more. How far does it go?"
 TRACE = ("12*50=600", "600-100=500", "so 500 pens are left", "#### 500")
@@ -146,34 +144,12 @@ def token_decoder(folder: Path) -> Path:
     return save(folder / "trl", transformers.Qwen2ForTokenClassification(qwen_config(tokenizer)), tokenizer)
 
 
-def minilm_tokenizer() -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(minilm_folder() / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
-def token_encoder(folder: Path) -> Path:
-    tokenizer = minilm_tokenizer()
-    config = transformers.BertConfig(**SIZES, vocab_size=tokenizer.get_vocab_size(), num_labels=1)
-    return save(folder / "encoder", transformers.BertForTokenClassification(config), tokenizer)
-
-
-def minilm(folder: Path) -> Path:
-    """The real MiniLM-L6 encoder, with a random head of two labels."""
-    base = minilm_folder()
-    model = transformers.AutoModelForTokenClassification.from_pretrained(base, num_labels=2)
-    nn.init.normal_(model.classifier.weight, std=0.05)
-    return save(folder / "minilm", model, minilm_tokenizer())
-
-
 FAMILIES = {
     "step-token": shepherd,
     "chat": chat,
     "two-class": two_class,
     "value": value,
     "token-classification": token_decoder,
-    "encoder": token_encoder,
 }
 
 

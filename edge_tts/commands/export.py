@@ -12,15 +12,15 @@ from edge_tts.commands.progress import progress_bar
 from edge_tts.errors import InputError, ResourceError
 
 if TYPE_CHECKING:
-    from edge_tts.export.policy_measurements import Account, Task
-    from edge_tts.export.prm_graph import Quant
+    from edge_tts.export.graph_quantisation import Quant
+    from edge_tts.export.policy_measurements import LadderMeasurements, Task
 
 _FILE = click.Path(path_type=Path)
 
 
 @click.group()
 def command() -> None:
-    """Turn models into parts of a pack, with a measured account of what quantising cost."""
+    """Turn models into parts of a pack, and measure what quantising cost."""
 
 
 @command.command()
@@ -35,7 +35,7 @@ def command() -> None:
 @click.option("--prompts", type=_FILE, help="JSON with prompt templates, as for `pack build`.")
 @click.option("--calculator", is_flag=True, help="Write results of equations for the policy.")
 @click.option("--profile", default=None, help="Device to recommend a rung for; detected by default.")
-@click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the measurements as JSON.")
 def policy(
     source: str,
     quants: tuple[str, ...],
@@ -63,7 +63,7 @@ def policy(
     task = _task(problems, first, prompts, calculator) if problems else None
     with progress_bar() as progress:
         files = ladder.build(source, quants, out, lora, important, progress)
-        measured = policy_measurements.account(files, device, content, task, progress=progress)
+        measured = policy_measurements.measure_ladder(files, device, content, task, progress=progress)
     (out / POLICY_ACCOUNT).write_text(json.dumps(measured.to_dict(), indent=1) + "\n", encoding="utf-8")
     if as_json:
         click.echo(json.dumps(measured.to_dict()))
@@ -73,7 +73,7 @@ def policy(
 
 @command.command()
 @click.argument("source")
-@click.option("--out", type=_FILE, required=True, help="Folder for prm.onnx, tokenizer.json and the account.")
+@click.option("--out", type=_FILE, required=True, help="Folder for prm.onnx, tokenizer.json and the measurements.")
 @click.option("--quant", type=click.Choice(["fp32", "fp16", "int8", "int4"]), default="int8", show_default=True)
 @click.option("--head", default="auto", show_default=True, help="Kind of reward head, where it is not recognised.")
 @click.option("--traces", type=_FILE, help='JSON lines with "question" and "steps" to compare scores on.')
@@ -81,8 +81,8 @@ def policy(
 @click.option("--max-mean-error", type=click.FloatRange(0, 1), default=0.05, show_default=True)
 @click.option("--max-f1-loss", type=click.FloatRange(0, 1), default=0.02, show_default=True)
 @click.option("--max-accuracy-loss", type=click.FloatRange(0, 1), default=0.02, show_default=True)
-@click.option("--force", is_flag=True, help="Write it even where it misses a threshold; the account says so.")
-@click.option("--json", "as_json", is_flag=True, help="Print the account as JSON on one line.")
+@click.option("--force", is_flag=True, help="Write it even where it misses a threshold; the measurements say so.")
+@click.option("--json", "as_json", is_flag=True, help="Print the measurements as JSON on one line.")
 def prm(
     source: str,
     out: Path,
@@ -100,13 +100,14 @@ def prm(
     _require_extra()
     from edge_tts.export.checkpoint import locate
     from edge_tts.export.prm_export import export_prm
-    from edge_tts.export.prm_measurements import Thresholds, read_samples
+    from edge_tts.export.prm_measurements import Thresholds
+    from edge_tts.export.trace_rows import read_rows
 
     thresholds = Thresholds(min_spearman, max_mean_error, max_f1_loss, max_accuracy_loss)
-    samples = read_samples(traces) if traces else ()
+    rows = read_rows(traces, labelled=False) if traces else ()
     with progress_bar() as progress:
-        account = export_prm(locate(source), out, quant, head, samples, thresholds, force=force, progress=progress)
-    click.echo(json.dumps(account, indent=None if as_json else 1))
+        measured = export_prm(locate(source), out, quant, head, rows, thresholds, force=force, progress=progress)
+    click.echo(json.dumps(measured, indent=None if as_json else 1))
 
 
 def _require_extra() -> None:
@@ -138,7 +139,7 @@ def _task(problems: Path, first: int, prompts: Path | None, calculator: bool) ->
     return Task(questions, read_prompts(prompts), CalculatorFormat() if calculator else None)
 
 
-def _show(measured: Account) -> None:
+def _show(measured: LadderMeasurements) -> None:
     from rich.console import Console
     from rich.table import Table
 

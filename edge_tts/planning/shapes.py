@@ -8,8 +8,7 @@ from pathlib import Path
 from edge_tts.core import PolicyShape, VerifierShape
 from edge_tts.errors import InputError
 from edge_tts.files.gguf import open_gguf
-from edge_tts.runtimes.graph_metadata import VERIFIER_DATA, read_metadata
-from edge_tts.runtimes.onnx_graph import DECODER_FORMAT, ENCODER_FORMAT
+from edge_tts.runtimes.graph_metadata import VERIFIER_DATA, VERIFIER_FORMAT, read_metadata
 
 WEIGHT_COPIES = {"fp32": 1.6, "fp16": 2.75, "int8": 1.9, "int4": 1.7}
 """Memory that ONNX Runtime takes on a CPU for a common model's weights, in sizes of its file: what a Qwen2 of 104M
@@ -68,13 +67,11 @@ def verifier_shape(path: Path) -> VerifierShape:
             vocabulary=int(sizes["vocabulary"]) if "vocabulary" in sizes else None,
         )
     except (KeyError, ValueError) as error:
-        raise InputError(f"{path} does not state its {error}; export it with edge_tts.export.prm") from error
+        raise InputError(f"{path} does not state its {error}; export it with `edge-reason export prm`") from error
 
 
 def _kv_bytes(sizes: Mapping[str, str]) -> int | None:
-    if sizes.get("format") == ENCODER_FORMAT:
-        return 0
-    if sizes.get("format") != DECODER_FORMAT:
+    if sizes.get("format") != VERIFIER_FORMAT:
         return None
     number = 2 if sizes.get("quant") == "fp16" else 4
     return 2 * int(sizes["layers"]) * int(sizes["kv_heads"]) * int(sizes["head_dim"]) * number

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from pathlib import Path
 
+from edge_tts.export.trace_rows import read_rows
 from edge_tts.export.train.augment import redraw
 from edge_tts.export.train.data import OPERATOR, Problem, completion, wrong_attempts
-from edge_tts.export.train.rows import read_rows
 from edge_tts.reasoning.prompts import ATTEMPTS_IN_CONTEXT
 
 MAX_SOLUTIONS = 4

@@ -1,4 +1,8 @@
-"""How labelled traces are packed for training: a question and many of its traces as one tree."""
+"""How labelled traces are packed for training: a question and many of its traces as one tree of chunks.
+
+The question is a chunk, and so is each step. Traces that share a prefix share its chunks, and a token attends only to
+its own chunk and that chunk's ancestors. So one forward pass scores every trace as if it were alone.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +10,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 
-from edge_tts.export.scorer import Chunks, attention
-from edge_tts.export.train.rows import Row
-from edge_tts.runtimes.chunks import MASKED
+from edge_tts.export.trace_rows import Row
+from edge_tts.runtimes.step_layout import StepEncoder
 
 
 @dataclass(frozen=True)
 class Pack:
-    """A question and traces of it as one sequence: a tree of chunks, where traces share their prefixes."""
+    """A question and some of its traces as one sequence."""
 
-    chunks: list[list[int]]
+    chunks: list[tuple[int, ...]]
+    """Token ids of each chunk, the question's first; a parent is before its children."""
     parents: list[int]
+    """Index of each chunk's parent; -1 for the question."""
     starts: list[int]
     """Position of each chunk's first token."""
     labels: list[float]
-    """Mean label of each chunk; the question's is 0."""
+    """Mean label of each chunk; 0 for the question."""
     weights: list[float]
-    """Traces behind each label; the question's is 0."""
+    """Number of traces behind each label; 0 for the question."""
     nodes: list[list[int]]
     """For each trace, the chunks of its steps; steps beyond the last position are left out."""
 
@@ -36,14 +42,15 @@ class Pack:
 class Packer:
     """Turns rows into packs of about ``pack_tokens`` tokens."""
 
-    def __init__(self, chunks: Chunks, positions: int, pack_tokens: int) -> None:
-        self._question = lru_cache(maxsize=None)(chunks.question)
-        self._step = lru_cache(maxsize=None)(chunks.step)
+    def __init__(self, encoder: StepEncoder, positions: int, pack_tokens: int) -> None:
+        """``positions`` is the longest question plus trace, in tokens."""
+        self._question = lru_cache(maxsize=None)(encoder.question)
+        self._step = lru_cache(maxsize=None)(lambda question, steps: encoder.extended(question, steps, ()))
         self._positions = positions
         self._pack_tokens = pack_tokens
 
     def packs(self, rows: Sequence[Row]) -> Iterator[tuple[list[Row], Pack]]:
-        """Pack the rows, question by question, in their order; each pack comes with its rows."""
+        """Pack the rows, question by question, in their order; yields each pack with its rows."""
         groups: dict[str, list[Row]] = {}
         for row in rows:
             groups.setdefault(row.question, []).append(row)
@@ -87,17 +94,27 @@ class Packer:
         return pack
 
 
-def collate(
-    packs: Sequence[Pack], causal: bool, device: str
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Right-pad to (batch, longest): ids, positions, additive mask (batch, longest, longest), chunk ends.
+def attention(lengths: Sequence[int], parents: Sequence[int]) -> torch.Tensor:
+    """Which tokens see which, (N, N) with N = sum(lengths), in a tree of chunks of these ``lengths``.
+
+    A token sees what is before it in its own chunk, and the chunk's ancestors. ``parents`` is as in :class:`Pack`.
+    """
+    sees = np.eye(len(lengths), dtype=bool)
+    for i, parent in enumerate(parents):
+        if parent >= 0:
+            sees[i] |= sees[parent]
+    return torch.from_numpy(np.repeat(np.repeat(sees, lengths, axis=0), lengths, axis=1)).tril()
+
+
+def collate(packs: Sequence[Pack], device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Right-pad to (batch, longest): ids, positions, which tokens see which (batch, longest, longest), chunk ends.
 
     The ends are indices of the chunks' last tokens in the flattened (batch * longest).
     """
     longest = max(pack.tokens for pack in packs)
     ids = torch.zeros((len(packs), longest), dtype=torch.long)
     positions = torch.zeros_like(ids)
-    mask = torch.full((len(packs), longest, longest), MASKED)
+    seen = torch.eye(longest, dtype=torch.bool).repeat(len(packs), 1, 1)  # padding must see something
     ends = []
     for row, pack in enumerate(packs):
         lengths = [len(chunk) for chunk in pack.chunks]
@@ -105,6 +122,6 @@ def collate(
         ids[row, :total] = torch.tensor([token for chunk in pack.chunks for token in chunk])
         spans = [torch.arange(start, start + n) for start, n in zip(pack.starts, lengths, strict=True)]
         positions[row, :total] = torch.cat(spans)
-        mask[row, :total, :total] = attention(lengths, pack.parents, causal)
+        seen[row, :total, :total] = attention(lengths, pack.parents)
         ends.append(torch.tensor(lengths).cumsum(0) - 1 + row * longest)
-    return ids.to(device), positions.to(device), mask.to(device), torch.cat(ends).to(device)
+    return ids.to(device), positions.to(device), seen.to(device), torch.cat(ends).to(device)

@@ -32,8 +32,8 @@ from pathlib import Path
 from edge_tts.errors import InputError
 from edge_tts.export import command
 from edge_tts.export.prm_metrics import selection
+from edge_tts.export.trace_rows import read_rows
 from edge_tts.export.train.data import read_problems, split
-from edge_tts.export.train.rows import read_rows
 from edge_tts.packs.manifest import TABLE, Recipe
 from edge_tts.packs.merge_adapter import merge
 from edge_tts.packs.pack import BUILT_IN, DEFAULT
@@ -120,8 +120,9 @@ def stages(settings: Settings) -> Iterator[Stage]:
         yield Stage("policy", lambda: _merged(settings, best))
     held = ["--data", out / "labelled.jsonl", "--validation", best / "validation.jsonl"]
     held += ["--base", best / "policy.gguf", "--out", out / "prm", "--minutes", minutes * SHARES["prm"]]
-    yield _stage(settings, "prm", "train.prm", *held)
-    yield _stage(settings, "prm-export", "prm", "--run", out / "prm", "--out", out / "verifier")
+    yield _stage(settings, "prm", "train.train_prm", *held)
+    export = [sys.executable, "-m", "edge_tts", "export", "prm", out / "prm", "--out", out / "verifier"]
+    yield Stage("prm-export", lambda: _run(settings, "prm-export", export))
     yield from _packed(settings, best)
 
 

@@ -1,15 +1,14 @@
 """Training of the process reward model on soft step labels.
 
-Input rows (JSON lines): ``id``, ``question``, ``steps`` (texts, the answer line last) and ``labels``
-(one per step, in [0, 1]: the share of the policy's rollouts from there that end right, as in Snell
-et al. 2024, appendix D). Rows with ``answer`` and ``correct`` also measure selection in validation.
+Input rows (JSON lines): ``id``, ``question``, ``steps`` (texts, the answer line last) and ``labels`` (one for each
+step, in [0, 1]: the share of the policy's rollouts from there that end right, as in Snell et al. 2024, appendix D).
+Rows with ``answer`` and ``correct`` also measure selection in validation.
 
-The base is a small encoder (MiniLM, by default) or the first layers of a policy, from a folder of
-either or a policy's GGUF; the loop is the same. In float32 on a CPU, bfloat16 autocast on a GPU; the
-same command resumes:
+The model starts from the first layers of a policy, given as a GGUF or a folder. It trains in float32 on a CPU, with
+bfloat16 autocast on a GPU. The same command resumes:
 
-    python -m edge_tts.export.train.train_prm --data rollouts.jsonl --validation val.jsonl --out RUN --minutes 10
-    python -m edge_tts.export.train.train_prm --base policy.gguf --layers 6 --data rollouts.jsonl --out RUN --minutes 40
+    python -m edge_tts.export.train.train_prm --base policy.gguf --layers 6 --data rollouts.jsonl \\
+        --validation val.jsonl --out RUN --minutes 40
 """
 
 from __future__ import annotations
@@ -21,49 +20,44 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 
-from edge_tts.errors import InputError
 from edge_tts.export import command
-from edge_tts.export.prm import load_minilm, minilm_folder
 from edge_tts.export.prm_metrics import selection, step_metrics
-from edge_tts.export.prm_policy import load_policy
-from edge_tts.export.scorer import Scorer
+from edge_tts.export.trace_rows import Row, read_rows
 from edge_tts.export.train.batches import batched, bucketed
 from edge_tts.export.train.packing import Pack, Packer, collate
-from edge_tts.export.train.rows import Row, read_rows
 from edge_tts.export.train.sft import load_base, save_torch, schedule
-from edge_tts.export.vocabulary import trim_bpe, trim_tokenizer
-from edge_tts.runtimes.chunks import RESULT_MARKS, SOURCE_MARKS
+from edge_tts.export.truncated_policy import POSITIONS, TruncatedPolicy, load_policy, step_encoder
+from edge_tts.export.vocabulary import trim_bpe
 
 CHECKPOINT_SECONDS = 180
 BUCKET = 200
 """Packs that are sorted by length together."""
 SAMPLE_ROWS = 100
-"""Rows kept in the run folder for the parity account of the export."""
+"""Rows kept in the run folder; the export compares scores on them."""
 
 
 @dataclass(frozen=True)
 class PrmConfig:
-    """Hyper-parameters of one run, for an encoder; ``minutes`` bounds its updates, evaluations come on top."""
+    """Hyper-parameters of one run. ``minutes`` bounds the updates; evaluations come on top."""
 
     minutes: float = 10.0
-    layers: int = 6
-    """Of the base, from the first, that are kept."""
+    layers: int = 4
+    """First layers of the policy that are kept."""
     frozen_layers: int = 0
-    """Of a policy's, from the first, that do not learn: nothing is back-propagated through them."""
-    learning_rate: float = 5e-5
-    """Of what has been trained before; at 2e-4 and such small batches an encoder collapses to a constant."""
+    """First layers that are not trained: nothing is back-propagated through them."""
+    learning_rate: float = 3e-4
+    """Of the layers, which start from trained weights."""
     head_learning_rate: float = 1e-3
-    """Of the head and an encoder's marks, which start from nothing."""
-    dropout: float = 0.1
-    vocabulary: int = 6656
-    """Tokens kept of the base's (MiniLM has 30522)."""
+    """Of the head, which starts from random weights."""
+    dropout: float = 0.0
+    vocabulary: int = 5120
+    """Tokens kept of the policy's."""
     pack_tokens: int = 400
     """A question and some of its traces are packed into about this many tokens."""
     batch_tokens: int = 1200
@@ -73,19 +67,15 @@ class PrmConfig:
     seed: int = 0
 
 
-POLICY = PrmConfig(layers=4, learning_rate=3e-4, vocabulary=5120, dropout=0.0)
-"""The defaults where the base is a policy."""
-
-
-def chunk_logits(model: Scorer, packs: Sequence[Pack], device: str) -> torch.Tensor:
+def chunk_logits(model: TruncatedPolicy, packs: Sequence[Pack], device: str) -> torch.Tensor:
     """Score logits of all chunks of all packs, questions included, in order."""
-    ids, positions, mask, ends = collate(packs, model.causal, device)
+    ids, positions, seen, ends = collate(packs, device)
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-        logits = model.token_logits(ids, positions, mask)
+        logits: torch.Tensor = model(ids, positions, seen)
     return logits.flatten()[ends].float()
 
 
-def pack_loss(model: Scorer, packs: Sequence[Pack], device: str) -> torch.Tensor:
+def pack_loss(model: TruncatedPolicy, packs: Sequence[Pack], device: str) -> torch.Tensor:
     """Binary cross-entropy against the soft labels, averaged over the steps of all traces."""
     labels = torch.tensor([label for pack in packs for label in pack.labels], device=device)
     weights = torch.tensor([weight for pack in packs for weight in pack.weights], device=device)
@@ -104,8 +94,10 @@ def epochs(rows: Sequence[Row], packer: Packer, config: PrmConfig) -> Iterator[l
 
 
 @torch.no_grad()
-def evaluate(model: Scorer, rows: Sequence[Row], packer: Packer, batch_tokens: int, device: str) -> dict[str, float]:
-    """Validation metrics: step cross-entropy and AUC, and what selecting by the last score would answer."""
+def evaluate(
+    model: TruncatedPolicy, rows: Sequence[Row], packer: Packer, batch_tokens: int, device: str
+) -> dict[str, float]:
+    """Validation metrics: cross-entropy and AUC of steps, and the accuracy of selecting by the last score."""
     model.eval()
     pairs = sorted(packer.packs(rows), key=lambda pair: pair[1].tokens)
     batches = batched([pack for _, pack in pairs], lambda pack: pack.tokens, 2 * batch_tokens)
@@ -124,76 +116,47 @@ def evaluate(model: Scorer, rows: Sequence[Row], packer: Packer, batch_tokens: i
     return {**step_metrics(steps), **(selection(finals) if finals else {})}
 
 
-def is_policy(base: Path) -> bool:
-    """Whether ``base`` is a GGUF or a folder of a causal Llama; else it is MiniLM's. Raises InputError for neither."""
-    if base.suffix == ".gguf":
-        return True
-    try:
-        kind = json.loads((base / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{base} is no folder of a base model ({error}); give a MiniLM's or a Llama policy's"
-        ) from error
-    if kind not in ("bert", "llama"):
-        raise InputError(f"{base} holds a {kind!r} model; a PRM starts from a MiniLM ('bert') or a policy ('llama')")
-    return bool(kind == "llama")
-
-
-def prepare(rows: Sequence[Row], out: Path, config: PrmConfig, base: Path) -> tuple[Scorer, Any]:
-    """A model with the base's weights and the trimmed tokenizer, which is also written to ``out``."""
+def prepare(rows: Sequence[Row], out: Path, config: PrmConfig, base: Path) -> tuple[TruncatedPolicy, Tokenizer]:
+    """A model with the base's weights, and its trimmed tokenizer, which is also written to ``out``."""
     if base.suffix == ".gguf":
         with tempfile.TemporaryDirectory(dir=out) as folder:
             for part in load_base(base):
                 part.save_pretrained(folder)
             return prepare(rows, out, config, Path(folder))
     texts = [text for row in rows for text in (row.question, *row.steps)]
-    model: Scorer
-    if is_policy(base):
-        tokenizer_json, kept = trim_bpe(base / "tokenizer.json", texts, config.vocabulary)
-        model = load_policy(base, kept, config.layers, config.frozen_layers, config.dropout)
-        tokenizer = Tokenizer.from_str(tokenizer_json)
-    else:
-        tokenizer_json, kept = trim_tokenizer(base / "tokenizer.json", texts, config.vocabulary)
-        model = encoder = load_minilm(base, kept, config.dropout, config.layers)
-        tokenizer = Tokenizer.from_str(tokenizer_json)
-        # Of the words only the marks learn: words that training never shows must keep their place among the others.
-        learns = torch.zeros(len(kept), 1)
-        learns[[tokenizer.token_to_id(mark) for mark in (*SOURCE_MARKS, *RESULT_MARKS)]] = 1
-        encoder.words.weight.register_hook(lambda gradient: gradient * learns.to(gradient.device))  # type: ignore[no-untyped-call]
+    tokenizer_json, kept = trim_bpe(base / "tokenizer.json", texts, config.vocabulary)
+    model = load_policy(base, kept, config.layers, config.frozen_layers, config.dropout)
     (out / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
-    return model, tokenizer
+    return model, Tokenizer.from_str(tokenizer_json)
 
 
-def train(data: Path, out: Path, config: PrmConfig, validation: Path | None = None, base: Path | None = None) -> None:
-    """Run or resume one training run in ``out``.
+def train(data: Path, out: Path, config: PrmConfig, base: Path, validation: Path | None = None) -> None:
+    """Run or resume one training run in ``out``, from the policy ``base`` (a GGUF or a folder).
 
     Leaves ``model.pt`` (the weights with the least validation cross-entropy; without ``validation``,
     the last), ``tokenizer.json``, ``sample.jsonl``, ``config.json`` and ``log.jsonl``.
     """
-    run, batches = start(data, out, config, validation, base)
+    run, batches = start(data, out, config, base, validation)
     run.loop(batches)
 
 
 def start(
-    data: Path, out: Path, config: PrmConfig, validation: Path | None = None, base: Path | None = None
+    data: Path, out: Path, config: PrmConfig, base: Path, validation: Path | None = None
 ) -> tuple[Run, Iterator[list[Pack]]]:
     """The run in ``out``, new or as its last checkpoint left it, and the batches it has not seen yet."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    # Masked attention weights are tiny numbers; their products must not fall into the slow denormal range.
-    torch.set_flush_denormal(True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rows = read_rows(data)
     held_out = read_rows(validation) if validation else []
-    model, tokenizer = prepare(rows, out, config, base or minilm_folder())
+    model, tokenizer = prepare(rows, out, config, base)
     model = model.to(device).train()
     write_sample(out, held_out or rows, config.seed)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
-    packer = Packer(model.chunks(tokenizer), model.positions, config.pack_tokens)
-    fresh = model.fresh()
-    trained = [p for p in model.parameters() if p.requires_grad and all(p is not other for other in fresh)]
+    packer = Packer(step_encoder(tokenizer), POSITIONS, config.pack_tokens)
+    trained, head = [p for p in model.backbone.parameters() if p.requires_grad], list(model.head.parameters())
     optimiser = torch.optim.Adam(
-        [{"params": trained, "peak": config.learning_rate}, {"params": fresh, "peak": config.head_learning_rate}]
+        [{"params": trained, "peak": config.learning_rate}, {"params": head, "peak": config.head_learning_rate}]
     )
     run = Run(out, model, optimiser, held_out, packer, config, device)
     run.resume()
@@ -208,7 +171,7 @@ class Run:
     """The state of a training run between two updates."""
 
     out: Path
-    model: Scorer
+    model: TruncatedPolicy
     optimiser: torch.optim.Optimizer
     held_out: Sequence[Row]
     packer: Packer
@@ -229,7 +192,7 @@ class Run:
             self.step, self.spent, self.best = state["step"], state["spent"], state["best"]
 
     def loop(self, batches: Iterator[list[Pack]]) -> None:
-        """Train until the time is up, with checkpoints and evaluations on the way."""
+        """Train until the time is up, saving and evaluating on the way."""
         limit = self.config.minutes * 60
         saved = evaluated = self.spent
         while self.spent < limit:
@@ -279,7 +242,7 @@ class Run:
 
 
 def write_sample(out: Path, rows: Sequence[Row], seed: int) -> None:
-    """Keep some traces in the run folder, for the parity account of the export."""
+    """Keep some traces in the run folder, for the export to compare scores on."""
     chosen = random.Random(seed).sample(rows, min(SAMPLE_ROWS, len(rows)))
     lines = [json.dumps({"question": row.question, "steps": row.steps}) for row in chosen]
     (out / "sample.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -290,14 +253,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="labelled traces, JSON lines")
     parser.add_argument("--validation", type=Path, help="labelled traces of other questions, same format")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
-    parser.add_argument("--base", type=Path, help="folder of a policy or MiniLM, or a policy's GGUF (default: MiniLM)")
+    parser.add_argument("--base", type=Path, required=True, help="the policy: a GGUF or a checkpoint folder")
     for name, default in asdict(PrmConfig()).items():
-        text = f"default {default}, of a policy {getattr(POLICY, name)}"
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=text)
-    options = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
-    data, validation, out, base = (options.pop(name, None) for name in ("data", "validation", "out", "base"))
-    defaults = POLICY if base is not None and is_policy(base) else PrmConfig()
-    train(data, out, replace(defaults, **options), validation, base)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"{default}")
+    options = vars(parser.parse_args())
+    data, validation, out, base = (options.pop(name) for name in ("data", "validation", "out", "base"))
+    train(data, out, PrmConfig(**options), base, validation)
 
 
 if __name__ == "__main__":

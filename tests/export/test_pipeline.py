@@ -12,7 +12,7 @@ import pytest
 from edge_tts.errors import InputError
 from edge_tts.export.train import pipeline
 from edge_tts.packs.base_model import SMOLLM2_135M, locate
-from edge_tts.packs.pack import find, verify
+from edge_tts.packs.pack import find_pack, pack_problems
 from edge_tts.solver import Solver
 
 
@@ -46,7 +46,7 @@ def test_a_pack_comes_out_and_what_is_done_is_not_done_again(home: Path, tmp_pat
     before = (out / "quantised" / "adapter.gguf").stat().st_mtime_ns
     pipeline.run(asked, "prm")
     # Scores after so little training are close together, and int8 may rank them otherwise: not for the gate.
-    export = [sys.executable, "-m", "edge_tts.export.prm", "--run", str(out / "prm"), "--out", str(out / "verifier")]
+    export = [sys.executable, "-m", "edge_tts", "export", "prm", str(out / "prm"), "--out", str(out / "verifier")]
     subprocess.run([*export, "--force"], check=True)
     (out / "done" / "prm-export").touch()
     pipeline.run(asked, "pack")
@@ -54,10 +54,10 @@ def test_a_pack_comes_out_and_what_is_done_is_not_done_again(home: Path, tmp_pat
     (row,) = map(json.loads, (out / "rounds.jsonl").read_text().splitlines())
     assert row["problems"] == 3
     assert 0 <= row["validation"] <= 1
-    pack = find(str(out / "pack"))
+    pack = find_pack(str(out / "pack"))
     with Solver(pack) as solver:
         result = solver.solve("Tom has 3 boxes of 4 pens and loses 1. How many are left?", "weighted:n=4")
-        assert verify(solver.pack) == []
+        assert pack_problems(solver.pack) == []
     assert result.finished
     assert result.usage.verifier_tokens > 0
 

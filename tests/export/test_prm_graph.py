@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-import prm_checkpoints
 import pytest
 import standin
 import torch
@@ -21,23 +20,17 @@ from torch import nn
 
 from edge_tts.errors import InputError, PackError
 from edge_tts.export import prm_graph
-from edge_tts.export.heads import QWEN_SYSTEM, recognise
-from edge_tts.export.prm_graph import Quant
-from edge_tts.export.prm_quantise import BLOCK, pack_blocks, quantise_graph
-from edge_tts.packs import build as ship
+from edge_tts.export.graph_quantisation import BLOCK, Quant, pack_blocks, quantise_graph
+from edge_tts.export.reward_heads import QWEN_SYSTEM, recognise
+from edge_tts.packs.build import PackFiles, PackSettings, build_pack
 from edge_tts.planning.shapes import WEIGHT_COPIES, verifier_shape
 from edge_tts.runtimes.graph_metadata import read_metadata
 from edge_tts.runtimes.verifiers import open_verifier
 
+Exported = Callable[[str, Quant], Path]
 Recipe = Callable[[Path, str, Sequence[str]], list[float]]
 TOLERANCE: dict[Quant, float] = {"fp32": 2e-4, "fp16": 0.02, "int8": 0.1, "int4": 0.8}
 """Random weights of standard deviation 0.2 make scores far more sensitive than trained ones are."""
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("checkpoints")
-    return {**dict(prm_checkpoints.build_all(folder)), "minilm": prm_checkpoints.minilm(folder)}
 
 
 def shepherd(folder: Path, question: str, steps: Sequence[str]) -> list[float]:
@@ -104,33 +97,18 @@ def token_decoder(folder: Path, question: str, steps: Sequence[str]) -> list[flo
     return model(torch.tensor([ids])).logits.softmax(-1)[0, ends, 1].tolist()
 
 
-def encoder(folder: Path, question: str, steps: Sequence[str]) -> list[float]:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    model = transformers.BertForTokenClassification.from_pretrained(folder)
-    ids, ends = list(tokenizer.encode(question).ids), []
-    for step in steps:
-        ids += tokenizer.encode(step).ids[1:]
-        ends.append(len(ids) - 1)
-    logits = model(torch.tensor([ids])).logits[0, ends]
-    return (logits.sigmoid()[:, 0] if logits.shape[1] == 1 else logits.softmax(-1)[:, 1]).tolist()
-
-
 RECIPES: dict[str, Recipe] = {
     "step-token": shepherd,
     "chat": chat,
     "two-class": two_class,
     "value": value,
     "token-classification": token_decoder,
-    "encoder": encoder,
-    "minilm": encoder,
 }
 
 
-def scored(folder: Path, checkpoint: Path, quant: Quant) -> list[tuple[float, ...]]:
-    """Export ``checkpoint`` into ``folder`` and score the test traces with the result."""
-    model = prm_graph.load(checkpoint, recognise(checkpoint))
-    prm_graph.write(model, checkpoint / "tokenizer.json", folder, quant)
-    verifier = open_verifier(folder / "prm.onnx", checkpoint / "tokenizer.json", "cpu", threads=1)
+def scored(model: Path, tokenizer: Path) -> list[tuple[float, ...]]:
+    """The test traces' scores by the exported ``model``."""
+    verifier = open_verifier(model, tokenizer, "cpu", threads=1)
     return [s.scores for s in [*verifier.score(QUESTION, TRACES), *verifier.score(OTHER, TRACES[:1])]]
 
 
@@ -141,45 +119,46 @@ def recipe_scores(family: str, checkpoint: Path) -> list[list[float]]:
 
 
 @pytest.mark.parametrize("family", RECIPES)
-def test_scores_are_those_of_the_familys_own_recipe(family: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_scores_are_those_of_the_familys_own_recipe(
+    family: str, checkpoints: dict[str, Path], exported: Exported
+) -> None:
     wanted = recipe_scores(family, checkpoints[family])
     assert len({round(score, 3) for scores in wanted for score in scores}) > 5  # steps are told apart at all
-    quants: list[Quant] = ["fp32"] if family in ("two-class", "value", "minilm") else ["fp32", "fp16", "int8"]
+    quants: list[Quant] = ["fp32"] if family in ("two-class", "value") else ["fp32", "fp16", "int8"]
     for quant in quants:
-        for got, exact in zip(scored(tmp_path, checkpoints[family], quant), wanted, strict=True):
+        found = scored(exported(family, quant) / "prm.onnx", checkpoints[family] / "tokenizer.json")
+        for got, exact in zip(found, wanted, strict=True):
             assert list(got) == pytest.approx(exact, abs=TOLERANCE[quant]), quant
 
 
-@pytest.mark.parametrize("family", ["step-token", "encoder"])
-def test_every_quantisation_changes_size_and_operators(
-    family: str, checkpoints: dict[str, Path], tmp_path: Path
-) -> None:
-    wanted = recipe_scores(family, checkpoints[family])
+def test_every_quantisation_changes_size_and_operators(checkpoints: dict[str, Path], exported: Exported) -> None:
+    wanted = recipe_scores("step-token", checkpoints["step-token"])
     sizes, counts = {}, {}
     quants: tuple[Quant, ...] = ("fp32", "fp16", "int8", "int4")
     for quant in quants:
-        got = scored(tmp_path, checkpoints[family], quant)
+        folder = exported("step-token", quant)
+        got = scored(folder / "prm.onnx", checkpoints["step-token"] / "tokenizer.json")
         assert list(got[0]) == pytest.approx(wanted[0], abs=TOLERANCE[quant])
-        graph = onnx.load(tmp_path / "prm.onnx")
+        graph = onnx.load(folder / "prm.onnx")
+        onnx.checker.check_model(graph, skip_opset_compatibility_check=True)
         sizes[quant] = sum(len(t.raw_data) for t in graph.graph.initializer)
         counts[quant] = [sum(n.op_type == op for n in graph.graph.node) for op in ("MatMulInteger", "MatMulNBits")]
-        assert [p.name for p in tmp_path.iterdir()] == ["prm.onnx"]
-        meta = read_metadata(tmp_path / "prm.onnx")
+        assert [p.name for p in folder.iterdir()] == ["prm.onnx"]
+        meta = read_metadata(folder / "prm.onnx")
         assert meta["quant"] == quant
         assert meta == {p.key: p.value for p in graph.metadata_props}
-    products = 14 if family == "step-token" else 12
-    assert counts == {"fp32": [0, 0], "fp16": [0, 0], "int8": [products, 0], "int4": [0, products]}
+    assert counts == {"fp32": [0, 0], "fp16": [0, 0], "int8": [14, 0], "int4": [0, 14]}
     assert sizes["fp16"] < 0.55 * sizes["fp32"]
     assert sizes["int4"] < sizes["int8"] < 0.4 * sizes["fp32"]
 
 
-def test_only_two_rows_of_the_vocabulary_projection_are_kept(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    scored(tmp_path, checkpoints["step-token"], "fp32")
-    graph = onnx.load(tmp_path / "prm.onnx").graph
+def test_only_two_rows_of_the_vocabulary_projection_are_kept(checkpoints: dict[str, Path], exported: Exported) -> None:
+    path = exported("step-token", "fp32") / "prm.onnx"
+    graph = onnx.load(path).graph
     vocabulary = Tokenizer.from_file(str(checkpoints["step-token"] / "tokenizer.json")).get_vocab_size()
     wide = [tuple(t.dims) for t in graph.initializer if vocabulary in t.dims]
     assert wide == [(vocabulary, 64)]  # the embedding
-    meta = read_metadata(tmp_path / "prm.onnx")
+    meta = read_metadata(path)
     assert meta["head"] == "step-token"
     assert (meta["layers"], meta["kv_heads"], meta["head_dim"], meta["positions"]) == ("2", "2", "16", "400")
     layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 256 + 2 * 64
@@ -215,7 +194,7 @@ def test_int4_blocks_are_what_onnx_runtime_reads() -> None:
 
 
 @pytest.mark.parametrize("quant", ["fp32", "fp16", "int8", "int4"])
-def test_quantisation_that_does_not_take_is_an_error(quant: Quant) -> None:
+def test_quantisation_that_does_not_work_is_an_error(quant: Quant) -> None:
     """A graph whose products are not MatMul nodes with constant weights, as some exporters write them."""
     weight = numpy_helper.from_array(np.ones((64, 64), np.float32), "w")
     graph = helper.make_graph(
@@ -226,7 +205,7 @@ def test_quantisation_that_does_not_take_is_an_error(quant: Quant) -> None:
         [weight],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    with pytest.raises(PackError, match=f"{quant} quantisation did not take: 0 .* where 1 were expected"):
+    with pytest.raises(PackError, match=f"{quant} quantisation did not work: 0 .* where 1 were expected"):
         quantise_graph(model, quant, 1)
 
 
@@ -234,30 +213,30 @@ def test_weights_that_did_not_shrink_are_an_error(checkpoints: dict[str, Path], 
     model = prm_graph.load(checkpoints["value"], recognise(checkpoints["value"]))
     prm_graph.export_graph(model, tmp_path / "float.onnx")
     graph = onnx.load(tmp_path / "float.onnx")
-    with pytest.raises(PackError, match=r"fp16 quantisation did not take: .* weights at 100%"):
+    with pytest.raises(PackError, match=r"fp16 quantisation did not work: .* weights at 100%"):
         quantise_graph(graph, "fp16", model.linears)
 
 
-def test_large_weights_lie_beside_the_model(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    expected = scored(tmp_path, checkpoints["value"], "fp32")
-    graph = onnx.load(tmp_path / "prm.onnx")
-    moved = tmp_path / "moved"
-    moved.mkdir()
-    files = prm_graph.save(graph, moved / "prm.onnx", limit=10_000)
+def test_large_weights_lie_beside_the_model(checkpoints: dict[str, Path], exported: Exported, tmp_path: Path) -> None:
+    whole = exported("value", "fp32") / "prm.onnx"
+    expected = scored(whole, checkpoints["value"] / "tokenizer.json")
+    files = prm_graph.save(onnx.load(whole), tmp_path / "prm.onnx", limit=10_000)
     assert [file.name for file in files] == ["prm.onnx", "prm.onnx.data"]
     assert files[1].stat().st_size > 5 * files[0].stat().st_size
     verifier = open_verifier(files[0], checkpoints["value"] / "tokenizer.json", "cpu", threads=1)
     assert verifier.score(QUESTION, TRACES)[0].scores == pytest.approx(expected[0])
 
 
-def test_a_pack_carries_weights_that_lie_beside_the_model(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    checkpoint = checkpoints["value"]
-    expected = scored(tmp_path, checkpoint, "fp32")
+def test_a_pack_carries_weights_that_lie_beside_the_model(
+    checkpoints: dict[str, Path], exported: Exported, tmp_path: Path
+) -> None:
+    checkpoint, whole = checkpoints["value"], exported("value", "fp32") / "prm.onnx"
+    expected = scored(whole, checkpoint / "tokenizer.json")
     (tmp_path / "moved").mkdir()
-    model, beside = prm_graph.save(onnx.load(tmp_path / "prm.onnx"), tmp_path / "moved" / "prm.onnx", limit=10_000)
+    model, beside = prm_graph.save(onnx.load(whole), tmp_path / "moved" / "prm.onnx", limit=10_000)
     standin.write_base(tmp_path / "policy.gguf")
-    sources = ship.Sources(tmp_path / "policy.gguf", model, checkpoint / "tokenizer.json")
-    pack = ship.build(sources, ship.Settings("MIT"), tmp_path / "mine")
+    sources = PackFiles(tmp_path / "policy.gguf", model, checkpoint / "tokenizer.json")
+    pack = build_pack(sources, PackSettings("MIT"), tmp_path / "mine")
     assert pack.verifier is not None
     assert pack.verifier.file_bytes == model.stat().st_size + beside.stat().st_size
     assert (pack.folder / "prm.onnx.data").read_bytes() == beside.read_bytes()
@@ -266,12 +245,12 @@ def test_a_pack_carries_weights_that_lie_beside_the_model(checkpoints: dict[str,
     assert verifier.score(QUESTION, TRACES)[0].scores == pytest.approx(expected[0])
 
 
-@pytest.mark.parametrize(("family", "quant"), [("value", "fp32"), ("value", "fp16"), ("encoder", "int8")])
+@pytest.mark.parametrize(("family", "quant"), [("value", "fp32"), ("value", "fp16"), ("chat", "int8")])
 def test_a_plan_knows_what_a_token_leaves_in_the_cache(
-    family: str, quant: Quant, checkpoints: dict[str, Path], tmp_path: Path
+    family: str, quant: Quant, checkpoints: dict[str, Path], exported: Exported
 ) -> None:
-    scored(tmp_path, checkpoints[family], quant)
-    shape, graph = verifier_shape(tmp_path / "prm.onnx"), onnx.load(tmp_path / "prm.onnx")
+    path = exported(family, quant) / "prm.onnx"
+    shape, graph = verifier_shape(path), onnx.load(path)
     present = [node for node in graph.graph.output if node.name.startswith("present")]
     sides = [[d.dim_value for d in node.type.tensor_type.shape.dim] for node in present]
     assert shape.kv_bytes == sum(heads * size for _, heads, _, size in sides) * (2 if quant == "fp16" else 4)
@@ -292,7 +271,7 @@ def broken(checkpoint: Path, folder: Path, change: Callable[[dict[str, torch.Ten
     ("change", "message"),
     [
         (lambda w: w["model.layers.1.mlp.up_proj.weight"][3].fill_(math.nan), "layers.1.mlp.up_proj.weight: holds NaN"),
-        (lambda w: w["v_head.summary.bias"].fill_(math.inf), "its reward head v_head.summary.weight holds NaN"),
+        (lambda w: w["v_head.summary.bias"].fill_(math.inf), "v_head.summary.bias: holds NaN"),
         (lambda w: w.pop("model.layers.1.mlp.up_proj.weight"), "lacks 1 tensors .* layers.1.mlp.up_proj.weight"),
     ],
 )

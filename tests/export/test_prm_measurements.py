@@ -1,11 +1,10 @@
-"""The account of an exported reward model, and its gate."""
+"""What is measured of an exported reward model, and the gate it has to pass."""
 
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
-import prm_checkpoints
 import pytest
 from prm_checkpoints import OTHER, QUESTION, TRACE, TRACES
 
@@ -16,54 +15,47 @@ from edge_tts.export.prm_export import export_prm
 from edge_tts.export.prm_measurements import (
     Parity,
     Quality,
-    Sample,
     Thresholds,
     failures,
     parity,
     quality,
-    read_samples,
-    spearman,
 )
+from edge_tts.export.prm_metrics import auc, selection, step_metrics
+from edge_tts.export.trace_rows import Row, read_rows
 from edge_tts.runtimes.verifiers import open_verifier
 
-SAMPLES = [
-    Sample(str(question), question, steps, tuple(float(i < 2) for i in range(len(steps))), steps[-1], n % 2 == 0)
+ROWS = [
+    Row(str(question), question, steps, tuple(float(i < 2) for i in range(len(steps))), steps[-1], n % 2 == 0)
     for question in (QUESTION, OTHER)
     for n, steps in enumerate(TRACES)
     if steps
 ]
 
 
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return dict(prm_checkpoints.build_all(tmp_path_factory.mktemp("checkpoints")))
-
-
-@pytest.mark.parametrize("family", ["value", "encoder"])
-def test_account_of_a_good_export(family: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_what_is_measured_of_a_good_export(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     steps: list[float] = []
-    account = export_prm(
-        checkpoints[family],
+    measured = export_prm(
+        checkpoints["value"],
         tmp_path,
         "fp16",
-        samples=SAMPLES,
+        rows=ROWS,
         shapes=((2, 16), (1, 8), (1, 10_000)),
         progress=lambda fraction, label: steps.append(fraction),
     )
-    assert json.loads((tmp_path / "prm-account.json").read_text()) == json.loads(json.dumps(account))
+    assert json.loads((tmp_path / "prm-account.json").read_text()) == json.loads(json.dumps(measured))
     assert {p.name for p in tmp_path.iterdir()} - {".lock"} == {"prm-account.json", "prm.onnx", "tokenizer.json"}
-    assert account["good"] is True
-    assert account["forced"] is False
-    assert account["bytes"] == (tmp_path / "prm.onnx").stat().st_size
-    compared = account["comparison"]
+    assert measured["good"] is True
+    assert measured["forced"] is False
+    assert measured["bytes"] == (tmp_path / "prm.onnx").stat().st_size
+    compared = measured["comparison"]
     assert 0 < compared["parity"]["mean_error"] <= compared["parity"]["max_error"] < 0.02
     assert compared["parity"]["spearman"] > 0.98
-    assert compared["parity"]["steps"] == (22 if family == "encoder" else 16)
+    assert compared["parity"]["steps"] == 16
     for side in ("pytorch", "exported"):
         assert 0 <= compared[side]["step_error_f1"] <= 1
         assert compared[side]["selection"]["questions"] == 2
-    assert [(cost["batch"], cost["length"]) for cost in account["costs"]] == [(1, 8), (2, 16)]
-    assert all(cost["seconds"] > 0 and cost["peak_memory_mb"] > 20 for cost in account["costs"])
+    assert [(cost["batch"], cost["length"]) for cost in measured["costs"]] == [(1, 8), (2, 16)]
+    assert all(cost["seconds"] > 0 and cost["peak_memory_mb"] > 20 for cost in measured["costs"])
     assert steps == sorted(steps)
     scored = open_verifier(tmp_path / "prm.onnx", tmp_path / "tokenizer.json", "cpu", 1).score(QUESTION, [TRACE])
     assert len(scored[0].scores) == len(TRACE)
@@ -72,11 +64,11 @@ def test_account_of_a_good_export(family: str, checkpoints: dict[str, Path], tmp
 def test_the_gate_refuses_unless_forced(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     strict = Thresholds(max_mean_error=1e-6)
     with pytest.raises(PackError, match=r"int8 model is not good enough \(mean error .*\) and was not written"):
-        export_prm(checkpoints["value"], tmp_path, samples=SAMPLES, thresholds=strict, shapes=())
+        export_prm(checkpoints["value"], tmp_path, rows=ROWS, thresholds=strict, shapes=())
     assert {p.name for p in tmp_path.iterdir()} - {".lock"} == {"prm-refused.json"}
     refused = json.loads((tmp_path / "prm-refused.json").read_text())
     assert (refused["good"], refused["forced"]) == (False, False)
-    forced = export_prm(checkpoints["value"], tmp_path, samples=SAMPLES, thresholds=strict, force=True, shapes=())
+    forced = export_prm(checkpoints["value"], tmp_path, rows=ROWS, thresholds=strict, force=True, shapes=())
     assert (forced["good"], forced["forced"]) == (False, True)
     assert forced["thresholds"]["max_mean_error"] == 1e-6
     assert "mean error" in forced["comparison"]["failures"][0]
@@ -84,8 +76,8 @@ def test_the_gate_refuses_unless_forced(checkpoints: dict[str, Path], tmp_path: 
 
 
 def test_what_was_not_measured_is_not_good(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    account = export_prm(checkpoints["value"], tmp_path, "int4", shapes=())
-    assert (account["good"], account["forced"], account["comparison"]) == (False, False, None)
+    measured = export_prm(checkpoints["value"], tmp_path, "int4", shapes=())
+    assert (measured["good"], measured["forced"], measured["comparison"]) == (False, False, None)
     assert (tmp_path / "prm.onnx").exists()
 
 
@@ -104,51 +96,48 @@ def test_a_failed_export_leaves_the_folder_as_it_was(
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-def test_our_own_run_goes_to_its_own_export(tmp_path: Path) -> None:
-    for name in ("model.pt", "sample.jsonl"):
-        (tmp_path / name).touch()
-    with pytest.raises(InputError, match="in fp32, int8 or int4, not in fp16"):
-        export_prm(tmp_path, tmp_path / "out", "fp16")
-
-
 def test_a_model_that_cannot_run_is_a_backend_error(tmp_path: Path) -> None:
     (tmp_path / "prm.onnx").write_bytes(b"nothing")
     with pytest.raises(BackendError, match=r"measuring the speed of .*prm\.onnx failed"):
         measure(tmp_path / "prm.onnx", [(1, 8)])
 
 
+def ranked(wanted: list[float], got: list[float]) -> float:
+    """Rank correlation of the scores of as many steps."""
+    return parity([Row("a", "q", tuple(map(str, range(len(wanted)))))], [wanted], [got]).spearman
+
+
 def test_spearman_with_ties() -> None:
-    values = np.array([0.1, 0.2, 0.2, 0.9])
-    assert spearman(values, values**3) == pytest.approx(1)
-    assert spearman(values, -values) == pytest.approx(-1)
-    assert spearman(np.array([1.0, 2, 3, 4]), np.array([1.0, 3, 2, 4])) == pytest.approx(0.8)
-    assert spearman(values, np.full(4, 0.5)) == 0
-    assert spearman(np.full(4, 0.5), np.full(4, 0.5)) == 1
+    values = [0.1, 0.2, 0.2, 0.9]
+    assert ranked(values, [value**3 for value in values]) == pytest.approx(1)
+    assert ranked(values, [-value for value in values]) == pytest.approx(-1)
+    assert ranked([1.0, 2, 3, 4], [1.0, 3, 2, 4]) == pytest.approx(0.8)
+    assert ranked(values, [0.5] * 4) == 0
+    assert ranked([0.5] * 4, [0.5] * 4) == 1
 
 
-def test_shared_steps_count_once_in_causal_models_only() -> None:
-    samples = [Sample("a", "q", ("x", "y")), Sample("a", "q", ("x", "z"))]
+def test_shared_steps_count_once() -> None:
+    rows = [Row("a", "q", ("x", "y")), Row("a", "q", ("x", "z"))]
     wanted, got = [[0.1, 0.9], [0.1, 0.4]], [[0.1, 0.8], [0.1, 0.4]]
-    assert parity(samples, wanted, got).steps == 3
-    assert parity(samples, wanted, got).mean_error == pytest.approx(0.1 / 3)
-    assert parity(samples, wanted, got).max_error == pytest.approx(0.1)
-    assert parity(samples, wanted, got, bidirectional=True).steps == 4
+    assert parity(rows, wanted, got).steps == 3
+    assert parity(rows, wanted, got).mean_error == pytest.approx(0.1 / 3)
+    assert parity(rows, wanted, got).max_error == pytest.approx(0.1)
     with pytest.raises(InputError, match="none of the traces fits"):
-        parity(samples, [[], []], [[], []])
+        parity(rows, [[], []], [[], []])
 
 
 def test_quality_of_scores() -> None:
     samples = [
-        Sample("a", "q", ("x", "y"), (1.0, 0.0), "1", True),
-        Sample("a", "q", ("z", "w"), (0.2, 0.2), "2", False),
-        Sample("b", "r", ("x",)),
+        Row("a", "q", ("x", "y"), (1.0, 0.0), "1", True),
+        Row("a", "q", ("z", "w"), (0.2, 0.2), "2", False),
+        Row("b", "r", ("x",)),
     ]
     found = quality(samples, [[0.9, 0.2], [0.7, 0.4], [0.1]])
     assert found.step_error_f1 == pytest.approx(2 * 2 / (2 + 3))  # two found, both right, of three
     assert found.selection is not None
     assert found.selection["best_of_n"] == 0
     assert quality(samples[2:], [[0.1]]) == Quality(None, None)
-    assert quality([Sample("a", "q", ("x",), (1.0,))], [[0.1]]).step_error_f1 is None
+    assert quality([Row("a", "q", ("x",), (1.0,))], [[0.1]]).step_error_f1 is None
 
 
 def test_each_threshold_fails_by_itself() -> None:
@@ -171,24 +160,55 @@ def test_traces_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "traces.jsonl"
     row = {"question": "q", "steps": ["1+1=2", "#### 2"], "labels": [1, 0.5], "answer": "2", "correct": True}
     path.write_text(json.dumps(row) + "\n" + json.dumps({"id": "7", "question": "q", "steps": ["x"]}))
-    assert read_samples(path) == [
-        Sample("q", "q", ("1+1=2", "#### 2"), (1.0, 0.5), "2", True),
-        Sample("7", "q", ("x",)),
+    assert read_rows(path, labelled=False) == [
+        Row("q", "q", ("1+1=2", "#### 2"), (1.0, 0.5), "2", True),
+        Row("7", "q", ("x",)),
     ]
     for bad, message in (
         ("{", "line 1: not a trace"),
         ("[]", "line 1: not a trace"),
         ('{"question": "q"}', "steps"),
-        ('{"question": "q", "steps": []}', "at least one"),
-        ('{"question": "q", "steps": "abc"}', "a list of texts"),
-        ('{"question": "q", "steps": ["x"], "labels": [1, 2]}', "one in"),
+        ('{"question": "q", "steps": []}', "`array` of length >= 1"),
+        ('{"question": "q", "steps": "abc"}', "Expected `array`, got `str`"),
+        ('{"question": "q", "steps": ["x"], "labels": [1, 2]}', "Expected `float` <= 1"),
+        ('{"question": "q", "steps": ["x"], "labels": [1, 1]}', "1 steps and 2 labels"),
         ("", "has no traces"),
     ):
         path.write_text(bad)
         with pytest.raises(InputError, match=message):
-            read_samples(path)
-    with pytest.raises(InputError, match="cannot read the traces"):
-        read_samples(tmp_path / "none.jsonl")
+            read_rows(path, labelled=False)
+    with pytest.raises(InputError, match=r"cannot read .*none\.jsonl"):
+        read_rows(tmp_path / "none.jsonl", labelled=False)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "not json",
+        '{"id": "q", "question": "a", "steps": ["1+1=2"]}',
+        '{"id": "q", "question": "a", "steps": ["1+1=2"], "labels": [1.5]}',
+        '{"id": "q", "question": "a", "steps": ["1+1=2", "#### 2"], "labels": [1]}',
+    ],
+)
+def test_rows_without_usable_labels_are_named(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(InputError, match="line 1: not a labelled trace"):
+        read_rows(path)
+
+
+def test_metrics() -> None:
+    assert auc(np.array([0.9, 0.5]), np.array([0.5, 0.1])) == pytest.approx(3.5 / 4)
+    assert step_metrics([(0.5, 1.0), (0.5, 0.0)])["bce"] == pytest.approx(0.6931, abs=1e-3)
+    traces = [("a", "1", True, 0.9), ("a", "2", False, 0.5), ("a", "2", False, 0.5), ("b", "3", False, 0.2)]
+    assert selection(traces) == {
+        "questions": 2.0,
+        "pass_at_1": pytest.approx(1 / 6),
+        "best_of_n": 0.5,
+        "weighted": 0.0,
+        "majority": 0.0,
+        "pass_at_n": 0.5,
+    }
 
 
 def test_a_full_disk_is_told_before_work_starts(

@@ -47,7 +47,7 @@ def data(prompt: Prompt) -> list[str]:
 
 
 def control(prompt: Prompt) -> str:
-    return "\0".join(piece.text for piece in prompt.pieces if piece.control)
+    return "".join(piece.text for piece in prompt.pieces if piece.control)
 
 
 @cache
@@ -105,7 +105,7 @@ def test_what_a_user_writes_is_never_control_text(name: str, words: list[str]) -
     text = "".join(words)
     prompt = template(name).render([Message("user", "Hi"), Message("assistant", text), Message("user", text)])
     plain = template(name).render([Message("user", "Hi"), Message("assistant", "a"), Message("user", "b")])
-    assert control(prompt) == control(plain) or not text.rpartition("</think>")[2].strip()
+    assert control(prompt) == control(plain)
     assert data(prompt)[-1].strip() == text.strip()
     assert data(prompt)[0] == "Hi"
 

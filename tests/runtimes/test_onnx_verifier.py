@@ -1,164 +1,171 @@
-"""The verifier over a real exported encoder (MiniLM's weights, a random head)."""
+"""The verifier over exported models."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
+import prm_checkpoints
 import pytest
 import torch
-from tokenizers import Tokenizer
+from prm_checkpoints import OTHER, QUESTION, TRACE, TRACES
 
+from edge_tts.core import Scored
 from edge_tts.errors import BackendError, PackError
-from edge_tts.export import prm
-from edge_tts.export.vocabulary import trim_tokenizer
-from edge_tts.runtimes import onnx_session
-from edge_tts.runtimes.chunks import RESULT_MARKS, SOURCE_MARKS, marks
-from edge_tts.runtimes.onnx import OnnxVerifier
-from edge_tts.runtimes.onnx_session import providers
+from edge_tts.export import prm_graph
+from edge_tts.export.reward_heads import recognise
+from edge_tts.runtimes.graph_metadata import read_metadata
+from edge_tts.runtimes.onnx_session import Device, providers
+from edge_tts.runtimes.onnx_verifier import GPU_BUCKET, OnnxVerifier
+from edge_tts.runtimes.step_marks import RESULT_MARKS, SOURCE_MARKS, marks
+from edge_tts.runtimes.verifiers import open_verifier
 
-QUESTION = "Tom has 12 boxes with 50 pens each. He sells 100 of his pens for $1,200.50. How many pens are left?"
-OTHER = "A train goes 60 miles an hour for 3 hours, then 20 miles more. How far does it go?"
-TRACE = ("12*50=600", "600-100=500", "500/2=250", "#### 250")
-INT8_JITTER = 0.01
-TRACES = [TRACE, TRACE[:2], ("12+50=62", "62-100=-38", "#### -38"), (), ("600-100=500",), TRACE]
+CLOSE = 1e-4
+FAMILIES = ["step-token", "chat", "value"]
 
 
 class Model:
-    """Files of one exported model, and the torch model they were made from."""
+    """Files of one exported model."""
 
-    def __init__(self, folder: Path) -> None:
-        base = prm.minilm_folder()
-        tokenizer_json, kept = trim_tokenizer(base / "tokenizer.json", [QUESTION, OTHER, *TRACE], 3000)
-        torch.manual_seed(0)
-        self.torch = prm.load_minilm(base, kept).eval()
-        torch.nn.init.normal_(self.torch.head.weight, std=0.1)
-        self.tokenizer, self.floats, self.int8 = (folder / n for n in ("tokenizer.json", "float.onnx", "prm.onnx"))
-        self.tokenizer.write_text(tokenizer_json, encoding="utf-8")
-        prm.export_onnx(self.torch, tokenizer_json, self.floats)
-        prm.quantise_file(self.floats, self.int8)
+    def __init__(self, folder: Path, checkpoint: Path) -> None:
+        self.tokenizer = checkpoint / "tokenizer.json"
+        prm_graph.write(prm_graph.load(checkpoint, recognise(checkpoint)), self.tokenizer, folder, "fp32")
+        self.path = folder / "prm.onnx"
 
-    def open(self, **options: object) -> OnnxVerifier:
-        return OnnxVerifier(self.int8, self.tokenizer, **{"device": "cpu", **options})  # type: ignore[arg-type]
-
-    def reference(self, question: str, steps: tuple[str, ...]) -> list[float]:
-        return prm.score_trace(self.torch, Tokenizer.from_file(str(self.tokenizer)), question, steps)
+    def open(self, device: Device = "cpu", **options: int) -> OnnxVerifier:
+        return OnnxVerifier(self.path, self.tokenizer, device, threads=1, **options)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return Model(tmp_path_factory.mktemp("prm"))
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
+    built = prm_checkpoints.build_all(tmp_path_factory.mktemp("checkpoints"))
+    return {name: Model(tmp_path_factory.mktemp(name), path) for name, path in built if name in FAMILIES}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(params=FAMILIES)
+def model(request: pytest.FixtureRequest, models: dict[str, Model]) -> Model:
+    return models[request.param]
+
+
 def alone(model: Model) -> list[tuple[float, ...]]:
-    """Int8 scores of each trace in a verifier that has seen nothing else, in one pass."""
+    """Scores of each trace from a verifier that has seen nothing else: one row, without past."""
     return [model.open().score(QUESTION, [steps])[0].scores for steps in TRACES]
 
 
-@pytest.fixture(scope="module")
-def exact(model: Model) -> list[list[float]]:
-    """The torch model's scores of each trace."""
-    return [model.reference(QUESTION, steps) for steps in TRACES]
+def same(got: list[Scored], wanted: list[tuple[float, ...]]) -> bool:
+    return all(s.scores == pytest.approx(w, abs=CLOSE) for s, w in zip(got, wanted, strict=True))
 
 
-def close_to(expected: object, tolerance: float) -> object:
-    return pytest.approx(expected, abs=tolerance)
-
-
-def test_int8_model_stays_near_torch(alone: list[tuple[float, ...]], exact: list[list[float]]) -> None:
-    got, wanted = [x for scores in alone for x in scores], [x for scores in exact for x in scores]
-    assert got == close_to(wanted, 0.05)
-    assert max(got) - min(got) > 0.04  # the scores tell steps apart at all
-
-
-@pytest.mark.parametrize("kind", ["float", "int8"])
-def test_scores_depend_on_neither_company_nor_order_nor_cache(
-    kind: str, model: Model, alone: list[tuple[float, ...]], exact: list[list[float]]
-) -> None:
-    """Exactly so in float32; in int8 a sum's last bit may still tip an activation to the next integer."""
-
-    def open_verifier() -> OnnxVerifier:
-        return model.open() if kind == "int8" else OnnxVerifier(model.floats, model.tokenizer, device="cpu")
-
-    expected, tolerance = (alone, INT8_JITTER) if kind == "int8" else (exact, 1e-5)
-    together = open_verifier().score(QUESTION, TRACES)
-    backwards = open_verifier().score(QUESTION, TRACES[::-1])[::-1]
-    for first, second, wanted in zip(together, backwards, expected, strict=True):
-        assert list(first.scores) == close_to(list(wanted), tolerance)
-        assert list(second.scores) == close_to(list(wanted), tolerance)
-    growing = open_verifier()
+def test_with_past_scores_are_equal_and_fewer_tokens_are_evaluated(model: Model) -> None:
+    wanted = alone(model)[0]
+    whole = model.open().score(QUESTION, [TRACE])[0]
+    assert len(set(whole.scores)) == len(TRACE)
+    growing = model.open()
+    tokens = []
     for count in range(1, len(TRACE) + 1):
-        scored = growing.score(QUESTION, [TRACES[2][:count], TRACE[:count]])[1]
-        assert list(scored.scores) == close_to(list(expected[0][:count]), tolerance)
+        [scored] = growing.score(QUESTION, [TRACE[:count]])
+        assert scored.scores == pytest.approx(wanted[:count], abs=CLOSE)
+        tokens.append(scored.tokens)
+    assert sum(tokens) == whole.tokens
+    again = sum(model.open().score(QUESTION, [TRACE[:count]])[0].tokens for count in range(1, len(TRACE) + 1))
+    assert sum(tokens) < 0.5 * again
+    assert tokens[-1] < 0.35 * whole.tokens  # a beam round evaluates its new step only
+    assert growing.score(QUESTION, [TRACE])[0].tokens == 0
 
 
-def test_only_new_steps_cost_tokens(model: Model) -> None:
-    tokenizer = Tokenizer.from_file(str(model.tokenizer))
+def test_scores_depend_on_neither_company_nor_order_nor_cache(model: Model) -> None:
+    wanted = alone(model)
+    assert same(model.open().score(QUESTION, TRACES), wanted)
+    assert same(model.open().score(QUESTION, TRACES[::-1])[::-1], wanted)
+    for options in ({"pass_tokens": 1}, {"pass_tokens": 30}, {"cache_mb": 0}, {"cache_mb": 0, "pass_tokens": 1}):
+        verifier = model.open(**options)
+        verifier.score(OTHER, TRACES)
+        assert same(verifier.score(QUESTION, TRACES), wanted), options
+        assert same(verifier.score(QUESTION, TRACES), wanted), options
+    beam = model.open()
+    beam.score(QUESTION, [TRACE[:1]])
+    for count in range(1, 4):  # rows with pasts of different lengths
+        scored = beam.score(QUESTION, [TRACES[2][:count], TRACE[: count + 1]])
+        assert same(scored, [wanted[2][:count], wanted[0][: count + 1]])
 
-    def size(text: str) -> int:
-        return len(tokenizer.encode(text, add_special_tokens=False).ids) + 2
 
+def test_shared_steps_are_evaluated_once(model: Model) -> None:
+    first = model.open().score(QUESTION, TRACES)
+    assert [s.tokens for s in first][1] == first[3].tokens == first[5].tokens == 0
+    assert 0 < first[4].tokens < first[2].tokens < first[0].tokens
+    assert model.open().score(QUESTION, []) == []
+    assert model.open().score(QUESTION, [()]) == [Scored((), 0)]
+
+
+def test_padding_to_buckets_changes_no_score(model: Model) -> None:
     verifier = model.open()
-    first = verifier.score(QUESTION, [TRACE[:2], TRACE[:2], TRACE[:1]])
-    assert [s.tokens for s in first] == [size(QUESTION) + size(TRACE[0]) + size(TRACE[1]), 0, 0]
-    longer = verifier.score(QUESTION, [TRACE[:3]])[0]
-    assert longer.tokens == size(TRACE[2])
-    assert longer.scores[:2] == first[0].scores
-    assert verifier.score(QUESTION, [TRACE[:3]])[0].tokens == 0
-    assert verifier.score(QUESTION, []) == []
-
-
-def test_passes_and_a_full_cache_change_no_score(model: Model, exact: list[list[float]]) -> None:
-    tiny = OnnxVerifier(model.floats, model.tokenizer, device="cpu", cache_mb=0, pass_tokens=1)
-    for scored, expected in zip(tiny.score(QUESTION, TRACES), exact, strict=True):
-        assert list(scored.scores) == close_to(expected, 1e-5)
-    again = tiny.score(QUESTION, [TRACE])[0]
-    assert again.tokens > 0  # nothing was kept
-    some = model.open(cache_mb=1, pass_tokens=1)  # 56 tokens of keys and values
-    some.score(OTHER, [("60*3=180",)])
-    some.score(QUESTION, TRACES)
-    assert 0 < some._cache.bytes <= 2**20
-    assert some._cache.bytes == sum(chunk.kv.nbytes for chunk in some._cache.values())
-    assert some.score(OTHER, [("60*3=180",)])[0].tokens > 0  # the oldest left first
-    assert all(key[1] == () or (key[0], key[1][:-1]) in some._cache for key in some._cache)
-
-
-def test_padding_to_buckets_changes_no_score(model: Model, exact: list[list[float]]) -> None:
-    verifier = OnnxVerifier(model.floats, model.tokenizer, device="cpu")
-    verifier._bucket = onnx_session.GPU_BUCKET  # what a CUDA session uses
+    verifier._bucket = GPU_BUCKET  # what a CUDA session uses
     verifier.score(QUESTION, [TRACE[:1]])
-    for scored, expected in zip(verifier.score(QUESTION, TRACES), exact, strict=True):
-        assert list(scored.scores) == close_to(expected, 1e-5)
+    assert same(verifier.score(QUESTION, TRACES), alone(model))
 
 
-def test_text_beyond_the_positions(model: Model) -> None:
-    # In float32: positions are what is tested here, and int8 is near torch or not for reasons of its own.
-    verifier = OnnxVerifier(model.floats, model.tokenizer, device="cpu")
+def test_a_tokenizer_that_reads_across_steps_costs_reuse_but_no_exactness(models: dict[str, Model]) -> None:
+    verifier = models["value"].open()
+    separate = verifier._encoder.extended
+
+    def crossing(question: str, steps: tuple[str, ...], before: tuple[int, ...]) -> tuple[int, ...]:
+        ids = separate(question, steps, before)
+        return ids if len(steps) % 2 else (ids[0] + 1, *ids[1:])
+
+    verifier._encoder.extended = crossing  # type: ignore[method-assign,assignment]
+    first = verifier.score(QUESTION, [TRACE[:2]])[0]
+    whole = len(verifier._cache[QUESTION, TRACE[:2]].ids)
+    assert first.tokens == whole + len(verifier._cache[QUESTION, TRACE[:1]].ids)
+    verifier._cache.clear()
+    assert verifier.score(QUESTION, [TRACE[:1], TRACE[:2]])[1].scores == pytest.approx(first.scores, abs=CLOSE)
+
+
+def test_a_full_cache_drops_the_oldest_and_keeps_ancestors(models: dict[str, Model]) -> None:
+    verifier = models["value"].open(cache_mb=1)
+    limit = 40_000  # 78 tokens of keys and values
+    verifier._cache.limit = limit
+    verifier.score(OTHER, [("60*3=180",)])
+    for count in range(1, len(TRACE) + 1):
+        verifier.score(QUESTION, [TRACE[:count], TRACES[2][:count]])
+        assert 0 < verifier._cache.bytes <= limit
+        assert verifier._cache.bytes == sum(span.kv.nbytes for span in verifier._cache.values() if span.kv is not None)
+        assert all(span.parent is None or span.parent in verifier._cache for span in verifier._cache.values())
+    assert verifier.score(OTHER, [("60*3=180",)])[0].tokens > 0
+
+
+def test_text_beyond_the_positions(models: dict[str, Model]) -> None:
+    verifier = models["value"].open()
     steps = tuple(f"{n}+1234={n + 1234}" for n in range(100))
-    [scored] = verifier.score(QUESTION + " pens" * 1000, [steps])
+    [scored] = verifier.score(QUESTION + " pens" * 2000, [steps])
     assert len(scored.scores) == 100
-    assert scored.scores[50:] == (scored.scores[50],) * 50
-    fitting = model.reference(QUESTION + " pens" * 1000, steps)
-    assert list(scored.scores[: len(fitting)]) == close_to(fitting, 1e-4)
-    assert scored.scores[len(fitting) - 1 :] == (scored.scores[-1],) * (101 - len(fitting))
     assert len(set(scored.scores[:8])) == 8
+    assert scored.scores[60:] == (scored.scores[60],) * 40
     [long_step] = verifier.score(QUESTION, [("1+" * 3000 + "1", "#### 1")])
     assert len(long_step.scores) == 2
-    assert long_step.tokens < 200
+    assert long_step.tokens < 512
 
 
-def test_numbers_read_the_same_in_question_and_steps(model: Model) -> None:
-    tokenizer = Tokenizer.from_file(str(model.tokenizer))
+def test_threads_share_one_verifier(models: dict[str, Model]) -> None:
+    model = models["value"]
+    verifier = model.open()
+    wanted = {question: model.open().score(question, [TRACE])[0].scores for question in (QUESTION, OTHER)}
+    failures: list[str] = []
 
-    def tokens(text: str) -> list[str]:
-        return tokenizer.encode(text, add_special_tokens=False).tokens  # type: ignore[no-any-return]
+    def work(question: str) -> None:
+        for count in (1, 2, 4):
+            got = verifier.score(question, [TRACE[:count]])[0].scores
+            if got != pytest.approx(wanted[question][:count], abs=CLOSE):
+                failures.append(f"{question}: {got}")
 
-    assert tokens("$1,200.50") == ["$", *tokens("1200.5")]
-    assert tokens("5.00") == tokens("5")
-    assert tokens(".5") == tokens("0.5")
-    assert tokens("#### 10") == ["answer", "10"]
-    assert "[UNK]" not in tokens("Zoë's naïve café: 3½ of £5 ≤ 20€ xylophonist QQQQ")
+    threads = [threading.Thread(target=work, args=(question,)) for question in (QUESTION, OTHER) * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(verifier._cache) == 2 * 5
 
 
 def test_marks_say_where_numbers_come_from() -> None:
@@ -178,38 +185,6 @@ def test_marks_say_where_numbers_come_from() -> None:
         assert expected[1] in RESULT_MARKS
 
 
-def test_threads_share_one_verifier(model: Model, alone: list[tuple[float, ...]]) -> None:
-    verifier = model.open(threads=1)
-    expected = {QUESTION: alone[0], OTHER: model.open().score(OTHER, [TRACE])[0].scores}
-    failures: list[str] = []
-
-    def work(question: str) -> None:
-        for count in (1, 2, 4):
-            got = verifier.score(question, [TRACE[:count]])[0].scores
-            if got != close_to(expected[question][:count], INT8_JITTER):
-                failures.append(f"{question}: {got}")
-
-    threads = [threading.Thread(target=work, args=(q,)) for q in (QUESTION, OTHER) * 3]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
-    assert len(verifier._cache) == 2 * 5
-
-
-def test_info_and_predicted_seconds(model: Model) -> None:
-    verifier = model.open()
-    assert verifier.info.device == "cpu"
-    assert verifier.info.reason == "the CPU was asked for"
-    assert verifier.info.context_length == 512
-    assert verifier.info.parameters == model.torch.parameters_per_token
-    before = verifier.seconds(100)
-    verifier.score(QUESTION, TRACES)
-    assert verifier.seconds(100) != before
-    assert verifier.seconds(200) == pytest.approx(2 * verifier.seconds(100))
-
-
 def test_provider_choice_says_why() -> None:
     both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     assert providers("cpu", both) == (["CPUExecutionProvider"], "the CPU was asked for")
@@ -220,63 +195,91 @@ def test_provider_choice_says_why() -> None:
     assert "CUDA provider" in reason
 
 
-def test_asking_for_cuda_gives_equal_scores_here(model: Model, alone: list[tuple[float, ...]]) -> None:
+def test_asking_for_cuda_gives_equal_scores_here(models: dict[str, Model]) -> None:
+    model = models["value"]
     verifier = model.open(device="cuda")
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         assert verifier.info.device == "cpu"
         assert verifier.info.reason == "this onnxruntime build has no CUDA provider"
-    tolerance = INT8_JITTER if verifier.info.device == "cpu" else 0.05
-    for scored, expected in zip(verifier.score(QUESTION, TRACES), alone, strict=True):
-        assert scored.scores == close_to(expected, tolerance)
+    tolerance = CLOSE if verifier.info.device == "cpu" else 0.05
+    for scored, wanted in zip(verifier.score(QUESTION, TRACES), alone(model), strict=True):
+        assert scored.scores == pytest.approx(wanted, abs=tolerance)
 
 
 @pytest.mark.skipif(
     "CUDAExecutionProvider" not in onnxruntime.get_available_providers() or not torch.cuda.is_available(),
     reason="needs onnxruntime-gpu and a CUDA device",
 )
-def test_cuda_provider_is_used_where_there_is_one(model: Model) -> None:
-    assert model.open(device="auto").info.device == "cuda"
+def test_cuda_provider_is_used_where_there_is_one(models: dict[str, Model]) -> None:
+    assert models["value"].open(device="auto").info.device == "cuda"
 
 
-def test_damaged_files_are_pack_errors(model: Model, tmp_path: Path) -> None:
-    truncated = tmp_path / "truncated.onnx"
-    truncated.write_bytes(model.int8.read_bytes()[:1_000_000])
-    with pytest.raises(PackError, match=r"cannot read the verifier .*truncated.onnx: it is cut short"):
-        OnnxVerifier(truncated, model.tokenizer)
-    with pytest.raises(PackError, match=r"cannot read the verifier .*missing.onnx"):
-        OnnxVerifier(tmp_path / "missing.onnx", model.tokenizer)
-    broken = tmp_path / "tokenizer.json"
-    broken.write_bytes(b"\xff{")
-    with pytest.raises(PackError, match="cannot read the verifier's tokenizer"):
-        OnnxVerifier(model.int8, broken)
+def test_info_and_predicted_seconds(model: Model) -> None:
+    verifier = model.open()
+    assert (verifier.info.device, verifier.info.reason) == ("cpu", "the CPU was asked for")
+    assert verifier.info.context_length == int(read_metadata(model.path)["positions"])
+    assert verifier.info.parameters == int(read_metadata(model.path)["parameters"])
+    before = verifier.seconds(100)
+    verifier.score(QUESTION, TRACES)
+    assert verifier.seconds(100) != before
+    assert verifier.seconds(200) == pytest.approx(2 * verifier.seconds(100))
 
 
-def test_parts_that_do_not_fit_are_pack_errors(model: Model, tmp_path: Path) -> None:
-    other = tmp_path / "tokenizer.json"
-    other.write_text(trim_tokenizer(prm.minilm_folder() / "tokenizer.json", [], 2500)[0], encoding="utf-8")
+def test_a_model_of_another_format_is_refused(models: dict[str, Model], tmp_path: Path) -> None:
+    value = models["value"]
+    opened = open_verifier(value.path, value.tokenizer, "cpu", 1, cache_mb=1, pass_tokens=64)
+    assert isinstance(opened, OnnxVerifier)
+    for format_ in ("something-9", "encoder-1", "block-causal-2"):
+        with pytest.raises(PackError, match=f"its format is '{format_}', not 'decoder-past-1'"):
+            open_verifier(change(value, tmp_path, format=format_), value.tokenizer)
+
+
+def change(model: Model, folder: Path, **meta: str) -> Path:
+    graph = onnx.load(model.path)
+    onnx.helper.set_model_props(graph, read_metadata(model.path) | meta)
+    onnx.save(graph, folder / "changed.onnx")
+    return folder / "changed.onnx"
+
+
+def test_parts_that_do_not_fit_are_pack_errors(models: dict[str, Model], tmp_path: Path) -> None:
+    model = models["value"]
     with pytest.raises(PackError, match="does not fit the verifier"):
-        OnnxVerifier(model.int8, other)
-    graph = onnx.load(model.int8)
-    metadata = {p.key: p.value for p in graph.metadata_props}
-    for change, message in (
-        ({"format": "token-classifier"}, "'token-classifier'"),
-        ({"layers": "six"}, "six"),
-        ({"positions": "128"}, "128 tokens"),
-    ):
-        onnx.helper.set_model_props(graph, metadata | change)
-        path = tmp_path / f"{next(iter(change))}.onnx"
-        onnx.save(graph, path)
-        with pytest.raises(PackError, match=message):
-            OnnxVerifier(path, model.tokenizer)
+        open_verifier(model.path, models["chat"].tokenizer)
+    with pytest.raises(PackError, match="cannot read the verifier's tokenizer"):
+        open_verifier(model.path, tmp_path / "none.json")
+    for meta in ({"layers": "two"}, {"layout": "{}"}, {"layout": "["}, {"layout": '{"begin": [], "end": []}'}):
+        with pytest.raises(PackError, match="not a process reward model this runtime can use"):
+            open_verifier(change(model, tmp_path, **meta), model.tokenizer)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[:-20], lambda c: c[: len(c) // 2], lambda c: b"\xff" * 40, lambda c: b""]
+)
+def test_damaged_models_are_pack_errors(
+    damage: Callable[[bytes], bytes], models: dict[str, Model], tmp_path: Path
+) -> None:
+    path = tmp_path / "prm.onnx"
+    path.write_bytes(damage(models["value"].path.read_bytes()))
+    with pytest.raises(PackError, match="verify or reinstall the pack"):
+        open_verifier(path, models["value"].tokenizer)
+    with pytest.raises(PackError, match="cannot read the verifier"):
+        open_verifier(tmp_path / "missing.onnx", models["value"].tokenizer)
 
 
 def test_runtime_failures_are_backend_errors(model: Model) -> None:
     verifier = model.open()
-    larger, _ = trim_tokenizer(prm.minilm_folder() / "tokenizer.json", [], 9000)
-    verifier._tokenizer = Tokenizer.from_str(larger)  # ids beyond the embedding table
+    verifier._encoder.encode = lambda text: [10**6]  # type: ignore[method-assign]
     with pytest.raises(BackendError, match="ONNX Runtime failed while scoring"):
         verifier.score(QUESTION, [TRACE])
     verifier.close()
     verifier.close()
     with pytest.raises(BackendError, match="closed"):
+        verifier.score(QUESTION, [TRACE])
+
+
+def test_scores_that_are_no_numbers_are_backend_errors(models: dict[str, Model]) -> None:
+    verifier = models["value"].open()
+    run = verifier._run
+    verifier._run = lambda feed, tokens: [np.full_like(a, np.nan) for a in run(feed, tokens)]  # type: ignore[method-assign]
+    with pytest.raises(BackendError, match="not numbers"):
         verifier.score(QUESTION, [TRACE])

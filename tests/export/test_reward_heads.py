@@ -5,20 +5,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import prm_checkpoints
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from edge_tts.errors import EdgeError, InputError, PackError
-from edge_tts.export.heads import KINDS, recognise
+from edge_tts.export.reward_heads import KINDS, recognise
 from edge_tts.runtimes.step_layout import StepEncoder, StepLayout
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return dict(prm_checkpoints.build_all(tmp_path_factory.mktemp("checkpoints")))
 
 
 @pytest.fixture
@@ -43,14 +37,13 @@ def copy(checkpoints: dict[str, Path], tmp_path: Path) -> Any:
         ("two-class", ["Qwen2ForProcessRewardModel", "score.0.weight", "score.2.weight"]),
         ("value", ["v_head.summary.weight"]),
         ("token-classification", ["Qwen2ForTokenClassification", "2 label", "score.weight"]),
-        ("encoder", ["BertForTokenClassification", "1 label", "classifier.weight"]),
     ],
 )
 def test_auto_recognises_each_family_and_says_from_what(
     family: str, evidence: list[str], checkpoints: dict[str, Path]
 ) -> None:
     head = recognise(checkpoints[family])
-    assert head.kind == ("token-classification" if family == "encoder" else family)
+    assert head.kind == family
     assert [word for word in evidence if word not in head.reason] == []
     assert recognise(checkpoints[family], head.kind).layout == head.layout
 
@@ -136,7 +129,7 @@ def test_layout_survives_json() -> None:
         ("chat", {"architectures": ["LlamaForQuestionAnswering"]}, "no reward head that is known here"),
         ("chat", {}, "looks like a language model, not a reward model"),
         ("chat", {"_name_or_path": "RLHFlow/Llama3.1-8B-PRM-Deepseek-Data"}, None),
-        ("encoder", {"architectures": ["BertForCausalLM"]}, "looks like a language model"),
+        ("token-classification", {"model_type": "bert"}, "'bert' cannot be exported"),
         ("token-classification", {"model_type": "t5"}, "'t5' cannot be exported"),
         ("token-classification", {"model_type": "mamba7"}, "'mamba7' cannot be exported"),
     ],
@@ -177,8 +170,8 @@ def rewrite(folder: Path, **changes: torch.Tensor) -> None:
 
 
 def test_heads_of_other_shapes_are_no_reward_heads(copy: Any) -> None:
-    folder = copy("encoder")
-    rewrite(folder, classifier__weight=torch.zeros(9, 64))
+    folder = copy("token-classification")
+    rewrite(folder, score__weight=torch.zeros(9, 64))
     with pytest.raises(InputError, match="classifies tokens into 9 classes"):
         recognise(folder)
     shutil.rmtree(folder)

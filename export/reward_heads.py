@@ -2,8 +2,7 @@
 
 Families, and where each comes from:
 
-- ``token-classification``: a label per token; encoders read a step at its separator token, decoders at the
-  line break after it (TRL's PRMTrainer).
+- ``token-classification``: a label for each token, read at the line break after a step (TRL's PRMTrainer).
 - ``step-token``: a causal LM that says "+" or "-" after the tag "ки" (Math-Shepherd, Wang et al. 2024,
   arXiv 2312.08935).
 - ``chat``: a causal LM that answers each step, a user turn, with "+" or "-" (RLHFlow, Dong et al. 2024,
@@ -13,7 +12,7 @@ Families, and where each comes from:
 - ``value``: one number on the hidden state of the line break after a step (Skywork-o1-Open-PRM).
 - ``ours``: a finished run of :mod:`edge_tts.export.train.train_prm`.
 
-Nothing of a checkpoint is run: its configuration, tokenizer files and tensor names are read.
+No code of a checkpoint is run: only its configuration, tokenizer files and tensor names are read.
 """
 
 from __future__ import annotations
@@ -43,12 +42,10 @@ class Head:
     """A recognised reward head."""
 
     kind: Kind
-    reading: str
-    """How a step's score is read, as one clause."""
     reason: str
-    """What was recognised, and from what, as one sentence."""
+    """The kind of head and the evidence for it, as one clause."""
     layout: StepLayout | None = None
-    """How a trace becomes tokens; None for ``ours``, whose format is fixed."""
+    """How a trace becomes tokens; None for ``ours``, whose layout is fixed."""
     tensors: tuple[str, ...] = ()
     """Names of the head's tensors; the vocabulary projection for ``step-token`` and ``chat``."""
     candidates: tuple[int, int] | None = None
@@ -57,7 +54,7 @@ class Head:
 
 @dataclass(frozen=True)
 class _Source:
-    """What recognition looks at."""
+    """The parts of a checkpoint that recognition looks at."""
 
     checkpoint: Checkpoint
     config: dict[str, Any]
@@ -72,12 +69,8 @@ class _Source:
     def architecture(self) -> str:
         return self.checkpoint.architecture
 
-    @property
-    def decoder(self) -> bool:
-        return onnx_config_class(str(self.config.get("model_type")))[1]
-
     def tensor(self, ending: str) -> str | None:
-        """The full name of the tensor that is called ``ending``, maybe below a prefix."""
+        """The full name of the tensor ``ending``, with or without a prefix; None where there is none."""
         return next((n for n in sorted(self.checkpoint.tensors) if f".{n}".endswith(f".{ending}")), None)
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -91,26 +84,23 @@ class _Source:
         token = self.tokenizer_config.get(name)
         return token.get("content") if isinstance(token, dict) else token
 
-    def framing(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Token ids the tokenizer itself puts before and after a text."""
+    def begin(self) -> tuple[int, ...]:
+        """Token ids that the tokenizer puts before a text of its own accord."""
         framed, bare = self.tokenizer.encode("a").ids, self.encode("a")
         at = next((i for i in range(len(framed)) if framed[i : i + len(bare)] == bare), 0)
-        return tuple(framed[:at]), tuple(framed[at + len(bare) :])
+        return tuple(framed[:at])
 
 
 def recognise(folder: Path, head: str = "auto") -> Head:
     """The reward head of the checkpoint (or training run) in ``folder``.
 
-    ``head`` is "auto" or one of ``KINDS``, for a checkpoint that does not say what it is. Raises
-    InputError where the checkpoint cannot be used or has no head that scores steps, PackError where
-    a file of it is damaged.
+    ``head`` is "auto" or, for a checkpoint that does not say what it is, one of ``KINDS``. Raises InputError where
+    the checkpoint cannot be used or has no head that scores steps, PackError where one of its files is damaged.
     """
     if head != "auto" and head not in KINDS:
         raise InputError(f"{head!r} is no kind of head; use auto or one of {', '.join(KINDS)}")
     if head in ("auto", "ours") and (folder / "model.pt").is_file() and (folder / "sample.jsonl").is_file():
-        return Head(
-            "ours", "at the last token of a step", f"a PRM training run: {folder} has model.pt and sample.jsonl"
-        )
+        return Head("ours", f"a PRM training run: {folder} has model.pt and sample.jsonl")
     source = _open(folder)
     kind = _detect(source) if head == "auto" else cast(Kind, head)
     if kind == "ours":
@@ -148,7 +138,7 @@ def _open(folder: Path) -> _Source:
 
 
 def _detect(source: _Source) -> Kind:
-    """The kind that tensor names, architecture and, last, the model's own name speak for."""
+    """The kind, from tensor names, the architecture and, where these are not enough, the model's own name."""
     if source.tensor("v_head.summary.weight"):
         return "value"
     if source.tensor("score.0.weight") and source.tensor("score.2.weight"):
@@ -178,7 +168,7 @@ def _detect(source: _Source) -> Kind:
 
 def _name(source: _Source) -> str:
     folder = source.folder.resolve()
-    if folder.parent.name == "snapshots":  # of the hub's cache, where the name is two levels up
+    if folder.parent.name == "snapshots":  # in the hub's cache, the name is two levels up
         folder = folder.parent.parent
     return f"{source.config.get('_name_or_path', '')} {folder.name}".lower()
 
@@ -193,31 +183,19 @@ def _token_classification(source: _Source) -> Head:
             f"{source.folder} classifies tokens into {labels} classes ({name}); "
             "a reward head has one (a score) or two (wrong, right)"
         )
-    before, after = source.framing()
-    if source.decoder:
-        # TRL tokenises prompt, steps and separators one by one, and puts the start token itself.
-        start = source.special("bos_token")
-        begin = (source.tokenizer.token_to_id(start),) if start else ()
-        layout = StepLayout("{question}", "{step}", "{step}", False, begin, tuple(source.encode("\n")))
-        where = "the line break after a step"
-    elif after:
-        separator = source.tokenizer.id_to_token(after[0])
-        layout = StepLayout("{question}" + separator, "{step}", "{step}", False, before, after[:1])
-        where = f"the {separator} after a step"
-    else:
-        raise InputError(f"the tokenizer of {source.folder} ends a text with no separator token to read a score at")
-    how = "sigmoid of the label" if labels == 1 else "probability of label 1"
+    onnx_config_class(str(source.config.get("model_type")))
+    # TRL tokenises prompt, steps and separators one by one, and adds the start token itself.
+    start = source.special("bos_token")
+    begin = (source.tokenizer.token_to_id(start),) if start else ()
+    layout = StepLayout("{question}", "{step}", "{step}", False, begin, tuple(source.encode("\n")))
     reason = f"token classification: architecture {source.architecture}, {labels} label(s) in tensor {name}"
-    return Head("token-classification", f"{how} at {where}", reason, layout, _with_bias(source, name))
+    return Head("token-classification", reason, layout, _with_bias(source, name))
 
 
-def onnx_config_class(model_type: str) -> tuple[Any, bool]:
-    """optimum's ONNX configuration class for models of this type, and whether they are decoders.
-
-    Raises InputError for a type that optimum cannot export, or that is neither encoder nor decoder.
-    """
+def onnx_config_class(model_type: str) -> Any:
+    """optimum's ONNX configuration class for causal models of this type. Raises InputError where there is none."""
     import optimum.exporters.onnx.model_configs  # noqa: F401 (registers the types)
-    from optimum.exporters.onnx.config import TextDecoderOnnxConfig, TextEncoderOnnxConfig
+    from optimum.exporters.onnx.config import TextDecoderOnnxConfig
     from optimum.exporters.tasks import TasksManager
 
     try:
@@ -226,12 +204,12 @@ def onnx_config_class(model_type: str) -> tuple[Any, bool]:
         ).func
     except (KeyError, ValueError):
         found = object
-    if not issubclass(found, (TextDecoderOnnxConfig, TextEncoderOnnxConfig)):
+    if not issubclass(found, TextDecoderOnnxConfig):
         raise InputError(
-            f"models of type {model_type!r} cannot be exported: optimum knows no text encoder or decoder of that "
-            "type; use a PRM of a common one such as qwen2, llama, mistral or bert"
+            f"models of type {model_type!r} cannot be exported: optimum knows no causal language model of that type; "
+            "use a PRM of a common one such as qwen2, llama or mistral"
         )
-    return found, issubclass(found, TextDecoderOnnxConfig)
+    return found
 
 
 def _step_token(source: _Source) -> Head:
@@ -239,17 +217,16 @@ def _step_token(source: _Source) -> Head:
     if len(source.encode(STEP_TAG)) != 1:
         raise InputError(
             f'the step tag "{STEP_TAG}" is not one token of the tokenizer of {source.folder} '
-            f"({len(source.encode(STEP_TAG))} tokens), so this is no Math-Shepherd model; choose another head"
+            f"({len(source.encode(STEP_TAG))} tokens), so this is not a Math-Shepherd model; choose another head"
         )
     good, bad = (source.encode(f"{STEP_TAG} {label}")[-1] for label in "+-")
     step = f"Step {{n}}: {{step}} {STEP_TAG}"
-    layout = StepLayout("{question}", f" {step}", f"\n{step}", True, source.framing()[0])
+    layout = StepLayout("{question}", f" {step}", f"\n{step}", True, source.begin())
     reason = (
         f"step token: {source.architecture}, {_told_by(source)}, and the tag {STEP_TAG} is one token; "
         f"rows {good} (+) and {bad} (-) of tensor {projection}"
     )
-    reading = f'"+" against "-" after the tag {STEP_TAG}'
-    return Head("step-token", reading, reason, layout, _with_bias(source, projection), (good, bad))
+    return Head("step-token", reason, layout, _with_bias(source, projection), (good, bad))
 
 
 def _chat(source: _Source) -> Head:
@@ -273,7 +250,9 @@ def _chat(source: _Source) -> Head:
     at = len(asked)
     plus, minus = source.encode(good), source.encode(bad)
     if not label or plus[:at] != asked or minus[:at] != asked or plus[at] == minus[at]:
-        raise InputError(f'the chat template of {source.folder} does not write "+" as a token of its own; no chat PRM')
+        raise InputError(
+            f'the chat template of {source.folder} does not write "+" as a token of its own, so this is not a chat PRM'
+        )
     layout = StepLayout(
         prompt + "{question}", f"{opened}{{step}}{asking}", f"{gap}+{turn}{{step}}{asking}", joined=True
     )
@@ -281,8 +260,7 @@ def _chat(source: _Source) -> Head:
         f"chat: {source.architecture}, {_told_by(source)}, and its chat template gives each step a user turn; "
         f"rows {plus[at]} (+) and {minus[at]} (-) of tensor {projection}"
     )
-    reading = '"+" against "-" as the answer to a step'
-    return Head("chat", reading, reason, layout, _with_bias(source, projection), (plus[at], minus[at]))
+    return Head("chat", reason, layout, _with_bias(source, projection), (plus[at], minus[at]))
 
 
 def _two_class(source: _Source) -> Head:
@@ -307,7 +285,7 @@ def _two_class(source: _Source) -> Head:
     layout = StepLayout(before + "{question}" + rest.partition(steps)[0], step, step, True)
     reason = f"two classes: architecture {source.architecture}, tensors {inner} and {outer} with 2 classes"
     tensors = (*_with_bias(source, inner), *_with_bias(source, outer))
-    return Head("two-class", f"probability of class 1 at {QWEN_SEPARATOR}", reason, layout, tensors)
+    return Head("two-class", reason, layout, tensors)
 
 
 def _value(source: _Source) -> Head:
@@ -320,9 +298,7 @@ def _value(source: _Source) -> Head:
     end = tuple(source.encode("\n")[-1:])
     layout = StepLayout(start + "{question}\n", "{step}", "{step}", False, (), end)
     reason = f"value head: tensor {name} with one output, architecture {source.architecture}"
-    return Head(
-        "value", "sigmoid of the value at the line break after a step", reason, layout, _with_bias(source, name)
-    )
+    return Head("value", reason, layout, _with_bias(source, name))
 
 
 def _projection(source: _Source) -> str:
@@ -347,14 +323,14 @@ def _with_bias(source: _Source, weight: str) -> tuple[str, ...]:
 
 
 def _told_by(source: _Source) -> str:
-    """Whether the model's name or the user said that it is a reward model."""
+    """The evidence that this language model is a reward model: its name, or the user's word."""
     name = _name(source)
     words = [word for word in ("shepherd", "prm", "reward") if word in name]
     return f'its name says "{words[0]}"' if words else "head as asked for"
 
 
 def _render(source: _Source, turns: list[dict[str, str]]) -> str:
-    """``turns`` as text, by the checkpoint's chat template (which transformers renders in a sandbox)."""
+    """``turns`` as text, by the checkpoint's chat template, which transformers renders in a sandbox."""
     from jinja2 import TemplateError
     from transformers import PreTrainedTokenizerFast
 
@@ -370,4 +346,4 @@ def _render(source: _Source, turns: list[dict[str, str]]) -> str:
     try:
         return str(tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False))
     except TemplateError as error:
-        raise InputError(f"the chat template of {source.folder} fails ({error}); mend or replace it") from error
+        raise InputError(f"the chat template of {source.folder} fails ({error}); correct or replace it") from error
