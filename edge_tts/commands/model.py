@@ -40,7 +40,7 @@ def list_models(as_json: bool) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("name", "params", "size", "here", "formats", "GSM8K, majority"):
-        table.add_column(name, justify="right" if name in ("params", "size") else "left", no_wrap=name == "name")
+        table.add_column(name, justify="right" if name in ("params", "size") else "left", no_wrap=name != "formats")
     for row in rows:
         size, parameters = f"{row['bytes'] / 1e6:.0f} MB", f"{row['parameters'] / 1e9:.1f}B"
         table.add_row(row["name"], parameters, size, row["here"], ", ".join(row["formats"]), row["measured"])
