@@ -470,6 +470,12 @@ class Result:
     """Verifier scores of ``steps``, each in [0, 1]; empty where they were not scored."""
     dropped_scores: int = 0
     """As in :class:`Outcome`."""
+    text: str = ""
+    """All the chosen trace says, its thinking included, in formats whose steps are not all there is."""
+    partial: tuple[str, ...] = ()
+    """Where there is no answer: the steps of the trace that got furthest."""
+    notes: tuple[str, ...] = ()
+    """What was done to messages that the model's chat template does not take as they are."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""

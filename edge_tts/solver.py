@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn, Self, TypedDict, Unpack
+from typing import NoReturn, Self, TypeAlias, TypedDict, Unpack
 
 from edge_tts.cancellation import Cancellation
 from edge_tts.concurrency import in_thread, together
@@ -26,13 +26,18 @@ from edge_tts.core import (
     StrategyChosen,
     Verifier,
 )
-from edge_tts.errors import BackendError
+from edge_tts.errors import BackendError, InputError
 from edge_tts.files.atomic import Progress, silent
+from edge_tts.packs.bare_model import default_model, find_model
 from edge_tts.packs.pack import Pack, find_pack, prepare_pack
 from edge_tts.planning.planner import Plan, make_plan
 from edge_tts.profiles.loader import Profile, detect, load
 from edge_tts.questions.reading import Question, checked_question
 from edge_tts.questions.results import Settings
+from edge_tts.reasoning.chat_template import ChatTemplate
+from edge_tts.reasoning.formats import Asked, AskedEquations, AskedText
+from edge_tts.reasoning.messages import Message, as_messages
+from edge_tts.reasoning.question_kind import AnswerKind, as_kind
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig, VerifierFiles
 from edge_tts.search.allocation import StrategyTable
 from edge_tts.search.difficulty import Auto
@@ -45,29 +50,53 @@ AUTO = "auto"
 DEFAULT_GENERATIONS = 16
 
 
+Messages: TypeAlias = "str | Iterable[Message | Mapping[str, object]]"
+"""A question, or a chat whose last message asks it."""
+
+
 class Options(TypedDict, total=False):
     """What a call of a :class:`Solver` may set besides question, strategy, budget and seed."""
 
     sampling: Sampling | None
-    """Takes the place of the pack's."""
+    """Takes the place of the pack's, its limit of tokens included."""
+    max_tokens: int | None
+    """New tokens a trace may take, at least 1; as the format has it by default."""
+    kind: AnswerKind | None
+    """The kind of answer wanted: "math", "choice", "yes-no" or "text"; told from the question by default."""
     aggregate: Aggregate
     """How the step scores of a trace become one number; "last" by default."""
 
 
 @dataclass(frozen=True)
 class _Call:
-    """The arguments of one call."""
+    """The arguments of one call. Raises InputError where one has the wrong type."""
 
-    question: str
+    question: Messages
     strategy: str
     budget: Budget
     seed: int = 0
     sampling: Sampling | None = None
+    max_tokens: int | None = None
+    kind: AnswerKind | None = None
     aggregate: Aggregate = "last"
+
+    def __post_init__(self) -> None:
+        for name, kinds in (("strategy", str), ("budget", Budget), ("seed", int)):
+            if not isinstance(value := getattr(self, name), kinds):
+                raise InputError(f"{name} must be of type {kinds.__name__}; got {value!r}")
+        if not isinstance(self.sampling, Sampling | None):
+            raise InputError(f"sampling must be a Sampling; got {self.sampling!r}")
+        if self.kind is not None:
+            as_kind(self.kind)
 
     def asked(self, generations: int) -> Strategy | None:
         """The strategy that is asked for, sized to the budget; None for "auto"."""
         return None if self.strategy == AUTO else Strategy.parse(self.strategy, self.budget.generations or generations)
+
+    def sampled(self, usual: Sampling) -> Sampling:
+        """How traces are drawn, where ``usual`` is the pack's way."""
+        sampling = self.sampling or usual
+        return sampling if self.max_tokens is None else replace(sampling, max_tokens=self.max_tokens)
 
 
 class Solver:
@@ -90,24 +119,29 @@ class Solver:
         verifier: bool = True,
         isolate: bool = False,
         progress: Progress = silent,
+        model: str | Path | None = None,
+        max_tokens: int | None = None,
     ) -> None:
         """Plan, then load.
 
-        ``pack`` is a name or folder (the built-in one by default, assembled on first use with
-        ``progress``), ``profile`` a name, a file or None to detect this device. ``memory_mb`` and
-        ``deadline_s`` override the profile's; ``generations`` sizes the default budget and
-        ``prompt_tokens`` the context, for long questions. Without ``verifier`` none is loaded and
-        its memory is free for more sequences: for strategies that do not score. ``isolate`` loads the
-        models in a process of their own, which ``memory_mb`` then is about: a crash in there is a
+        ``model`` is the path of a GGUF, a catalogue name, or a hub id ``owner/repo[:file]``; ``pack`` the name or
+        folder of a pack. With neither, the best catalogued model that fits is used. A model is fetched, and a pack
+        assembled, on first use with ``progress``. ``profile`` is a name, a file or None to detect this device.
+        ``memory_mb`` and ``deadline_s`` override the profile's; ``generations`` sizes the default budget,
+        ``prompt_tokens`` and ``max_tokens`` the context, for long questions and long answers. Without ``verifier``
+        none is loaded and its memory is free for more sequences: for strategies that do not score. ``isolate`` loads
+        the models in a process of their own, which ``memory_mb`` then is about: a crash in there is a
         BackendError of the calls under way, and the next call starts it again. Raises PackError,
         ResourceError where the cap is too small, InputError, BackendError.
         """
-        self.pack = _pack(pack)
         self.profile = _profile(profile)
-        self.plan = plan(self.pack, self.profile, memory_mb, deadline_s, generations, prompt_tokens, verifier=verifier)
+        cap = self.profile.memory_mb if memory_mb is None else memory_mb
+        found, self.choice = _found(pack, model, cap, progress)
+        self.pack = found
+        self.plan = _plan(found, self.profile, memory_mb, deadline_s, generations, prompt_tokens, verifier, max_tokens)
         self.deadline_s: float | None = self.plan.deadline_s
         """Seconds for a question whose budget names none; None for as long as it takes."""
-        self.pack = prepare_pack(self.pack, progress)
+        self.pack = prepare_pack(found, progress)
         self.calculator = calculator and self.pack.calculator is not None
         """Whether the runtime writes the results of equations."""
         table = self.pack.table if self.plan.verifier else None
@@ -115,6 +149,8 @@ class Solver:
         self._models = self._open_models(isolate)
         self.policy: Policy = self._models.policy
         self.verifier: Verifier | None = self._models.verifier
+        chat = self.policy.chat_model
+        self._template = ChatTemplate(chat.template, chat.bos, chat.eos, chat.adds_bos)
         self._pid = os.getpid()
         self._calls: set[Cancellation] = set()
         """Of the calls under way."""
@@ -131,9 +167,17 @@ class Solver:
 
         return IsolatedModels(config)
 
+    def asked(self, question: Messages, kind: AnswerKind | None = None) -> Asked:
+        """``question`` as the policy is asked. Raises InputError where it cannot be asked."""
+        messages = as_messages(question)
+        checked_question(messages[-1].content)
+        if self.pack.format == "equations":
+            return AskedEquations(self.pack.prompts, messages[-1].content.strip(), self.calculator)
+        return AskedText.of(self._template, messages, kind)
+
     def solve(
         self,
-        question: str,
+        question: Messages,
         strategy: str = AUTO,
         budget: Budget | None = None,
         seed: int = 0,
@@ -144,7 +188,7 @@ class Solver:
 
     async def asolve(
         self,
-        question: str,
+        question: Messages,
         strategy: str = AUTO,
         budget: Budget | None = None,
         seed: int = 0,
@@ -156,7 +200,7 @@ class Solver:
 
     def stream(
         self,
-        question: str,
+        question: Messages,
         strategy: str = AUTO,
         budget: Budget | None = None,
         seed: int = 0,
@@ -164,16 +208,16 @@ class Solver:
     ) -> Generator[Event | Done, None, None]:
         """Yield events as the search goes on; the last is :class:`Done` with the result.
 
-        ``strategy`` is "auto" or what :meth:`Strategy.parse` reads. The deadline is the budget's ``seconds``, else
-        ``deadline_s``, counted from here. Same seed, pack, width and threads: same answer. ``options`` are those of
-        :class:`Options`. Closing the generator stops the work at once. Raises InputError for a question, strategy or
-        option that cannot be used.
+        ``question`` is a text, or a chat whose last message asks. ``strategy`` is "auto" or what
+        :meth:`Strategy.parse` reads. The deadline is the budget's ``seconds``, else ``deadline_s``, counted from
+        here. Same seed, pack, width and threads: same answer. ``options`` are those of :class:`Options`. Closing the
+        generator stops the work at once. Raises InputError for an argument that cannot be used.
         """
         return self._search(_Call(question, strategy, budget or Budget(), seed, **options), Cancellation())
 
     def astream(
         self,
-        question: str,
+        question: Messages,
         strategy: str = AUTO,
         budget: Budget | None = None,
         seed: int = 0,
@@ -198,8 +242,9 @@ class Solver:
             deadline = None if budget.seconds is None else began + budget.seconds
             verifier = self.verifier.info if self.verifier else None
             ledger = Ledger(self.policy.info, verifier, budget, deadline, self.profile.watts, cancel)
-            sampling = call.sampling or self.pack.sampling
-            task = Task(checked_question(call.question), self.pack.prompts, sampling, call.aggregate, call.seed)
+            asked_question = self.asked(call.question, call.kind)
+            text = as_messages(call.question)[-1].content.strip()
+            task = Task(text, asked_question, call.sampled(self.pack.sampling), call.aggregate, call.seed)
             driver = Driver(task, self.policy, self.verifier, ledger)
             auto = Auto(self.table, generations, call.aggregate, self.verifier is not None)
             if asked:
@@ -225,6 +270,9 @@ class Solver:
                 prompt_tokens=len(driver.root),
                 scores=best.scores if best else (),
                 dropped_scores=outcome.dropped_scores,
+                text=best.text if best else "",
+                partial=() if best else max((t.steps for t in outcome.traces), key=len, default=()),
+                notes=asked_question.notes,
             )
         )
 
@@ -294,25 +342,55 @@ def plan(
     generations: int = DEFAULT_GENERATIONS,
     prompt_tokens: int | None = None,
     verifier: bool = True,
+    model: str | Path | None = None,
+    max_tokens: int | None = None,
 ) -> Plan:
     """What :class:`Solver` would load with these arguments, and what it would take; loads nothing.
 
     Raises PackError, InputError, ResourceError where the cap is too small.
     """
-    found = _pack(pack)
+    device = _profile(profile)
+    cap = device.memory_mb if memory_mb is None else memory_mb
+    found, _ = _found(pack, model, cap, None)
+    return _plan(found, device, memory_mb, deadline_s, generations, prompt_tokens, verifier, max_tokens)
+
+
+def _plan(
+    found: Pack,
+    profile: Profile,
+    memory_mb: float | None,
+    deadline_s: float | None,
+    generations: int,
+    prompt_tokens: int | None,
+    verifier: bool,
+    max_tokens: int | None,
+) -> Plan:
     return make_plan(
         found.policy,
         found.verifier if verifier else None,
-        _profile(profile),
+        profile,
         memory_mb,
         deadline_s,
         generations,
         prompt_tokens,
+        trace_tokens=max_tokens or found.sampling.max_tokens,
     )
 
 
-def _pack(pack: str | Pack | None) -> Pack:
-    return pack if isinstance(pack, Pack) else find_pack(pack)
+def _found(
+    pack: str | Pack | None, model: str | Path | None, memory_mb: float, progress: Progress | None
+) -> tuple[Pack, str]:
+    """The pack or model to use, and why it is this one where the caller named none.
+
+    Without ``progress`` nothing is fetched, save a model that is known by its hub id alone.
+    """
+    if isinstance(pack, Pack):
+        return pack, ""
+    if model is not None:
+        if pack is not None:
+            raise InputError(f"a pack brings its own model; give either pack={pack!r} or model={str(model)!r}")
+        return find_model(model, progress or silent), ""
+    return (find_pack(pack), "") if pack is not None else default_model(memory_mb, progress)
 
 
 def _profile(profile: str | Path | Profile | None) -> Profile:

@@ -236,10 +236,13 @@ class NativeModel:
 
     def special(self, token: int) -> SpecialToken | None:
         """See :meth:`edge_tts.core.Policy.special`."""
-        attributes = int(lib.llama_vocab_get_attr(self.vocab, token))
-        if not attributes & (lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_USER_DEFINED):
+        with self._vocabulary_lock:
+            if self._closed:
+                raise BackendError("the policy is closed; load it again")
+            attributes = int(lib.llama_vocab_get_attr(self.vocab, token))
+            text = lib.llama_vocab_get_text(self.vocab, token).decode("utf-8", errors="replace")
+        if not attributes & (lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN):
             return None
-        text = lib.llama_vocab_get_text(self.vocab, token).decode("utf-8", errors="replace")
         left, right = lib.LLAMA_TOKEN_ATTR_LSTRIP, lib.LLAMA_TOKEN_ATTR_RSTRIP
         return SpecialToken(token, text, bool(attributes & left), bool(attributes & right))
 

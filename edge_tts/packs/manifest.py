@@ -22,6 +22,9 @@ from edge_tts.errors import PackError
 from edge_tts.files.integrity import FileRecord
 from edge_tts.files.typed import typed
 from edge_tts.packs.base_model import BaseModel
+from edge_tts.packs.catalogue_entry import Entry
+from edge_tts.packs.sources import HubFile
+from edge_tts.reasoning.formats import FormatName
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 from edge_tts.runtimes.graph_metadata import VERIFIER_DATA
 
@@ -95,10 +98,21 @@ class Pack:
     """Set for packs whose policy is assembled on first use."""
     source: Path | None = None
     """Folder with the parts of a built-in pack; None for a pack that is complete as it is."""
+    format: FormatName = "equations"
+    """How the policy is asked."""
+    model: Entry | HubFile | None = None
+    """Where the file of a model comes from that is used without a pack."""
+    gguf: Path | None = None
+    """That file, once it is on this machine."""
+
+    @property
+    def title(self) -> str:
+        """Name and version."""
+        return f"{self.name} {self.version}".strip()
 
     @property
     def policy_path(self) -> Path:
-        return self.folder / POLICY
+        return self.gguf or self.folder / POLICY
 
     @property
     def verifier_path(self) -> Path | None:

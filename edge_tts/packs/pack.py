@@ -20,6 +20,7 @@ from edge_tts.errors import InputError, PackError
 from edge_tts.files.atomic import Progress, building, exclusive, publish, require_space, silent
 from edge_tts.files.folders import data_folder
 from edge_tts.packs import manifest
+from edge_tts.packs.download import locate as locate_model
 from edge_tts.packs.manifest import Pack
 
 __all__ = ["DEFAULT", "Pack", "find_pack", "is_assembled", "pack_names", "pack_problems", "prepare_pack"]
@@ -70,6 +71,8 @@ def prepare_pack(pack: Pack, progress: Progress = silent, base: Path | None = No
     or damaged or the base model cannot be found, ResourceError where the disk is full, InputError where it
     cannot be written.
     """
+    if pack.format != "equations":
+        return pack if pack.gguf or pack.model is None else replace(pack, gguf=locate_model(pack.model, progress))
     if pack.source and not _is_current(pack):
         _assemble(pack, pack.source, base, progress)
     if not _is_unchanged(pack):

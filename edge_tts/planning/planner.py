@@ -18,10 +18,8 @@ PROMPT_TOKENS = 120
 """A grade-school question with its template; a plan never makes room for less."""
 ROOM_WANTED = 200
 """New tokens a stream should have room for: the default of ``Sampling.max_tokens``."""
-ROOM_NEEDED = 100
-"""New tokens a stream must have room for."""
-TRACE_TOKENS = 50
-"""Tokens of one trace when predicting time: one equation a line takes 35 on average, some take more."""
+USUAL_SHARE = 0.25
+"""Share of the tokens it may take that a trace usually takes; a stream must have room for twice as many."""
 WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Numbers of sequences that are tried, besides the number of generations itself."""
 LEAST_GOOD_WIDTH = 4
@@ -90,11 +88,13 @@ def make_plan(
     deadline_s: float | None = None,
     generations: int = 16,
     prompt_tokens: int | None = None,
+    trace_tokens: int = ROOM_WANTED,
 ) -> Plan:
     """Choose the best configuration for a pack on a device.
 
     ``memory_mb`` (MiB of peak resident memory) and ``deadline_s`` (seconds for one answer) override
-    the profile's; ``prompt_tokens`` makes room for longer questions than usual. Where the cap is
+    the profile's; ``prompt_tokens`` makes room for longer questions than usual, ``trace_tokens`` for the new tokens
+    of a trace. Where the cap is
     tight, width is given up first (down to 4), then the KV cache's precision, then spare context,
     then the rest of the width, and the verifier last. Where the deadline is tight, generations are.
 
@@ -105,7 +105,7 @@ def make_plan(
     deadline = _positive("deadline", profile.deadline_s if deadline_s is None else deadline_s, "seconds")
     prompt = max(PROMPT_TOKENS, int(_positive("prompt", prompt_tokens or PROMPT_TOKENS, "tokens")))
     asked = int(_positive("number of generations", generations, "generations"))
-    candidates = list(_candidates(policy, verifier, profile, asked, _contexts(policy, prompt)))
+    candidates = list(_candidates(policy, verifier, profile, asked, _contexts(policy, prompt, trace_tokens)))
     fitting = next((c for c in candidates if c.memory.total <= cap), None)
     if fitting is None:
         raise _too_small(cap, candidates)
@@ -113,7 +113,7 @@ def make_plan(
     width = fitting.engine.width
 
     def seconds(count: int) -> float:
-        return _predicted(policy, profile, fitting, min(width, count), count, prompt)
+        return _predicted(policy, profile, fitting, min(width, count), count, prompt, trace_tokens)
 
     possible = next((g for g in range(asked, 1, -1) if seconds(g) <= deadline), 1)
     if possible < asked:
@@ -143,15 +143,16 @@ def _positive(what: str, value: float, unit: str) -> float:
     return value
 
 
-def _contexts(policy: PolicyShape, prompt: int) -> list[int]:
+def _contexts(policy: PolicyShape, prompt: int, trace_tokens: int) -> list[int]:
     """Stream lengths to try, the wanted one first; llama.cpp rounds them, so nothing between is worth trying."""
     longest = policy.trained_context
-    if prompt + ROOM_NEEDED > longest:
+    if prompt + trace_tokens // 2 > longest:
         raise InputError(
-            f"a prompt of {prompt} tokens and an answer of {ROOM_NEEDED} do not fit the policy's context of {longest}; "
+            f"a prompt of {prompt} tokens and an answer of {trace_tokens // 2} do not fit the policy's context of "
+            f"{longest}; "
             "shorten the question"
         )
-    wanted = [math.ceil((prompt + room) / STREAM_CELLS) * STREAM_CELLS for room in (ROOM_WANTED, ROOM_NEEDED)]
+    wanted = [math.ceil((prompt + room) / STREAM_CELLS) * STREAM_CELLS for room in (trace_tokens, trace_tokens // 2)]
     return list(dict.fromkeys(min(context, longest) for context in wanted))
 
 
@@ -192,12 +193,19 @@ def _widths(policy: PolicyShape, profile: Profile, generations: int, context: in
 
 
 def _predicted(
-    policy: PolicyShape, profile: Profile, chosen: _Candidate, width: int, generations: int, prompt: int
+    policy: PolicyShape,
+    profile: Profile,
+    chosen: _Candidate,
+    width: int,
+    generations: int,
+    prompt: int,
+    trace_tokens: int,
 ) -> float:
     """Seconds for one prompt and ``generations`` traces, each of whose tokens the verifier reads once."""
     speeds = profile.speeds
-    new = generations * TRACE_TOKENS
-    decode = speeds.decode_at(width, prompt + TRACE_TOKENS, policy.parameters)
+    length = round(trace_tokens * USUAL_SHARE)
+    new = generations * length
+    decode = speeds.decode_at(width, prompt + length, policy.parameters)
     scoring = (prompt + new) / speeds.verifier if chosen.verifier else 0.0
     return prompt / speeds.prefill_at(policy.parameters) + new / decode + scoring
 
