@@ -1,7 +1,7 @@
-"""Sampling with PyTorch: thousands of sequences a step on a GPU that llama.cpp was not built for.
+"""Sampling with PyTorch, for a GPU that llama.cpp was not built for: thousands of sequences at once.
 
-For the recipes only: throughput over a whole data set is all that counts there, so a call runs in
-static batches; there is no continuous batching, and no deadline or cancellation.
+It is for the recipes only, where nothing but the throughput over a whole data set counts. So a call runs in static
+batches, without continuous batching, deadline or cancellation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edge_tts.reasoning.calculator import written_result
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 
 SHRINK_BELOW = 0.7
-"""Finished sequences leave the batch once fewer than this share of it run."""
+"""Finished sequences are dropped from the batch once less than this share of it still runs."""
 
 
 @dataclass
