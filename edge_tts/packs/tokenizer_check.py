@@ -30,7 +30,7 @@ def prm_problems(model: Path, tokenizer: Path) -> list[str]:
     found = sha256(tokenizer)
     if found != wanted:
         return [
-            f"{tokenizer} does not fit its PRM {model.name}: its sha256 is {found}, but the PRM was exported with {wanted}"
+            f"{tokenizer} does not fit its PRM {model.name}: its sha256 is {found}, the PRM was exported with {wanted}"
         ]
     return []
 
