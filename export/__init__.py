@@ -1,4 +1,4 @@
-"""Export tools: a policy as GGUF, a process reward model as ONNX, each with a measured account of the loss.
+"""Export tools: a policy becomes GGUF, a process reward model ONNX, and what that lost is measured.
 
-Imports ``solver`` and what is below it. PyTorch and transformers are imported inside functions or behind the extra.
+May import ``solver`` and whatever is below it. Needs the extra ``export`` (PyTorch, transformers).
 """

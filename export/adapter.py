@@ -1,4 +1,4 @@
-"""A PEFT LoRA adapter as a llama.cpp one: a GGUF small enough to ship inside a pack.
+"""A PEFT LoRA adapter converted to llama.cpp's format: a GGUF small enough to ship inside a pack.
 
 python -m edge_tts.export.adapter --peft RUN/adapter --base BASE.gguf --out adapter.gguf
 """
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from edge_tts.errors import InputError, PackError
 from edge_tts.export import command
+from edge_tts.export.merge_lora import lora_config
 from edge_tts.files.gguf import open_gguf
 from edge_tts.packs.vocabulary_cut import VOCABULARY_KEY
 
@@ -35,29 +36,20 @@ MODULES = {
 
 _KEY = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(\w+\.\w+)\.lora_([AB])\.weight")
 
-_UNSUPPORTED = {
-    "use_dora": "DoRA's magnitudes",
-    "use_rslora": "rank-stabilised scaling",
-    "alpha_pattern": "an alpha for each layer",
-    "modules_to_save": "fully trained layers",
-    "trainable_token_indices": "trained token embeddings",
-    "lora_bias": "LoRA biases",
-}
-"""Settings of adapter_config.json that a llama.cpp adapter has no place for."""
-
 
 def convert(peft: Path, base: Path, out: Path, storage: str = "Q4_0", vocabulary: Sequence[int] | None = None) -> None:
     """Write the PEFT adapter in folder ``peft`` as a LoRA GGUF for the Llama-family model ``base``.
 
-    Matrices are stored as ``storage`` (Q4_0, Q8_0, F16) where their rows are whole blocks of 32, as F16
-    elsewhere. Q4_0 is for shipping: for the same bytes, twice the rank gains more than eight bits do.
-    ``vocabulary``, ids in ascending order, is what a merge will keep of the base's tokens.
-    Raises InputError where the adapter uses what llama.cpp's format cannot hold or does not fit the base,
+    Matrices are stored as ``storage`` (Q4_0, Q8_0, F16) where their rows are whole blocks of 32, otherwise as F16.
+    Q4_0 is for shipping: for the same bytes, twice the rank gains more than eight bits do. ``vocabulary`` lists the
+    ids, in ascending order, of the base's tokens that a merge will keep.
+
+    Raises InputError where the adapter does not fit the base or uses something that llama.cpp's format cannot hold,
     PackError where ``base`` is damaged.
     """
     from safetensors.numpy import load_file
 
-    config = _config(peft / "adapter_config.json")
+    config = lora_config(peft, {"use_rslora": "rank-stabilised scaling"})
     model = open_gguf(base)
     heads = {"attn_q": _number(model, base, "head_count"), "attn_k": _number(model, base, "head_count_kv")}
     shapes = {tensor.name: [int(n) for n in reversed(tensor.shape)] for tensor in model.tensors}
@@ -73,7 +65,7 @@ def convert(peft: Path, base: Path, out: Path, storage: str = "Q4_0", vocabulary
             raise InputError(f"{peft} adapts {key}, which has no llama.cpp name; train {', '.join(MODULES)} only")
         layer, module, part = match[1], MODULES[match[2]], match[3].lower()
         name = f"blk.{layer}.{module}.weight"
-        # lora_a (rank, inputs) meets the base's inputs, lora_b (outputs, rank) its outputs.
+        # lora_a is (rank, inputs of the base), lora_b (outputs of the base, rank).
         side = 1 if part == "a" else 0
         if name not in shapes or weight.shape[side] != shapes[name][side]:
             raise InputError(f"{key} of shape {weight.shape} does not fit {base.name}; give the base it was trained on")
@@ -104,19 +96,6 @@ def unpermute(weight: npt.NDArray[Any], heads: int) -> npt.NDArray[Any]:
 
 def _storage(weight: npt.NDArray[Any], storage: str) -> gguf.GGMLQuantizationType:
     return gguf.GGMLQuantizationType[storage if weight.shape[1] % 32 == 0 else "F16"]
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); give a folder PEFT's save_pretrained wrote") from error
-    if config.get("peft_type") != "LORA":
-        raise InputError(f"{path}: peft_type is {config.get('peft_type')!r}; only LORA adapters can be converted")
-    for setting, meaning in _UNSUPPORTED.items():
-        if config.get(setting):
-            raise InputError(f"{path}: {setting} is set; a llama.cpp adapter cannot hold {meaning}, train without")
-    return config
 
 
 def _number(model: Any, path: Path, key: str) -> int:

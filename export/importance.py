@@ -1,9 +1,8 @@
 """An importance matrix: how much each input column of a weight matters, measured on a text.
 
-Quantisers that are given one round the columns that carry large activations more carefully. It is the
-mean squared activation of each column, as llama.cpp's imatrix tool collects it; here the model runs in
-PyTorch, whose hooks see every matrix of every architecture, and the names are mapped to those of the
-GGUF by the ``gguf`` package.
+A quantiser that is given one rounds the columns with large activations more carefully. The importance of a column is
+its mean squared activation, as in llama.cpp's imatrix tool. Here the model runs in PyTorch, whose hooks see every
+matrix of every architecture; the ``gguf`` package maps the names to those of the GGUF.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_tts.errors import InputError
+from edge_tts.export.checkpoint import first_line
 from edge_tts.files.atomic import Progress, silent
 from edge_tts.files.gguf import open_gguf
 
@@ -41,8 +41,7 @@ def measure(folder: Path, converted: Path, text: str, progress: Progress = silen
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)  # type: ignore[no-untyped-call]
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **options)
     except (OSError, ValueError, RuntimeError) as error:
-        summary = str(error).strip().partition("\n")[0]
-        raise InputError(f"transformers cannot load {folder} to measure importance: {summary}") from error
+        raise InputError(f"transformers cannot load {folder} to measure importance: {first_line(error)}") from error
     ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"][0][:MAX_TOKENS]
     if len(ids) < LEAST_TOKENS:
         raise InputError(
@@ -70,7 +69,7 @@ def measure(folder: Path, converted: Path, text: str, progress: Progress = silen
 
 
 def _names(converted: Path, modules: dict[str, Any]) -> dict[str, str]:
-    """Module to the tensor of ``converted`` that holds its weight, for those that are there."""
+    """For each module whose weight is in ``converted``, the name of that tensor."""
     reader = open_gguf(converted)
     present = {tensor.name for tensor in reader.tensors}
     field = reader.get_field("general.architecture")

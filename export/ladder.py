@@ -1,8 +1,8 @@
 """A ladder: one policy at several quantisations, each rung made from the same F16 GGUF.
 
-Quantising is llama.cpp's ``llama_model_quantize``, called in a child process: the call cannot be
-interrupted, a process can. A rung is written under another name and renamed when it is whole; a rung
-that is there already, made from the same source, is kept.
+llama.cpp's ``llama_model_quantize`` is called in a child process, because the call cannot be interrupted but a process
+can. A rung is written under another name and renamed when it is complete. A rung that is there already and was made
+from the same source is kept.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ LADDER = "ladder.json"
 _PREFIX = "LLAMA_FTYPE_MOSTLY_"
 _TENSOR = re.compile(r"\[\s*(\d+)/\s*(\d+)\]")
 _LARGEST_SHARE = 0.6
-"""No quantisation below F16 takes more of its size (Q8_0: 0.53, and unquantised tensors)."""
+"""No other quantisation takes a larger share of F16's size (Q8_0: 0.53, plus unquantised tensors)."""
 
 
 def quantisations() -> dict[str, int]:
-    """Names the installed llama.cpp can write, and its number for each (enum llama_ftype)."""
+    """The quantisations that the installed llama.cpp can write, and its number for each (enum llama_ftype)."""
     import llama_cpp.llama_cpp as lib
 
     names = [name for name in dir(lib) if name.startswith(_PREFIX)]
@@ -62,18 +62,18 @@ def build(
     imatrix: str | None = None,
     progress: Progress = silent,
 ) -> dict[str, Path]:
-    """Write the rungs ``wanted`` of the policy ``source`` into ``out``; name to file, F16 first.
+    """Write the rungs ``wanted`` of the policy ``source`` into ``out``; returns the file of each, F16 first.
 
-    ``source`` is a checkpoint folder, a hub id or a GGUF; ``lora`` is a PEFT adapter to merge first; ``imatrix`` is a
-    text to measure an importance matrix on, which a checkpoint is needed for. The F16 rung is always made, the
-    others come from it. Raises InputError, PackError, ResourceError, BackendError.
+    ``source`` is a checkpoint folder, a hub id or a GGUF. ``lora`` is a PEFT adapter to merge first. ``imatrix`` is a
+    text to measure an importance matrix on; that needs a checkpoint. The F16 rung is always made, and the others are
+    made from it. Raises InputError, PackError, ResourceError, BackendError.
     """
     rungs = list(dict.fromkeys([F16, *parse(wanted)]))
     path = locate(source)
     checkpoint = open_checkpoint(path) if path.is_dir() else None
     if imatrix is not None and (checkpoint is None or lora is not None):
         raise InputError(
-            f"an importance matrix is measured with a checkpoint folder as it is, not with "
+            f"an importance matrix is measured with an unchanged checkpoint folder, not with "
             f"{'an adapter' if lora else path.name}; leave --imatrix out, or give a (merged) checkpoint"
         )
     origin = identity(path, checkpoint, lora)
@@ -107,7 +107,7 @@ def build(
 
 
 def _importance(path: Path, f16: Path, text: str, folder: Path, progress: Progress) -> Path:
-    from edge_tts.export import importance  # PyTorch, which the child processes of this module do without
+    from edge_tts.export import importance  # loads PyTorch, which the child processes of this module do not need
 
     columns = folder / "importance.npz"
     np.savez(columns, **importance.measure(path, f16, text, progress))  # type: ignore[arg-type]
@@ -180,7 +180,7 @@ def _notes(folder: Path) -> dict[str, dict[str, str | int]]:
 
 
 def _note(folder: Path, file: Path, origin: str) -> None:
-    """Record, atomically, what a rung was made from and its digest."""
+    """Record what a rung was made from, and its digest; atomically."""
     record = FileRecord.of(file)
     notes = _notes(folder) | {file.name: {"source": origin, "bytes": record.bytes, "sha256": record.sha256}}
     temporary = folder / f".{LADDER}"
@@ -189,13 +189,13 @@ def _note(folder: Path, file: Path, origin: str) -> None:
 
 
 def main() -> int:
-    """The child process: ``ladder SOURCE OUT NAME [IMPORTANCE]``. llama.cpp's own log is the progress report."""
+    """The child process: ``ladder SOURCE OUT NAME [IMPORTANCE]``. The parent reads progress from llama.cpp's log."""
     import llama_cpp.llama_cpp as lib
 
     source, out, name, *importance = sys.argv[1:]
     params = lib.llama_model_quantize_default_params()
     params.ftype = quantisations()[name]
-    params.allow_requantize = True  # a GGUF source may be quantised; what that costs is in the account
+    params.allow_requantize = True  # a GGUF source may be quantised already; the measurements show what that costs
     params.nthread = os.cpu_count() or 1
     if importance:
         with np.load(importance[0]) as saved:
@@ -203,7 +203,7 @@ def main() -> int:
         pointer = ctypes.POINTER(ctypes.c_float)
         entry = lib.llama_model_imatrix_data
         entries = [entry(name.encode(), data.ctypes.data_as(pointer), data.size) for name, data in columns.items()]
-        # One entry more: the list ends where there is no name.
+        # One entry more, because an entry without a name ends the list.
         params.imatrix = (entry * (len(entries) + 1))(*entries)
     failed = lib.llama_model_quantize(source.encode(), out.encode(), ctypes.byref(params))
     return 1 if failed else 0

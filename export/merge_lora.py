@@ -1,7 +1,7 @@
 """Merge a PEFT LoRA adapter into a checkpoint, tensor by tensor, for any architecture.
 
-Works on names and matrices alone: ``model.x.weight`` becomes ``weight + scale * B @ A`` where the adapter
-has ``base_model.model.model.x.lora_A.weight`` and its ``lora_B``; no model is instantiated.
+It works on names and matrices alone, without building a model: ``model.x.weight`` becomes ``weight + scale * B @ A``
+where the adapter has ``base_model.model.model.x.lora_A.weight`` and its ``lora_B``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,23 @@ _KEY = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
 _UNSUPPORTED = {
     "use_dora": "DoRA's magnitudes",
     "alpha_pattern": "an alpha for each layer",
-    "rank_pattern": "a rank for each layer",
     "modules_to_save": "fully trained layers",
     "trainable_token_indices": "trained token embeddings",
     "lora_bias": "LoRA biases",
 }
+"""Settings of an adapter that add something to the base beside the matrices A and B."""
 
 
 def merge(checkpoint: Checkpoint, peft: Path, out: Path) -> Iterator[float]:
-    """Write ``checkpoint`` with the adapter in folder ``peft`` merged in to the new folder ``out``.
+    """Merge the adapter in folder ``peft`` into ``checkpoint`` and write the result to the new folder ``out``.
 
-    Yields the fraction done; one file of the checkpoint is in memory at a time, and each merged matrix in
-    float32. Raises InputError where the adapter does not fit the checkpoint or needs more than a merge.
+    Yields the fraction done. One file of the checkpoint is in memory at a time, and one matrix in float32. Raises
+    InputError where the adapter does not fit the checkpoint or consists of more than LoRA matrices.
     """
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    scale, transposed = _scale(peft / "adapter_config.json")
+    scale, transposed = _scale(peft)
     weights = peft / "adapter_model.safetensors"
     if not weights.exists():
         raise InputError(f"{weights} is missing; pickled adapters are refused, save with safe_serialization=True")
@@ -63,20 +63,31 @@ def merge(checkpoint: Checkpoint, peft: Path, out: Path) -> Iterator[float]:
             del merged
 
 
-def _scale(path: Path) -> tuple[float, bool]:
-    """The factor of B @ A, and whether weights are stored transposed (GPT-2's Conv1D)."""
+def lora_config(peft: Path, also_unsupported: Mapping[str, str]) -> dict[str, Any]:
+    """``adapter_config.json`` of the LoRA adapter in folder ``peft``.
+
+    ``also_unsupported`` names further settings that the caller cannot handle, with what they mean. Raises InputError
+    where one is set, or where the adapter is no LoRA.
+    """
+    path = peft / "adapter_config.json"
     config = read_config(path)
     if config.get("peft_type") != "LORA":
-        raise InputError(f"{path}: peft_type is {config.get('peft_type')!r}; only LORA adapters can be merged")
-    for setting, meaning in _UNSUPPORTED.items():
+        raise InputError(f"{path}: peft_type is {config.get('peft_type')!r}; only LORA adapters can be used")
+    for setting, meaning in {**_UNSUPPORTED, **also_unsupported}.items():
         if config.get(setting):
-            raise InputError(f"{path}: {setting} is set; {meaning} cannot be merged here, train without")
+            raise InputError(f"{path}: {setting} is set, but {meaning} cannot be kept; train without")
+    return config
+
+
+def _scale(peft: Path) -> tuple[float, bool]:
+    """The factor of B @ A, and whether weights are stored transposed (GPT-2's Conv1D)."""
+    config = lora_config(peft, {"rank_pattern": "a rank for each layer"})
     rank, alpha = int(config["r"]), float(config["lora_alpha"])
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank), bool(config.get("fan_in_fan_out"))
 
 
 def _pairs(checkpoint: Checkpoint, adapter: list[Tensor], peft: Path, transposed: bool) -> dict[str, tuple[str, str]]:
-    """Checkpoint tensor name to the adapter's names of A and B, every shape checked."""
+    """For each checkpoint tensor that is adapted, the adapter's names of A and B; all shapes are checked."""
     found: dict[str, dict[str, Tensor]] = {}
     for tensor in adapter:
         match = _KEY.fullmatch(tensor.name)

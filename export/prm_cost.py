@@ -1,7 +1,7 @@
 """Latency and memory of an exported reward model by batch and length, in a process of its own.
 
-Peak memory is a process's high-water mark, so shapes are measured from small to large in a child
-that has loaded nothing but ONNX Runtime and the model.
+Peak memory never falls during a process, so shapes are measured from small to large, in a child process that loads
+nothing but ONNX Runtime and the model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edge_tts.runtimes.onnx_session import Device, open_session
 from edge_tts.runtimes.process_memory import peak_memory_mb
 
 SHAPES = ((1, 32), (1, 256), (8, 32), (8, 256))
-"""Sequences and tokens of each."""
+"""Number of sequences, and tokens in each."""
 ENOUGH_SECONDS = 2.0
 
 
@@ -35,9 +35,9 @@ class Cost:
     batch: int
     length: int
     seconds: float
-    """Median over a few passes, after one to warm up."""
+    """Median of a few passes after a first one."""
     peak_memory_mb: float
-    """Of the whole process, model and this shape included, in MiB."""
+    """Of the whole process, in MiB, with the model and all shapes up to this one."""
     device: str
 
 
@@ -57,18 +57,15 @@ def measure(
 
 
 def _feed(session: Any, batch: int, length: int) -> dict[str, NDArray[Any]]:
-    """Inputs of one pass: any tokens, all of them seen, and no past."""
+    """Inputs of one pass over arbitrary tokens without a past."""
     shape = (batch, length)
-    known = {
+    feed: dict[str, NDArray[Any]] = {
         "input_ids": np.ones(shape, np.int64),
         "attention_mask": np.ones(shape, np.int64),
         "position_ids": np.broadcast_to(np.arange(length), shape),
     }
-    feed: dict[str, NDArray[Any]] = {}
     for node in session.get_inputs():
-        if node.name in known:
-            feed[node.name] = known[node.name]
-        else:
+        if node.name not in feed:
             kind = np.float16 if node.type == "tensor(float16)" else np.float32
             feed[node.name] = np.zeros((batch, node.shape[1], 0, node.shape[3]), kind)
     return feed

@@ -23,7 +23,7 @@ def step_metrics(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
 
 
 def auc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
-    """Chance that a positive score exceeds a negative one, ties counting half."""
+    """Probability that a positive score exceeds a negative one, where a tie counts half; 0.5 without either."""
     if not len(positive) or not len(negative):
         return 0.5
     ordered = np.sort(negative)
@@ -37,16 +37,16 @@ def f1(found: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> float:
 
 
 def best_threshold(scores: NDArray[np.float64], wanted: NDArray[np.bool_]) -> float:
-    """The score from which on steps are to be taken for ``wanted`` ones, so that F1 is greatest."""
+    """The threshold with the greatest F1, where scores of at least the threshold count as found."""
     levels = np.unique(scores)
     return float(max(levels, key=lambda level: f1(scores >= level, wanted)))
 
 
 def picks(group: Sequence[Candidate]) -> dict[str, float]:
-    """Whether four ways to pick from one question's traces are right (1 or 0).
+    """Whether each way to choose among one question's traces gives a right answer (1 or 0).
 
-    ``best_of_n`` takes the best score, ``weighted`` the answer with the greatest sum of scores,
-    ``majority`` the most frequent answer, ``pass_at_n`` any right one; ``pass_at_1`` is their mean.
+    ``best_of_n`` takes the best score, ``weighted`` the answer with the greatest sum of scores, ``majority`` the most
+    frequent answer. ``pass_at_n`` is 1 if any trace is right; ``pass_at_1`` is the share of right traces.
     """
     right = {answer: correct for answer, correct, _ in group}
     votes: Counter[str] = Counter(answer for answer, _, _ in group)
@@ -63,7 +63,7 @@ def picks(group: Sequence[Candidate]) -> dict[str, float]:
 
 
 def selection(traces: Sequence[tuple[str, str, bool, float]]) -> dict[str, float]:
-    """Accuracy over questions of the ways of :func:`picks`; ``traces`` are (question id, answer, correct, score)."""
+    """Mean over questions of :func:`picks`; ``traces`` are (question id, answer, correct, score)."""
     groups: dict[str, list[Candidate]] = defaultdict(list)
     for question, answer, correct, score in traces:
         groups[question].append((answer, correct, score))

@@ -1,4 +1,4 @@
-"""Device profiles: what a device allows, how fast it is expected to be, and detection of this one.
+"""Device profiles: what a device allows, how fast it is expected to be, and which profile fits this machine.
 
 Imports ``files`` and ``errors``.
 """

@@ -1,4 +1,4 @@
-"""What kind of device this is, from what the operating system says."""
+"""Which kind of device this is, according to the operating system."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import psutil
 _BOARD = Path("/proc/device-tree/model")
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _DATACENTER_MB = 32 * 1024
-"""GPUs with more memory than this are not sold for desktops' graphics."""
+"""GPUs with more memory than this (MiB) are made for data centers."""
 
 
 def detected() -> tuple[str, str]:
-    """Name of the built-in profile nearest to this machine, and why."""
+    """Name of the built-in profile that is closest to this machine, and the reason."""
     board = _board_model()
     if "Jetson" in board:
         return "jetson-orin", f"the board is {board}"
@@ -29,14 +29,17 @@ def detected() -> tuple[str, str]:
     if gpu:
         name, memory_mb = gpu
         kind = "datacenter" if memory_mb > _DATACENTER_MB else "desktop-cuda"
-        return kind, f"there is a GPU, {name} with {memory_mb / 1024:.0f} GB (see `edge-reason doctor` for its use)"
+        return kind, f"the GPU is {name} with {memory_mb / 1024:.0f} GB (`edge-reason doctor` says whether it is used)"
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     memory_gb = memory_limit_mb() / 1024
-    return "laptop-cpu", f"there is no known board and no NVIDIA GPU; {cores} CPU cores, {memory_gb:.1f} GB of memory"
+    return (
+        "laptop-cpu",
+        f"the board is not a known one and there is no NVIDIA GPU; {cores} CPU cores, {memory_gb:.1f} GB of memory",
+    )
 
 
 def nvidia_gpu() -> tuple[str, float] | None:
-    """Name and memory (MiB) of the first NVIDIA GPU as ``nvidia-smi`` reports it, or None."""
+    """Name and memory (MiB) of the first NVIDIA GPU that ``nvidia-smi`` reports, or None."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None
@@ -50,7 +53,7 @@ def nvidia_gpu() -> tuple[str, float] | None:
 
 
 def memory_limit_mb() -> float:
-    """Memory this process may use: the machine's, or its control group's where that is less; in MiB."""
+    """Memory in MiB that this process may use: the smaller of the machine's memory and its control group's limit."""
     limits = [int(psutil.virtual_memory().total)]
     for path in _CGROUP_LIMITS:
         try:

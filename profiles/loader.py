@@ -1,7 +1,7 @@
-"""Device profiles: what a device allows, how fast it is expected to be, and where each figure is from.
+"""Device profiles: what a device allows, how fast it is expected to be, and the source of each figure.
 
-A profile is one TOML file. The built-in ones lie beside this module; the user's own in
-:func:`edge_tts.files.folders.profiles_folder` take precedence over a built-in one of the same name.
+A profile is one TOML file. The built-in profiles are stored beside this module. A user's own profile in
+:func:`edge_tts.files.folders.profiles_folder` takes precedence over a built-in one of the same name.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _Positive = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]
 
 @dataclass(frozen=True)
 class DecodeSpeed:
-    """One measured or stated point."""
+    """Decoding speed at one width and context."""
 
     width: _AtLeastOne
     """Sequences decoded together."""
     context: _AtLeastOne
-    """Tokens each sequence holds, about."""
+    """Approximate length of each sequence, in tokens."""
     tokens_per_s: _Positive
-    """Of all sequences together."""
+    """Sum over all sequences."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,11 @@ class Speeds:
     """Verifier tokens/s."""
 
     def decode_at(self, width: int, context: int, parameters: int) -> float:
-        """Tokens/s at ``width``: linear in log2(width) between the points of the nearest context,
-        flat beyond them, and inversely proportional to the policy's size."""
+        """Tokens/s of a policy of ``parameters`` weights.
+
+        Taken from the points of the nearest context: linear in log2(width) between them, constant beyond
+        them, and inversely proportional to ``parameters``.
+        """
         nearest = min((p.context for p in self.decode), key=lambda c: abs(math.log(c / context)))
         points = sorted((p.width, p.tokens_per_s) for p in self.decode if p.context == nearest)
         return _interpolate(points, width) * self.parameters / parameters
@@ -71,7 +74,7 @@ class Speeds:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Speeds measured on this device, and with what."""
+    """Speeds measured on this device, and when and with what they were measured."""
 
     speeds: Speeds
     date: str
@@ -89,17 +92,17 @@ class Profile:
     memory_mb: float
     """Cap on the peak resident memory of the process, in MiB."""
     deadline_s: float
-    """Longest time for one answer."""
+    """Longest time for one answer, in seconds."""
     watts: float
     """Power drawn while working."""
     threads: int | None
     """Compute threads; None is one per physical core."""
     gpu: bool
-    """Whether the speeds assume that the policy runs on a GPU."""
+    """Whether the stated speeds are those of a policy on a GPU."""
     stated: Speeds
-    """Speeds as the profile states them."""
+    """The speeds in the profile file, before calibration."""
     sources: Mapping[str, str]
-    """Where each figure is from."""
+    """The source of each figure, by key."""
     calibration: Calibration | None = None
 
     @property
@@ -124,24 +127,26 @@ class _ProfileFile:
 
 
 def names() -> tuple[str, ...]:
-    """Names that :func:`load` knows, the user's own included, sorted."""
+    """Names of the built-in profiles and the user's own, sorted."""
     folders = (_BUILT_IN, profiles_folder())
     return tuple(sorted({path.stem for folder in folders for path in folder.glob("*.toml")}))
 
 
 def load(name_or_path: str | Path) -> Profile:
-    """Load a profile by name, or from a path that ends in ``.toml``.
+    """Load a profile by its name, or from a path that ends in ``.toml``.
 
-    Raises InputError where there is none, or where it is not valid.
+    Raises InputError where there is no such profile or it is not valid.
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
         if path.name != str(name_or_path):
-            raise InputError(f"{str(name_or_path)!r} is neither a profile's name nor a .toml file; see `profile list`")
+            raise InputError(
+                f"{str(name_or_path)!r} is neither the name of a profile nor a .toml file; see `profile list`"
+            )
         candidates = (folder / f"{path.name}.toml" for folder in (profiles_folder(), _BUILT_IN))
         found = next((c for c in candidates if c.is_file()), None)
         if found is None:
-            raise InputError(f"there is no profile {path.name!r}; known are {', '.join(names())}")
+            raise InputError(f"there is no profile {path.name!r}; choose one of {', '.join(names())}")
         path = found
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -151,15 +156,17 @@ def load(name_or_path: str | Path) -> Profile:
 
 
 def detect() -> tuple[Profile, str]:
-    """The profile that fits this machine, and why. Its memory cap is at most half of the memory here."""
+    """The profile that fits this machine, and the reason. Its memory cap is at most half of the machine's memory."""
     name, reason = detected()
     profile = load(name)
     half = memory_limit_mb() / 2
     if profile.memory_mb > half:
-        reason += f"; its memory cap is lowered from {profile.memory_mb:.0f} to {half:.0f} MB, half of what is here"
+        reason += (
+            f"; its memory cap is lowered from {profile.memory_mb:.0f} to {half:.0f} MB, half of this machine's memory"
+        )
         profile = replace(profile, memory_mb=float(math.floor(half)))
     if profile.calibration:
-        reason += f"; calibrated here on {profile.calibration.date}"
+        reason += f"; calibrated on this machine on {profile.calibration.date}"
     return profile, reason
 
 
@@ -180,12 +187,12 @@ def parse(data: Mapping[str, Any], path: Path) -> Profile:
     )
     for figure in _FIGURES:
         if figure not in profile.sources and (figure != "threads" or profile.threads is not None):
-            raise InputError(f"{path}: sources has no entry {figure!r}; say where the figure is from")
+            raise InputError(f"{path}: sources has no entry {figure!r}; add one that says where the figure comes from")
     return profile
 
 
 def save(profile: Profile, path: Path) -> None:
-    """Write ``profile`` to ``path`` all or nothing, making its folder.
+    """Write ``profile`` to ``path`` all or nothing; create the folder.
 
     Raises ResourceError where the disk is full, InputError where the file cannot be written.
     """
@@ -243,5 +250,5 @@ def _speed_lines(speeds: Speeds) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """A TOML basic string; JSON's escapes are all valid in it."""
+    """A TOML basic string, in which all of JSON's escapes are valid."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,6 +1,6 @@
 """``edge-reason doctor``: what works on this machine, what does not, and why.
 
-A check never raises: whatever goes wrong inside one becomes its result.
+A check never raises: an error inside a check becomes its result.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edge_tts.errors import EdgeError
 
 LEAST_PYTHON = (3, 11)
 LEAST_FREE_MB = 300
-"""Disk that assembling a pack takes: the base model, the pack, and the pack while it is written."""
+"""Disk space to assemble a pack: the base model, and the pack twice while it is written."""
 _CLASH = "edge-tts"
 _WITHOUT_AMX = " ".join(f'{name}="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"' for name in ("CFLAGS", "CXXFLAGS"))
 _REINSTALL = "pip install --force-reinstall --no-cache-dir llama-cpp-python==0.3.36"
@@ -38,28 +38,27 @@ _FLAGS = {
     "i8mm": "MATMUL_INT8",
     "sve": "SVE",
 }
-"""Flag in /proc/cpuinfo to the name llama.cpp gives the feature."""
-
+"""llama.cpp's names of CPU features, by their flags in /proc/cpuinfo."""
 
 _MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding."""
+    """The result of one check."""
 
     name: str
     status: Literal["ok", "warning", "failed"]
-    """"failed": solving would not work. "warning": it works, though not as well as it could."""
+    """"failed": solving does not work. "warning": solving works, but something could be better."""
     detail: str
     fix: str | None = None
-    """What to do, where there is something to do."""
+    """What to do about it, or None."""
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
-    """Check this machine; exit code 1 when solving would not work."""
+    """Check whether solving works on this machine; exit code 1 if it does not."""
     checks = examine()
     ready = works(checks)
     if as_json:
@@ -69,20 +68,20 @@ def command(as_json: bool) -> None:
             click.echo(f"{_MARKS[check.status]}  {check.name}: {check.detail}")
             if check.fix:
                 click.echo(f"         -> {check.fix}")
-        click.echo("solving works here" if ready else "solving does not work here; see what FAILED")
+        click.echo("solving works here" if ready else "solving does not work here; see the checks marked FAILED")
     if not ready:
         click.get_current_context().exit(1)
 
 
 def examine() -> tuple[Check, ...]:
-    """All checks, in order; a pack's check reads its files in full."""
+    """Run all checks, in order. Checking a pack reads all its files."""
     checks = (_python, _clash, _cpu, _llama, _gpu, _onnxruntime, _data_folder, _profile)
     found = [check for run in checks for check in _guarded(run)]
     return (*found, *_guarded(_packs))
 
 
 def works(checks: tuple[Check, ...]) -> bool:
-    """Whether solving would work."""
+    """Whether no check failed."""
     return all(check.status != "failed" for check in checks)
 
 
@@ -128,7 +127,7 @@ def _cpu() -> list[Check]:
 
 
 def _cpu_features() -> list[str]:
-    """Features of this CPU that llama.cpp can use, by its names for them; empty where nothing tells."""
+    """llama.cpp's names of the features of this CPU that it can use; empty where the system does not tell."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -147,18 +146,18 @@ def _llama() -> list[Check]:
 
         initialise()
         info = llama_cpp.llama_print_system_info().decode(errors="replace")
-    except Exception as error:  # a missing library, or one built for another CPU, shows up in many ways
+    except Exception as error:  # a missing library, or one built for another CPU, fails in many ways
         return [Check("llama.cpp", "failed", f"llama-cpp-python cannot be used: {error}", fix)]
     return [_llama_check(info, _cpu_features(), _installed("llama-cpp-python") or "of unknown version")]
 
 
 def _llama_check(info: str, features: list[str], version: str) -> Check:
-    """``info`` is what llama.cpp says of its build: "CPU : AVX2 = 1 | REPACK = 1 | "."""
+    """``info`` is llama.cpp's description of its build: "CPU : AVX2 = 1 | REPACK = 1 | "."""
     used = {item.partition("=")[0].split(":")[-1].strip() for item in info.split("|") if item.strip().endswith("= 1")}
     unused = [name for name in features if name not in used]
     detail = f"llama-cpp-python {version}, built for {', '.join(sorted(used)) or 'a CPU without vector features'}"
     if "AMX_INT8" in used:
-        detail += "; its kernels for AMX crash and are left out, and faster ones for other CPUs with them"
+        detail += "; its AMX kernels crash, so they are not used, nor are the faster kernels that come with them"
         return Check("llama.cpp", "warning", detail, f"for more speed: {_WITHOUT_AMX} {_REINSTALL}")
     if not unused:
         return Check("llama.cpp", "ok", detail)
@@ -184,7 +183,7 @@ def _gpu_check(offloads: bool, present: bool, name: str | None) -> Check:
     if offloads:
         return Check("gpu", "ok", f"llama.cpp offloads to the GPU{f', {name}' if name else ''}")
     if present:
-        detail = f"there is {gpu}, but this llama-cpp-python is built for the CPU alone and will not use it"
+        detail = f"there is {gpu}, but llama-cpp-python was built without GPU support and does not use it"
         return Check("gpu", "warning", detail, device.CUDA_WHEEL)
     return Check("gpu", "ok", "there is no NVIDIA GPU, and llama.cpp runs on the CPU")
 
@@ -214,18 +213,25 @@ def _data_folder() -> list[Check]:
     from edge_tts.files.folders import HOME_VARIABLE, data_folder
 
     folder = data_folder()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     fix = f"set {HOME_VARIABLE} to a folder you own on a disk with {LEAST_FREE_MB} MB free"
     try:
-        with tempfile.TemporaryFile(dir=there) as probe:
+        with tempfile.TemporaryFile(dir=existing) as probe:
             probe.write(b"x")
             probe.flush()
     except OSError as error:
         return [Check("data folder", "failed", f"{folder} cannot be written: {error.strerror}", fix)]
-    free = shutil.disk_usage(there).free / 2**20
+    free = shutil.disk_usage(existing).free / 2**20
     if free < LEAST_FREE_MB:
-        return [Check("data folder", "warning", f"{folder} has {free:.0f} MB free, little for assembling a pack", fix)]
-    return [Check("data folder", "ok", f"{folder} can be written, {free / 1024:.1f} GB free")]
+        return [
+            Check(
+                "data folder",
+                "warning",
+                f"{folder} has {free:.0f} MB free, and assembling a pack needs {LEAST_FREE_MB} MB",
+                fix,
+            )
+        ]
+    return [Check("data folder", "ok", f"{folder} can be written and has {free / 1024:.1f} GB free")]
 
 
 def _profile() -> list[Check]:
@@ -239,10 +245,10 @@ def _profile() -> list[Check]:
 def _packs() -> list[Check]:
     from edge_tts.packs import pack
 
-    installed = pack.pack_names()
-    found = [_pack(name) for name in installed]
-    if pack.DEFAULT not in installed:
-        detail = f"the default pack {pack.DEFAULT} is not there; installed are {', '.join(installed) or 'none'}"
+    names = pack.pack_names()
+    found = [_pack(name) for name in names]
+    if pack.DEFAULT not in names:
+        detail = f"the default pack {pack.DEFAULT} is missing; known packs: {', '.join(names) or 'none'}"
         fix = "pip install --force-reinstall edge-reasoning-runtime"
         found.append(Check(f"pack {pack.DEFAULT}", "failed", detail, fix))
     return found
@@ -252,7 +258,7 @@ def _pack(name: str) -> Check:
     from edge_tts.packs import pack
 
     title = f"pack {name}"
-    # Only the default pack is needed for solving to work.
+    # Solving needs no other pack than the default one.
     bad: Literal["warning", "failed"] = "failed" if name == pack.DEFAULT else "warning"
     try:
         found = pack.find_pack(name)
@@ -260,7 +266,7 @@ def _pack(name: str) -> Check:
     except EdgeError as error:
         return Check(title, bad, str(error))
     if problems:
-        fix = f"delete the folder {found.folder}; it is made again or installed again from its source"
+        fix = f"delete the folder {found.folder}, then assemble or install the pack again"
         return Check(title, bad, "; ".join(problems), fix)
     state = f"sound, in {found.folder}" if pack.is_assembled(found) else "sound, assembled on first use"
     return Check(title, "ok", f"version {found.version}, {state}")

@@ -194,7 +194,7 @@ def _of_file(path: Path) -> dict[str, Any]:
 
 
 def _total(path: Path) -> int:
-    from edge_tts.files.gguf_header import split_parts
+    from edge_tts.packs.model_files import split_parts
 
     return sum(part.stat().st_size for part in split_parts(path))
 

@@ -1,4 +1,4 @@
-"""``edge-reason plan``: what a run would need, before loading anything."""
+"""``edge-reason plan``: what a run would need, computed without loading anything."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--pack", default=None, help="Pack name or folder; the default pack if left out.")
+@click.option("--pack", default=None, help="Name or folder of a pack; the default pack if left out.")
 @click.option("--profile", default=None, help="Profile name or .toml file; detected if left out.")
-@click.option("--memory", type=float, default=None, help="Memory cap in MB; the profile's if left out.")
-@click.option("--deadline", type=float, default=None, help="Seconds for one answer; the profile's if left out.")
-@click.option("--budget", type=click.IntRange(min=1), default=16, show_default=True, help="Generations wanted.")
-@click.option("--strategy", default="auto", show_default=True, help="As for solve; some need no verifier.")
+@click.option("--memory", type=float, default=None, help="Memory cap in MB; that of the profile if left out.")
+@click.option("--deadline", type=float, default=None, help="Seconds for one answer; those of the profile if left out.")
+@click.option(
+    "--budget", type=click.IntRange(min=1), default=16, show_default=True, help="Samples of the answer to plan for."
+)
+@click.option("--strategy", default="auto", show_default=True, help="As for `solve`; some strategies load no verifier.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     pack: str | None,
@@ -28,7 +30,7 @@ def command(
     strategy: str,
     as_json: bool,
 ) -> None:
-    """Show the memory plan and the predicted time of one answer; exit code 4 when nothing fits."""
+    """Show the memory plan and the predicted time of one answer; exit code 4 if nothing fits the memory cap."""
     from edge_tts.packs.pack import find_pack
     from edge_tts.planning.planner import make_plan
     from edge_tts.profiles.loader import detect, load
@@ -53,7 +55,7 @@ def _print_table(plan: Plan, pack: str, reason: str) -> None:
     engine = plan.engine
     console.print(f"pack {pack}, profile {plan.profile} ({reason})", highlight=False)
     console.print(
-        f"{engine.width} sequences together, {engine.context} tokens each, {engine.kv_type} KV cache, "
+        f"{engine.width} sequences at a time, {engine.context} tokens each, {engine.kv_type} KV cache, "
         f"micro-batch {engine.micro_batch}, {'with' if plan.verifier else 'without'} verifier",
         highlight=False,
     )

@@ -19,13 +19,13 @@ _CONTEXTS = (256, 512)
 
 @click.group()
 def command() -> None:
-    """A profile says what a device allows, how fast it is, and where each figure is from."""
+    """List, show, detect and calibrate profiles: what a device allows and how fast it is, with sources."""
 
 
 @command.command("list")
 @_AS_JSON
 def list_profiles(as_json: bool) -> None:
-    """List the profiles that come with the package and your own."""
+    """List the built-in profiles and your own."""
     from edge_tts.profiles.loader import load, names
 
     profiles = [load(name) for name in names()]
@@ -42,7 +42,7 @@ def list_profiles(as_json: bool) -> None:
 @click.argument("name")
 @_AS_JSON
 def show(name: str, as_json: bool) -> None:
-    """Show the profile NAME (a name or a .toml file) with the source of each figure."""
+    """Show the profile NAME, a name or a .toml file, with the source of each figure."""
     from edge_tts.profiles.loader import load
 
     _print_profile(load(name), as_json)
@@ -51,7 +51,7 @@ def show(name: str, as_json: bool) -> None:
 @command.command()
 @_AS_JSON
 def detect(as_json: bool) -> None:
-    """Propose a profile for this machine."""
+    """Show which profile fits this machine, and why."""
     from edge_tts.profiles.loader import detect as detect_profile
 
     profile, reason = detect_profile()
@@ -63,11 +63,13 @@ def detect(as_json: bool) -> None:
 
 @command.command()
 @click.argument("name", required=False)
-@click.option("--pack", default=None, help="Pack to measure with; the default pack if left out.")
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=3.0, show_default=True, help="Time for each point.")
+@click.option("--pack", default=None, help="Name or folder of the pack to measure with; the default pack if left out.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0.1), default=3.0, show_default=True, help="Time for each measurement."
+)
 @_AS_JSON
 def calibrate(name: str | None, pack: str | None, seconds: float, as_json: bool) -> None:
-    """Measure this machine and store the speeds in your own copy of the profile NAME (detected if left out)."""
+    """Measure this machine's speeds and store them in your own copy of the profile NAME (detected if left out)."""
     from rich.console import Console
 
     from edge_tts.files.folders import profiles_folder
@@ -121,7 +123,7 @@ def _open_verifier(pack: Pack, threads: int | None) -> Verifier | None:
 
 
 def _configs(profile: Profile, policy: PolicyShape, verifier: VerifierShape | None) -> list[EngineConfig]:
-    """What to measure: every width and context that the profile's cap allows."""
+    """The widths and contexts to measure: all that fit the profile's memory cap."""
     from edge_tts.core import EngineConfig
     from edge_tts.errors import ResourceError
     from edge_tts.planning.calibration import WIDTHS
@@ -137,8 +139,8 @@ def _configs(profile: Profile, policy: PolicyShape, verifier: VerifierShape | No
     if not fitting:
         needed = memory_plan(policy, verifier, wanted[0]).total
         raise ResourceError(
-            f"the profile {profile.name} allows {profile.memory_mb:.0f} MB and the smallest measurement needs "
-            f"{needed:.0f} MB; raise memory_mb in a profile of your own, or take a smaller pack"
+            f"the profile {profile.name} allows {profile.memory_mb:.0f} MB, but the smallest measurement needs "
+            f"{needed:.0f} MB; raise memory_mb in a profile of your own, or use a smaller pack"
         )
     return fitting
 

@@ -1,4 +1,4 @@
-"""Files that survive a crash: atomic folders, JSON lines, checksums, GGUF, and where user data lives.
+"""Files: atomic writes, JSON lines, checksums, data checked against types, GGUF, and where a user's data is stored.
 
 Imports ``errors`` only.
 """

@@ -1,4 +1,4 @@
-"""Writing folders all or nothing: one builder at a time, a temporary folder, fsync, rename."""
+"""Write files and folders all or nothing: one process at a time, a temporary folder, fsync, rename."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from pathlib import Path
 from edge_tts.errors import EdgeError, InputError, ResourceError
 
 Progress = Callable[[float, str], None]
-"""Called with the fraction done, in [0, 1], and what is being done."""
+"""Called with the fraction done, in [0, 1], and a few words on the current work."""
 
 _TEMPORARY = ".building-"
 _SPARE_BYTES = 16 * 2**20
 
 
 def silent(fraction: float, label: str) -> None:
-    """A Progress that tells nobody."""
+    """A Progress that shows nothing."""
 
 
 @contextlib.contextmanager
 def exclusive(folder: Path, progress: Progress = silent) -> Iterator[None]:
-    """Hold the right to build in ``folder`` against every other process; waits for it.
+    """Let one process at a time build in ``folder``; others wait. Creates the folder.
 
-    What a killed builder left behind is removed first. Raises InputError where the folder cannot
-    be written, ResourceError where the disk is full.
+    Temporary folders that a killed process left are removed first. Raises InputError where the folder
+    cannot be written, ResourceError where the disk is full.
     """
     from filelock import FileLock, Timeout
 
@@ -50,7 +50,7 @@ def exclusive(folder: Path, progress: Progress = silent) -> Iterator[None]:
 
 @contextlib.contextmanager
 def building(folder: Path) -> Iterator[Path]:
-    """A temporary folder inside ``folder``, gone at the end whatever happens; use under ``exclusive``."""
+    """A temporary folder inside ``folder``, always deleted at the end; for use inside ``exclusive``."""
     with disk_errors(folder):
         temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
         try:
@@ -60,11 +60,11 @@ def building(folder: Path) -> Iterator[Path]:
 
 
 def publish(built: Path, target: Path) -> None:
-    """Put the file or folder ``built`` in the place of ``target``, durably; both on one filesystem."""
+    """Replace ``target`` by the file or folder ``built``, durably; both must be on one filesystem."""
     for path in [built, *built.rglob("*")]:
         _sync(path)
     if target.is_dir():
-        # A folder cannot be replaced in one step: the old one moves out of the way first.
+        # A folder cannot be replaced in one step, so the old one is moved aside first.
         aside = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=target.parent))
         target.rename(aside / target.name)
         built.rename(target)
@@ -75,20 +75,20 @@ def publish(built: Path, target: Path) -> None:
 
 
 def require_space(folder: Path, needed: int) -> None:
-    """Raise ResourceError unless the disk of ``folder`` has ``needed`` bytes free (and a little more)."""
-    there = next(path for path in [folder, *folder.parents] if path.exists())
-    free = shutil.disk_usage(there).free
+    """Raise ResourceError unless the disk of ``folder`` has ``needed`` bytes free, plus 16 MiB."""
+    existing = next(path for path in [folder, *folder.parents] if path.exists())
+    free = shutil.disk_usage(existing).free
     if free < needed + _SPARE_BYTES:
         wanted = (needed + _SPARE_BYTES) / 2**20
         raise ResourceError(
-            f"the disk of {folder} has {free / 2**20:.0f} MiB free and {wanted:.0f} MiB are needed; "
+            f"the disk of {folder} has {free / 2**20:.0f} MiB free, but {wanted:.0f} MiB are needed; "
             "free some space, or set EDGE_REASON_HOME to a folder on another disk"
         )
 
 
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn an OSError met while writing below ``folder`` into an error that says what to do."""
+    """Turn an OSError raised while writing in ``folder`` into ResourceError (disk full) or InputError."""
     try:
         yield
     except EdgeError:

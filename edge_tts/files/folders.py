@@ -1,7 +1,6 @@
-"""Where packs and the user's own profiles live.
+"""Where packs and the user's own profiles are stored: below EDGE_REASON_HOME if set, else in the platform's folders.
 
-``EDGE_REASON_HOME`` moves both under one folder; otherwise the platform's own places are used.
-Nothing is created here.
+These functions create nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ _APPLICATION = "edge-reason"
 
 
 def data_folder() -> Path:
-    """The folder that holds packs, one sub-folder each."""
+    """The folder of packs, each in a folder of its own."""
     return _base(platformdirs.user_data_path(_APPLICATION, appauthor=False)) / "packs"
 
 
 def profiles_folder() -> Path:
-    """The folder that holds the user's own profiles, ``NAME.toml`` each."""
+    """The folder of the user's own profiles, each a file ``NAME.toml``."""
     return _base(platformdirs.user_config_path(_APPLICATION, appauthor=False)) / "profiles"
 
 

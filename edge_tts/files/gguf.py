@@ -1,4 +1,4 @@
-"""Reading GGUF files."""
+"""Read GGUF files."""
 
 from __future__ import annotations
 

@@ -6,15 +6,13 @@ lists are passed over. Format: https://github.com/ggml-org/ggml/blob/master/docs
 
 from __future__ import annotations
 
-import math
-import re
 import struct
 from pathlib import Path
 from typing import BinaryIO
 
 from gguf import GGUFValueType as Kind
 
-from edge_tts.errors import InputError, PackError
+from edge_tts.errors import PackError
 
 Value = str | int | float | bool
 
@@ -33,51 +31,26 @@ _NUMBERS = {
 }
 _LONGEST_TEXT = 2**24
 _MOST_FIELDS = 2**16
-_MOST_DIMENSIONS = 4
 _VERSIONS = (2, 3)
-SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
-"""Name of a part of a split file: stem, number, count."""
-
-
-def split_parts(path: Path) -> tuple[Path, ...]:
-    """All parts of the GGUF at ``path`` in order, the path alone where it is not split.
-
-    Any part may be given. Raises InputError where a part is missing.
-    """
-    split = SPLIT.fullmatch(path.name)
-    if not split:
-        return (path,)
-    count = int(split[3])
-    parts = tuple(path.with_name(f"{split[1]}-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1))
-    missing = [part.name for part in parts if not part.is_file()]
-    if missing:
-        raise InputError(
-            f"{path} is one of {count} parts and {', '.join(missing[:8])} is missing; put all into one folder"
-        )
-    return parts
 
 
 def read_header(path: Path) -> dict[str, Value]:
     """The single values among the metadata of the GGUF at ``path``, by key. Raises PackError for a damaged file."""
-    return read_outline(path)[0]
-
-
-def read_outline(path: Path) -> tuple[dict[str, Value], dict[str, int]]:
-    """The same, and the number of elements of every tensor by its name."""
     try:
         with path.open("rb") as file:
-            return _outline(file)
+            return _fields(file)
     except FileNotFoundError:
         raise PackError(f"{path} is missing; restore the file") from None
     except (OSError, ValueError, struct.error) as error:
         raise PackError(f"{path} is damaged and cannot be read as GGUF ({error}); restore the file") from error
 
 
-def _outline(file: BinaryIO) -> tuple[dict[str, Value], dict[str, int]]:
+def _fields(file: BinaryIO) -> dict[str, Value]:
     magic, version = file.read(4), _number(file, Kind.UINT32)
     if magic != b"GGUF" or version not in _VERSIONS:
         raise ValueError(f"it begins with {magic!r}, version {version}")
-    tensors, count = _length(file, _MOST_FIELDS), _length(file, _MOST_FIELDS)
+    _number(file, Kind.UINT64)  # how many tensors follow
+    count = _length(file, _MOST_FIELDS)
     found: dict[str, Value] = {}
     for _ in range(count):
         key, kind = _text(file), Kind(_number(file, Kind.UINT32))
@@ -85,17 +58,7 @@ def _outline(file: BinaryIO) -> tuple[dict[str, Value], dict[str, int]]:
             _pass_over(file)
         else:
             found[key] = _text(file) if kind is Kind.STRING else _number(file, kind)
-    return found, dict(_tensor(file) for _ in range(tensors))
-
-
-def _tensor(file: BinaryIO) -> tuple[str, int]:
-    name = _text(file)
-    dimensions = _number(file, Kind.UINT32)
-    if dimensions > _MOST_DIMENSIONS:
-        raise ValueError(f"a tensor with {dimensions} dimensions")
-    elements = math.prod(_number(file, Kind.UINT64) for _ in range(dimensions))
-    file.seek(4 + 8, 1)  # its type and its place
-    return name, elements
+    return found
 
 
 def _number(file: BinaryIO, kind: Kind) -> int:

@@ -1,4 +1,4 @@
-"""What a file must be: its size and sha256, and one sentence when it is something else."""
+"""The expected size and sha256 of a file, and how a file differs from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class FileRecord:
-    """Size and digest a manifest pins for one file."""
+    """Size and sha256 that a manifest pins for one file."""
 
     bytes: int
     sha256: str
@@ -17,11 +17,11 @@ class FileRecord:
 
     @classmethod
     def of(cls, path: Path) -> FileRecord:
-        """The record of the file at ``path`` as it is now. Raises OSError."""
+        """Size and sha256 of the file at ``path``. Raises OSError."""
         return cls(path.stat().st_size, sha256(path))
 
     def problem(self, path: Path) -> str | None:
-        """One clause on how ``path`` differs from this record, or None where it is the same."""
+        """How the file at ``path`` differs from this record, as one clause, or None where it does not."""
         if not path.is_file():
             return "is missing"
         try:
@@ -36,6 +36,6 @@ class FileRecord:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content. Raises OSError."""
+    """SHA-256 of a file's content, as 64 hexadecimal digits. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,11 +1,12 @@
-"""Files of JSON lines that are only ever added to, and survive a crash."""
+"""Files of JSON objects, one a line, that are only appended to and survive a crash."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,37 +14,41 @@ from edge_tts.errors import InputError, ResourceError
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The JSON objects of a file with their line numbers; nothing where it does not exist. A ``.gz`` file is unpacked.
+    """The JSON objects of a file with their line numbers; none where the file does not exist. ``.gz`` is unpacked.
 
-    A last line without its end was cut by a crash and is left out. Raises InputError for any other
-    line that is no object, and where the file cannot be read.
+    A last line without a line end was cut short by a crash and is skipped. Raises InputError for any
+    other line that is not an object, and where the file cannot be read.
     """
     try:
-        source = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as source:
+            yield from _objects(source, path)
     except FileNotFoundError:
         return
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; choose another --out") from error
-    with source:
-        for number, line in enumerate(source, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InputError(
-                    f"{path}, line {number}: not JSON ({error}); remove the line or choose another --out"
-                ) from error
-            if not isinstance(row, dict):
-                raise InputError(f"{path}, line {number}: not a JSON object; remove the line or choose another --out")
-            yield number, row
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read {path}: {reason}; choose another --out") from error
+
+
+def _objects(source: Iterable[bytes], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(source, 1):
+        if not line.endswith(b"\n"):
+            return
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(
+                f"{path}, line {number}: not JSON ({error}); remove the line or choose another --out"
+            ) from error
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {number}: not a JSON object; remove the line or choose another --out")
+        yield number, row
 
 
 class Appender:
-    """Adds JSON lines to a file; what was added is on the disk when :meth:`add` returns.
+    """Appends JSON lines to a file; they are on the disk when :meth:`add` returns.
 
-    Opening it removes a last line that a crash cut. Raises InputError where the file cannot be opened and
-    ResourceError where it cannot be written any more.
+    Opening removes a last line that a crash cut short. Raises InputError where the file cannot be opened,
+    ResourceError where it cannot be written later.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +61,7 @@ class Appender:
             raise InputError(f"cannot write {path}: {error.strerror}; choose another --out") from error
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add all of ``rows`` at once."""
+        """Append all of ``rows`` in one write."""
         text = "".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
         try:
             self._file.write(text.encode())
@@ -64,8 +69,8 @@ class Appender:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise ResourceError(
-                f"cannot write {self._path}: {error.strerror}; what was written before is kept, and the same command "
-                "goes on from there"
+                f"cannot write {self._path}: {error.strerror}; free some space and run the same command again, "
+                "which continues after the lines written so far"
             ) from error
 
     def close(self) -> None:

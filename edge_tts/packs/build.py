@@ -18,6 +18,7 @@ from edge_tts.packs import manifest
 from edge_tts.packs.manifest import Pack
 from edge_tts.packs.pack import require_free_name, require_sound
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
+from edge_tts.runtimes.graph_metadata import VERIFIER_DATA
 from edge_tts.search.allocation import StrategyTable
 
 
@@ -41,7 +42,7 @@ class PackFiles:
         named = {
             manifest.POLICY: self.policy,
             manifest.VERIFIER: self.verifier,
-            manifest.VERIFIER_DATA: _beside(self.verifier, manifest.VERIFIER_DATA),
+            VERIFIER_DATA: _beside(self.verifier, VERIFIER_DATA),
             manifest.TOKENIZER: self.tokenizer,
             manifest.TABLE: self.table,
             manifest.CARD: self.card,

@@ -16,9 +16,8 @@ from typing import Any
 
 from edge_tts.errors import InputError
 from edge_tts.files.folders import profiles_folder
-from edge_tts.files.gguf_header import split_parts
 from edge_tts.packs.catalogue_entry import Entry, read_entry
-from edge_tts.packs.model_files import find
+from edge_tts.packs.model_files import find, split_parts
 from edge_tts.packs.sources import HubFile
 
 __all__ = ["Entry", "HubFile", "LocalModel", "Model", "choose_default", "entries", "resolve", "rough_need_mb"]

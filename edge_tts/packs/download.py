@@ -12,7 +12,6 @@ from pathlib import Path
 
 from edge_tts.errors import BackendError
 from edge_tts.files.atomic import Progress, building, exclusive, publish, require_space, silent
-from edge_tts.files.gguf_header import split_parts
 from edge_tts.files.integrity import FileRecord
 from edge_tts.packs import hub, model_files, package_index
 from edge_tts.packs.catalogue_entry import Entry
@@ -42,7 +41,7 @@ def pull(model: Entry | HubFile, progress: Progress = silent) -> Path:
         if path := _sound(model, progress):  # another process fetched it while this one waited
             return path
         if damaged := model_files.find(model):
-            for part in split_parts(damaged):
+            for part in model_files.split_parts(damaged):
                 model_files.discard(part)
         return _fetch(model, progress)
 
@@ -54,7 +53,7 @@ def verify(model: Entry | HubFile, path: Path) -> str | None:
     """
     if isinstance(model, Entry) and model.sha256:
         return FileRecord(model.size, model.sha256).problem(path)
-    for part in split_parts(path):
+    for part in model_files.split_parts(path):
         content = part.resolve()
         expected = content.name if _SHA256.fullmatch(content.name) else None
         if expected and (problem := FileRecord(content.stat().st_size, expected).problem(content)):

@@ -1,8 +1,8 @@
-"""A pack's manifest: what the pack is, which files it has, and how they are put together.
+"""A pack's manifest: what the pack is, which files it has, and how its policy is assembled.
 
-``manifest.json`` is one JSON object. ``files`` pins size and sha256 of every other file of the
-pack; ``checksum`` pins the manifest itself, so that a damaged one is never taken for a sound one.
-The same manifest describes a pack before and after assembly.
+``manifest.json`` is one JSON object. Its ``files`` pin the size and sha256 of every other file of the
+pack. Its ``checksum`` covers the manifest itself, so that damage to it is noticed. The manifest is the
+same before and after the pack is assembled.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ TABLE = "table.json"
 CARD = "MODEL_CARD.md"
 POLICY_ACCOUNT = "account.json"
 VERIFIER_ACCOUNT = "prm-account.json"
-"""What quantising cost, as the export measured it: of the policy's ladder, and of the verifier."""
+"""What quantising cost in accuracy, as the export measured it for the policy and for the verifier."""
 FILES = frozenset({POLICY, VERIFIER, VERIFIER_DATA, TOKENIZER, TABLE, CARD, POLICY_ACCOUNT, VERIFIER_ACCOUNT})
-"""What a complete pack may hold beside its manifest."""
+"""Names of the files that a complete pack may have beside its manifest."""
 
 QUANTISATIONS = {
     "F32": ("F32", "F32", 0),
@@ -49,14 +49,14 @@ QUANTISATIONS = {
     "Q4_0": ("Q4_0", "Q4_0", 2),
     "Q4_0+Q8_0": ("Q4_0", "Q8_0", 2),
 }
-"""Name to the tensor type of most matrices, that of sensitive ones, and general.file_type (enum llama_ftype)."""
+"""By name: type of most matrices, type of sensitive ones, and ``general.file_type`` (enum llama_ftype)."""
 
 _Named = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the policy of a built-in pack is made on this machine: base model plus adapter.
+    """How the policy of a pack is assembled on this machine: base model plus adapter.
 
     Raises PackError for a quantisation that this version does not know.
     """
@@ -75,7 +75,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Pack:
-    """A policy with everything needed to search with it. Files are under ``folder``."""
+    """A policy with everything needed to search with it. The files are in ``folder``."""
 
     name: str
     version: str
@@ -83,21 +83,21 @@ class Pack:
     """SPDX expression."""
     folder: Path
     files: Mapping[str, FileRecord]
-    """Size and sha256 by file name, the manifest excepted."""
+    """Size and sha256 of every file except the manifest, by file name."""
     prompts: PromptFormat
     calculator: CalculatorFormat | None
-    """None: the policy was not trained to be helped with arithmetic."""
+    """None: the policy was not trained to have results written for it."""
     sampling: Sampling
-    """The setting the pack was validated with."""
+    """The settings the pack was validated with."""
     policy: PolicyShape
     verifier: VerifierShape | None
     """None: the pack has no PRM."""
     table: Mapping[str, Any] | None
     """The strategy table as JSON, or None."""
     recipe: Recipe | None = None
-    """Set for packs whose policy is assembled on first use."""
+    """None for a pack whose policy is not assembled from parts."""
     source: Path | None = None
-    """Folder with the parts of a built-in pack; None for a pack that is complete as it is."""
+    """Folder with the parts to assemble; None for a pack that is complete already."""
     format: FormatName = "equations"
     """How the policy is asked."""
     model: Entry | HubFile | None = None
@@ -139,7 +139,7 @@ class _Described:
 
 
 def read(folder: Path) -> Pack:
-    """The pack whose manifest is in ``folder``. Only the manifest and the table are read.
+    """The pack whose manifest is in ``folder``. Only the manifest and the strategy table are read.
 
     Raises PackError where the manifest is missing, damaged, of another format or incomplete.
     """
@@ -164,7 +164,7 @@ def read(folder: Path) -> Pack:
 
 
 def write(pack: Pack, folder: Path) -> None:
-    """Write ``pack``'s manifest into ``folder``; the inverse of ``read``. Raises OSError."""
+    """Write the manifest of ``pack`` into ``folder``, to be read by ``read``. Raises OSError."""
     content: dict[str, Any] = {
         "format": FORMAT,
         "name": pack.name,
@@ -183,7 +183,7 @@ def write(pack: Pack, folder: Path) -> None:
 
 
 def checksum(content: Mapping[str, Any]) -> str:
-    """SHA-256 of the manifest's JSON without its checksum, keys sorted, no spaces."""
+    """SHA-256 of the manifest's JSON, written without the checksum, with sorted keys and no spaces."""
     rest = {key: value for key, value in content.items() if key != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -193,9 +193,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PackError(f"{path} is missing; {path.parent} is not a complete pack") from None
+        raise PackError(f"{path} is missing; restore the file, or give another folder than {path.parent}") from None
     except (OSError, ValueError) as error:
         raise PackError(f"{path} is damaged and cannot be read ({error}); restore the file") from error
     if not isinstance(content, dict):
-        raise PackError(f"{path} is damaged: it holds a {type(content).__name__}, not an object; restore the file")
+        raise PackError(
+            f"{path} is damaged: it contains a {type(content).__name__} instead of an object; restore the file"
+        )
     return content

@@ -1,9 +1,9 @@
 """Make a policy on this machine: base GGUF + LoRA adapter -> merged, requantised GGUF.
 
-The result is the same to the bit on every machine, so its sha256 is pinned in the manifest: a
-product of two Q8_0 values and a sum of them fit the 53 bits of a float64 exactly, whatever order a
-BLAS adds them in, and the quantiser of the ``gguf`` package is element-wise numpy.
-(``llama_model_quantize`` is compiled with or without fused multiply-add and promises no such thing.)
+The result has the same bytes on every machine, so the manifest pins its sha256. Products of two Q8_0
+values and their sums are exact in the 53 bits of a float64, so the order in which a BLAS adds them does
+not matter, and the quantiser of the ``gguf`` package is element-wise numpy. (``llama_model_quantize``
+gives no such guarantee: its result depends on whether the compiler used fused multiply-add.)
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from edge_tts.packs.manifest import QUANTISATIONS
 from edge_tts.packs.vocabulary_cut import VOCABULARY_KEY, Cut
 
 _KEPT = ("token_embd.weight", "output.weight")
-"""The vocabulary matrices stay as they are stored in the base: they are the most sensitive to rounding."""
+"""Vocabulary matrices keep the storage type of the base: they are the most sensitive to rounding."""
 
 _SENSITIVE = ("attn_v", "ffn_down")
-"""Matrices whose rounding costs most; llama.cpp's own mixtures spend their extra bits on them, too."""
+"""Matrices whose rounding costs most accuracy; llama.cpp's own mixtures give them more bits, too."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter: weight += scale * up @ down. Its tensors stay in the file until they are used."""
+    """A LoRA adapter: weight += alpha / rank * up @ down. Its tensors are read from the file when they are used."""
 
     alpha: float
     down: Mapping[str, Any]
-    """Base tensor name to the GGUF tensor lora_a, shape (rank, inputs)."""
+    """GGUF tensor lora_a, shape (rank, inputs), by the name of the base tensor."""
     up: Mapping[str, Any]
-    """Base tensor name to the GGUF tensor lora_b, shape (outputs, rank)."""
+    """GGUF tensor lora_b, shape (outputs, rank), by the name of the base tensor."""
     vocabulary: list[int] | None = None
-    """Ids of the base's tokens that the merged model keeps; None for all."""
+    """Ids of the base's tokens that the merged model keeps, ascending; None keeps all."""
 
     def delta(self, name: str) -> npt.NDArray[np.float64] | None:
-        """What is added to the base tensor ``name``, shape (outputs, inputs); None where nothing is."""
+        """The matrix to add to the base tensor ``name``, shape (outputs, inputs); None where the adapter has none."""
         if name not in self.up:
             return None
         up, down = (
@@ -55,18 +55,19 @@ class Adapter:
 
 
 def merge(base: Path, adapter: Path | None, out: Path, quantisation: str, progress: Progress = silent) -> FileRecord:
-    """Write ``base`` with ``adapter`` merged in, its matrices stored as ``quantisation``.
+    """Write ``base`` with ``adapter`` merged in to ``out``, one tensor in memory at a time.
 
-    ``quantisation`` is a key of ``manifest.QUANTISATIONS``; one-dimensional tensors and the vocabulary
-    matrices are copied as they are, and so is all metadata; of the vocabulary what the adapter says it
-    keeps. One tensor at a time is in memory.
-    Raises PackError when a file is damaged or the adapter does not fit the base.
+    Matrices are stored as ``quantisation``, a key of ``manifest.QUANTISATIONS``. One-dimensional tensors,
+    vocabulary matrices and metadata are copied unchanged, except that tokens the adapter drops are left out.
+    Raises PackError where a file is damaged or the adapter was made for another base.
     """
     progress(0.0, "reading the base model")
     reader = open_gguf(base)
     lora = read_adapter(adapter) if adapter else Adapter(1.0, {}, {})
-    if strangers := set(lora.up) - {tensor.name for tensor in reader.tensors}:
-        raise PackError(f"{adapter} adapts {min(strangers)}, which {base.name} lacks; use the adapter's own base")
+    if unknown := set(lora.up) - {tensor.name for tensor in reader.tensors}:
+        raise PackError(
+            f"{adapter} adapts {min(unknown)}, which {base.name} does not have; use the base the adapter was trained on"
+        )
     kept = lora.vocabulary
     *kinds, file_type = QUANTISATIONS[quantisation]
     stored = {tensor.name: _storage(tensor, *kinds) for tensor in reader.tensors}
@@ -78,13 +79,13 @@ def merge(base: Path, adapter: Path | None, out: Path, quantisation: str, progre
             shape[0] = len(kept)
         kind = stored[tensor.name]
         block, size = gguf.GGML_QUANT_SIZES[kind]
-        # For a dtype other than uint8 the writer takes the shape as counted in elements.
+        # With a dtype other than uint8 the writer takes the shape in elements, not in bytes.
         writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), math.prod(shape) // block * size, kind)
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        reader.fields.clear()  # the vocabulary as Python objects: more memory than any tensor
+        reader.fields.clear()  # as Python objects the vocabulary takes more memory than any tensor
         writer.kv_data.clear()
         for index, tensor in enumerate(reader.tensors):
             progress(index / len(reader.tensors), "merging and quantising the policy")
@@ -96,11 +97,13 @@ def merge(base: Path, adapter: Path | None, out: Path, quantisation: str, progre
 
 
 def read_adapter(path: Path) -> Adapter:
-    """Read a llama.cpp LoRA adapter. Raises PackError where it is damaged or not an adapter."""
+    """Read a llama.cpp LoRA adapter. Raises PackError where the file is damaged or not an adapter."""
     reader = open_gguf(path)
     alpha = reader.get_field("adapter.lora.alpha")
     if alpha is None:
-        raise PackError(f"{path} is not a LoRA adapter: it has no adapter.lora.alpha; use one made by export.adapter")
+        raise PackError(
+            f"{path} is not a LoRA adapter: it has no adapter.lora.alpha; use a file made by edge_tts.export.adapter"
+        )
     parts: dict[str, dict[str, Any]] = {"lora_a": {}, "lora_b": {}}
     for tensor in reader.tensors:
         name, _, part = tensor.name.rpartition(".")
@@ -132,7 +135,7 @@ def _storage(tensor: Any, usual: str, sensitive: str) -> Any:
 def _copy_metadata(reader: Any, writer: Any, file_type: int, kept: list[int] | None) -> None:
     cut = None if kept is None else Cut(kept, reader.get_field("tokenizer.ggml.tokens").contents())
     for name, field in reader.fields.items():
-        if name.startswith("GGUF.") or name == "general.architecture":  # written by the writer itself
+        if name.startswith("GGUF.") or name == "general.architecture":  # the writer adds these itself
             continue
         value = file_type if name == "general.file_type" else field.contents()
         if cut:

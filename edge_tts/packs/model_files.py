@@ -14,10 +14,10 @@ from pathlib import Path
 
 from edge_tts.errors import InputError
 from edge_tts.files.folders import data_folder
-from edge_tts.files.gguf_header import SPLIT, split_parts
 from edge_tts.packs.catalogue_entry import Entry
 from edge_tts.packs.sources import HubFile, WheelParts
 
+_SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 _USUAL = ("Q4_K_M", "Q4_K_S", "Q5_K_M", "Q4_0", "Q5_K_S", "Q6_K", "Q8_0")
 """Quantisations taken where none is named, the first found first."""
 _IN_USE_SECONDS = 60
@@ -95,7 +95,7 @@ def select(names: Iterable[str], source: HubFile) -> tuple[str, ...]:
     models: dict[str, list[str]] = {}
     for name in sorted(names):
         if name.endswith(".gguf") and "mmproj" not in name.lower():
-            split = SPLIT.fullmatch(name)
+            split = _SPLIT.fullmatch(name)
             models.setdefault(split[1] + ".gguf" if split else name, []).append(name)
     if not models:
         raise InputError(f"the repository {source.repo} has no GGUF file; name one that has, often called …-GGUF")
@@ -104,7 +104,7 @@ def select(names: Iterable[str], source: HubFile) -> tuple[str, ...]:
         said = f"{len(fitting)} files fit" if fitting else "no file fits" if source.file else "no usual file is there"
         raise InputError(f"{said} {source}; name one as {source.repo}:FILE, of {_listed(fitting or list(models))}")
     parts = models[fitting[0]]
-    if (split := SPLIT.fullmatch(parts[0])) and len(parts) != int(split[3]):
+    if (split := _SPLIT.fullmatch(parts[0])) and len(parts) != int(split[3]):
         raise InputError(f"{source} has {len(parts)} of the {int(split[3])} parts of {fitting[0]}; name another file")
     return tuple(parts)
 
@@ -126,6 +126,22 @@ def _holding(models: Iterable[str], tag: str) -> list[str]:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def split_parts(path: Path) -> tuple[Path, ...]:
+    """All parts of the GGUF at ``path`` in order, the path alone where it is not split.
+
+    Any part may be given. Raises InputError where a part is missing.
+    """
+    split = _SPLIT.fullmatch(path.name)
+    if not split:
+        return (path,)
+    count = int(split[3])
+    parts = tuple(path.with_name(f"{split[1]}-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1))
+    missing = [part.name for part in parts if not part.is_file()]
+    if missing:
+        raise InputError(f"{path} is one of {count} parts and {_listed(missing)} is missing; put all into one folder")
+    return parts
 
 
 def remove(model: Entry | HubFile) -> int:

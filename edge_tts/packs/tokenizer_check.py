@@ -1,4 +1,4 @@
-"""Whether a PRM and a tokenizer belong together, asked of the files themselves."""
+"""Checks, from the files alone, that a PRM can be loaded and that a tokenizer is its own."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from edge_tts.files.integrity import sha256
 
 
 def prm_problems(model: Path, tokenizer: Path) -> list[str]:
-    """One sentence for each reason why the PRM ``model`` cannot be used with ``tokenizer``.
+    """One sentence for each reason why the PRM ``model`` cannot be used with ``tokenizer``; none if it can.
 
-    An exported PRM names, in its ONNX metadata, the sha256 of the tokenizer it was trained with.
+    The ONNX metadata of an exported PRM state the sha256 of its tokenizer.
     """
     import onnxruntime
     from tokenizers import Tokenizer
@@ -29,7 +29,9 @@ def prm_problems(model: Path, tokenizer: Path) -> list[str]:
     wanted = session.get_modelmeta().custom_metadata_map.get("tokenizer_sha256", "none")
     found = sha256(tokenizer)
     if found != wanted:
-        return [f"{tokenizer} does not fit its PRM {model.name}: its sha256 is {found}, the PRM was made with {wanted}"]
+        return [
+            f"{tokenizer} does not fit its PRM {model.name}: its sha256 is {found}, the PRM was exported with {wanted}"
+        ]
     return []
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge_tts.core import PolicyShape, VerifierShape
 from edge_tts.errors import InputError
-from edge_tts.files.gguf_header import read_outline, split_parts
+from edge_tts.files.gguf import open_gguf
 from edge_tts.runtimes.graph_metadata import VERIFIER_DATA, VERIFIER_FORMAT, read_metadata
 
 WEIGHT_COPIES = {"fp32": 1.6, "fp16": 2.75, "int8": 1.9, "int4": 1.7}
@@ -16,29 +16,28 @@ parameters took, and 5%. Matrices are packed again for the processor, and float1
 
 
 def policy_shape(path: Path) -> PolicyShape:
-    """Sizes of the GGUF at ``path`` (the first part of a split one), read from its header.
-
-    Raises PackError for a damaged file, InputError for one without these sizes.
-    """
-    parts = split_parts(path)
-    fields, sizes = read_outline(path)
-    for part in parts[1:]:
-        sizes |= read_outline(part)[1]
-    family = str(fields.get("general.architecture", "llama"))
+    """Sizes of the GGUF at ``path``. Raises PackError for a damaged file, InputError for one without these sizes."""
+    reader = open_gguf(path)
+    architecture = reader.get_field("general.architecture")
+    family = str(architecture.contents()) if architecture else "llama"
 
     def number(key: str, default: int | None = None) -> int:
-        value = fields.get(f"{family}.{key}", default)
-        if not isinstance(value, int):
-            raise InputError(f"{path} does not state {family}.{key}; only decoder language models can be used")
-        return value
+        field = reader.get_field(f"{family}.{key}")
+        if field is not None:
+            value = field.contents()
+            return int(max(value)) if isinstance(value, list) else int(value)  # a list has an entry per layer
+        if default is None:
+            raise InputError(f"{path} has no {family}.{key}; only decoder language models can be packed")
+        return default
 
+    sizes = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
     if "token_embd.weight" not in sizes:
-        raise InputError(f"{path} ({family}) has no token embeddings; only decoder language models can be used")
+        raise InputError(f"{path} has no token embeddings; only decoder language models can be packed")
     # A separate embedding is only looked up; a tied one is the output projection as well.
     looked_up = sizes["token_embd.weight"] if "output.weight" in sizes else 0
     hidden, heads = number("embedding_length"), number("attention.head_count")
     return PolicyShape(
-        file_bytes=sum(part.stat().st_size for part in parts),
+        file_bytes=path.stat().st_size,
         parameters=sum(sizes.values()) - looked_up,
         layers=number("block_count"),
         kv_heads=number("attention.head_count_kv", heads),

@@ -1,4 +1,4 @@
 """Recipes that make a pack: data, policy fine-tuning, rollouts, PRM training, assembly.
 
-Imports ``export`` and what that may import.
+May import ``export`` and whatever that may import.
 """

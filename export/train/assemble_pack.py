@@ -1,4 +1,4 @@
-"""Put trained parts together as a built-in pack: adapter, PRM, tokenizer, strategy table, card, manifest.
+"""Assemble a built-in pack from trained parts: adapter, PRM, tokenizer, strategy table, card, manifest.
 
     python -m edge_tts.export.train.assemble_pack --base BASE.gguf --adapter adapter.gguf --prm prm.onnx \\
         --tokenizer tokenizer.json --table table.json --figures figures.json --out edge_tts/packs/builtin/smol-math
@@ -36,22 +36,22 @@ class Parts:
 
     base: Path
     adapter: Path
-    """As :func:`edge_tts.export.adapter.convert` writes it, or from another pack."""
+    """A LoRA GGUF, as :func:`edge_tts.export.adapter.convert` writes it."""
     prm: Path
     tokenizer: Path
     """The PRM's."""
     table: Path
     figures: Mapping[str, Any]
-    """What was measured, for the card: label to figure."""
+    """Measurements for the card: label to figure."""
     quantisation: str = Recipe.quantisation
     """How the merged policy is stored, a key of ``manifest.QUANTISATIONS``."""
 
 
 def build(parts: Parts, out: Path, version: str, sampling: Sampling, base: BaseModel = SMOLLM2_135M) -> Pack:
-    """Write the built-in pack ``out`` (replaced where it exists), named after its folder.
+    """Write the built-in pack ``out``, named after its folder; an existing one is replaced.
 
-    The policy is assembled once on the way, for its size and sha256. Raises InputError where a part
-    does not fit, PackError where one is damaged.
+    The policy is merged once on the way, to record its size and sha256. Raises InputError where a part does not fit,
+    PackError where one is damaged.
     """
     if problem := base.record.problem(parts.base):
         raise InputError(f"the base model {parts.base} {problem}; train and assemble on the pinned {base.file}")
@@ -96,7 +96,7 @@ def build(parts: Parts, out: Path, version: str, sampling: Sampling, base: BaseM
 
 
 def card(pack: Pack, figures: Mapping[str, Any]) -> str:
-    """The model card as Markdown: what the pack is made of, what was measured, what it is not for."""
+    """The model card as Markdown: what the pack consists of, what was measured, and what it is not suited for."""
     base, stored = (pack.recipe.base.file, pack.recipe.quantisation) if pack.recipe else ("none", "given")
     prm = pack.verifier.parameters / 1e6 if pack.verifier else 0
     rows = "\n".join(f"| {label} | {figure} |" for label, figure in figures.items())

@@ -1,10 +1,9 @@
-"""New problems from old ones: the numbers of a story redrawn, its solution computed again.
+"""New problems from old ones: draw other numbers for a story and compute its solution again.
 
-Every operand of a solution is linked to where its value comes from: a number of the question (a
-percentage also as its fraction, what is left of it or what it adds up to), the result of an earlier
-step, or a constant of the world. A redrawn problem is kept only where all operands with several
-possible sources still agree, where results stay whole where they were whole, positive and of the
-same order of magnitude, and where the numbers of the story keep their order.
+Every operand of a solution is linked to the source of its value: a number of the question (for a percentage also its
+fraction, the rest to 100% or the sum with 100%), the result of an earlier step, or a constant such as the days of a
+week. A redrawn problem is kept only if the possible sources of each operand still agree, if results stay positive, of
+similar size and whole where they were whole, and if the numbers of the story keep their order.
 
     python -m edge_tts.export.train.augment --data gsm8k_train.jsonl --each 2 --out redrawn.jsonl
 """
@@ -53,12 +52,12 @@ _WORLD: dict[int, str] = {
     60: "minute|hour|second",
     100: "percent|%|dollar|cent|meter|century",
 }
-"""Constants that a solution may use of itself where the question has one of these words."""
+"""Constants that a solution may use without a source, if the question has one of these words."""
 _STEPS = (1000, 500, 100, 50, 10, 5, 1, Fraction(1, 2), Fraction(1, 4), Fraction(1, 10), Fraction(1, 20))
 _PERCENTAGES = (5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90)
 
 Source = Callable[[Mapping[Fraction, Fraction], Sequence[Fraction]], Fraction]
-"""An operand's new value, from the question's new numbers (by old value) and the results so far."""
+"""Computes an operand's new value from the question's new numbers (by old value) and the results so far."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +72,17 @@ class _Slot:
 
 @dataclass(frozen=True)
 class Links:
-    """Where the operands of a solution come from; made once for a problem."""
+    """Where the operands of a solution come from; computed once for each problem."""
 
     slots: tuple[_Slot, ...]
     """Numbers of the question that the solution uses."""
     sources: tuple[tuple[tuple[Source, ...], ...], ...]
-    """For each step and operand, the sources that explain its value; none for a constant."""
+    """For each step and operand, the sources that explain its value; a constant has none."""
 
 
 @lru_cache(maxsize=20_000)
 def link(problem: Problem) -> Links | None:
-    """Link a problem's operands; None where its solution uses no number that could be redrawn."""
+    """Link a problem's operands; None if its solution uses no number that can be redrawn."""
     slots = list(_slots(problem.question))
     used: set[Fraction] = set()
     results: list[Fraction] = []
@@ -108,7 +107,7 @@ def link(problem: Problem) -> Links | None:
 
 
 def redraw(problem: Problem, rng: random.Random) -> Problem | None:
-    """``problem`` with other numbers, or None where none were found that keep its story sensible."""
+    """``problem`` with other numbers, or None if no numbers were found that keep its story sensible."""
     links = link(problem)
     if links is None:
         return None
@@ -136,7 +135,7 @@ def _slots(question: str) -> Iterator[_Slot]:
 
 
 def _from_question(slot: _Slot, value: Fraction) -> list[Source]:
-    """The ways in which an operand of ``value`` may be made of the number in ``slot``."""
+    """The ways to compute an operand of ``value`` from the number in ``slot``."""
     old = slot.value
     if old == value:
         return [lambda new, _: new[old]]
@@ -165,7 +164,7 @@ def _worldly(value: Fraction, question: str) -> bool:
 
 
 def _draw(value: Fraction, percent: bool, word: bool, rng: random.Random) -> Fraction:
-    """Another number of the same kind: as round as it, whole or with as many decimals, a word for a word."""
+    """Another number of the same kind: as round, with as many decimals, and a word where it was a word."""
     if percent:
         return Fraction(rng.choice(_PERCENTAGES)) if value < 100 else value
     if word:
@@ -179,13 +178,13 @@ def _draw(value: Fraction, percent: bool, word: bool, rng: random.Random) -> Fra
 
 
 def _ordered(new: Mapping[Fraction, Fraction], percent: set[Fraction]) -> bool:
-    """Whether the redrawn numbers, given by rising old value, keep their order."""
+    """Whether the new numbers, listed by ascending old value, are in the same order as the old ones."""
     amounts = [drawn for old, drawn in new.items() if old not in percent]
     return all(a < b for a, b in pairwise(amounts))
 
 
 def _solve(steps: Sequence[str], links: Links, new: Mapping[Fraction, Fraction]) -> tuple[str, ...]:
-    """The solution with new operands, or () where it would make no sense."""
+    """The solution with new operands, or () if it would make no sense."""
     results: list[Fraction] = []
     written = []
     for step, sources in zip(steps, links.sources, strict=True):
@@ -232,7 +231,7 @@ def _write(question: str, slots: Sequence[_Slot], new: Mapping[Fraction, Fractio
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="JSON lines: id, question, solution, answer")
-    parser.add_argument("--each", type=int, default=1, help="new problems wanted of each")
+    parser.add_argument("--each", type=int, default=1, help="new problems wanted from each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()

@@ -12,7 +12,10 @@ _T = TypeVar("_T")
 def batched(
     items: Sequence[_T], length: Callable[[_T], int], most_tokens: int, most: int | None = None
 ) -> Iterator[list[_T]]:
-    """Batches of ``items``, in order: at most ``most`` of them, and ``most_tokens`` with padding (or one item)."""
+    """Batches of ``items``, in order, of at most ``most`` items and ``most_tokens`` tokens with padding.
+
+    An item longer than that is a batch of its own.
+    """
     batch: list[_T] = []
     for item in items:
         longest = max(map(length, [item, *batch]))
@@ -32,10 +35,10 @@ def bucketed(
     most_tokens: int,
     most: int | None = None,
 ) -> list[list[_T]]:
-    """The batches of an epoch, as of :func:`batched`, in random order.
+    """The batches of an epoch (see :func:`batched`), in random order.
 
-    ``items`` are shuffled in place and each ``bucket`` of them is sorted by length, so that batches are padded little
-    and yet mixed.
+    ``items`` are shuffled in place, and every ``bucket`` of them is sorted by length: batches need little padding and
+    are still mixed.
     """
     rng.shuffle(items)
     batches: list[list[_T]] = []

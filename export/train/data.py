@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
 
 from edge_tts.answers.arithmetic import evaluate, format_number
+from edge_tts.export.trace_rows import read_lines
 
 VALIDATION_MODULUS = 15
 """Problem ids whose number is divisible by this are held out for validation (about 500 of 7473)."""
@@ -33,18 +36,28 @@ class Problem:
         return int(self.id.rsplit("-", 1)[1]) % VALIDATION_MODULUS == 0
 
 
+class _Line(msgspec.Struct):
+    """A line of a file of problems."""
+
+    id: Annotated[str, msgspec.Meta(pattern=r"-\d+$")]
+    """Ends in a number, which decides whether the problem is held out."""
+    question: str
+    answer: str
+    solution: str = ""
+
+
 def read_problems(path: Path) -> Iterator[Problem]:
-    """Yield the problems of a JSON-lines file; ``steps`` is empty where no clean chain exists."""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            answer = normalise(row["answer"])
-            steps = equation_steps(row.get("solution", ""), answer)
-            yield Problem(row["id"], row["question"].strip(), answer, steps)
+    """The problems of a JSON-lines file; ``steps`` is empty where the solution has no clean chain of equations.
+
+    Raises InputError, with the line, for one that is no problem.
+    """
+    for _, line in read_lines(path, _Line, "a problem"):
+        answer = normalise(line.answer)
+        yield Problem(line.id, line.question.strip(), answer, equation_steps(line.solution, answer))
 
 
 def normalise(answer: str) -> str:
-    """Write a numeric answer the way the calculator does; other text is only stripped."""
+    """A numeric answer as the calculator writes it; other text is only stripped."""
     value = evaluate(answer)
     return answer.strip() if value is None else format_number(value)
 
@@ -76,10 +89,10 @@ def completion(steps: Sequence[str], answer: str) -> str:
 
 
 def corrupt(steps: Sequence[str], question: str, rng: random.Random) -> tuple[str, ...]:
-    """A plausible wrong attempt: one step dropped, or one operator or operand changed.
+    """A plausible wrong attempt: one step is dropped, or one operator or operand changed.
 
-    Stands in for on-policy wrong attempts where no policy exists yet; later results that
-    depended on the changed step are not recomputed, so the slip stays local and legible.
+    It stands in for the policy's own wrong attempts before there is a policy. Later results are not recomputed, so the
+    mistake stays in one place.
     """
     attempt = list(steps)
     at = rng.randrange(len(attempt))

@@ -1,9 +1,9 @@
-"""What a policy is trained on, epoch by epoch: solutions, redrawn problems, revisions of its own mistakes.
+"""What a policy is trained on in an epoch: solutions, redrawn problems, revisions of its own mistakes.
 
-Solutions are those of the data and, from the policy's own samples, further right ones that differ from
-them (rejection sampling: Yuan et al. 2023; STaR, Zelikman et al. 2022). A revision follows one to four
-wrong attempts at the same problem; the last of them is one of those nearest to the right solution by
-edit distance, the others are random (Snell et al. 2024, section 6.1 and appendix H).
+Solutions come from the data and, where they compute something else and are right, from the policy's own samples
+(rejection sampling: Yuan et al. 2023; STaR, Zelikman et al. 2022). A revision follows one to four wrong attempts at
+the same problem. The last attempt is one of those nearest to the right solution by edit distance, the others are
+random (Snell et al. 2024, section 6.1 and appendix H).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edge_tts.export.train.data import OPERATOR, Problem, completion, wrong_atte
 from edge_tts.reasoning.prompts import ATTEMPTS_IN_CONTEXT
 
 MAX_SOLUTIONS = 4
-"""Right solutions of one problem besides the data's own: more would drown the hard problems in easy ones."""
+"""Sampled solutions kept for one problem: with more, easy problems would outnumber the hard ones."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Samples:
     """What a policy wrote for training problems, by problem id."""
 
     right: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
-    """Equation steps of right solutions, distinct in what they compute."""
+    """Equation steps of right solutions, each computing something else."""
     wrong: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Texts of distinct wrong attempts, answer line included."""
 
 
 def read_samples(paths: Iterable[Path], problems: Iterable[Problem]) -> Samples:
-    """Read rows of the rollouts recipe; those of other problems than ``problems`` are left out.
+    """Read rows of the rollouts recipe, leaving out those of problems that are not in ``problems``.
 
     Raises InputError, with the line, for a row that cannot be used.
     """
@@ -65,10 +65,10 @@ def read_samples(paths: Iterable[Path], problems: Iterable[Problem]) -> Samples:
 def epoch(
     problems: Sequence[Problem], samples: Samples, redrawn: float, revisions: float, rng: random.Random
 ) -> Iterator[tuple[Problem, list[str]]]:
-    """Every problem once, in order, with the wrong attempts that stand before its solution.
+    """Every problem once, in order, with the wrong attempts that come before its solution.
 
-    A share ``redrawn`` in [0, 1] gets new numbers where they can be redrawn, a share ``revisions`` is a revision; the
-    rest draws among its solutions.
+    A share ``revisions`` (in [0, 1]) become revisions. Of the others, a share ``redrawn`` get new numbers where that is
+    possible. The rest take one of their solutions at random.
     """
     for problem in problems:
         if rng.random() < revisions:
@@ -81,7 +81,7 @@ def epoch(
 
 
 def attempts(problem: Problem, samples: Samples, count: int, rng: random.Random) -> list[str]:
-    """Up to ``count`` wrong attempts, the one nearest to the solution last; planted slips where none was sampled."""
+    """Up to ``count`` wrong attempts, a near miss last; made from the solution where none was sampled."""
     known = samples.wrong.get(problem.id, ())
     if not known:
         return wrong_attempts(problem, count, rng)
@@ -99,5 +99,5 @@ def _equation(step: str) -> bool:
 
 
 def _computed(steps: Sequence[str]) -> tuple[str, ...]:
-    """What solutions are told apart by: their equations, whatever the order."""
+    """A solution's equations in sorted order; two solutions with the same ones count as equal."""
     return tuple(sorted(steps))

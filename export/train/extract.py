@@ -21,7 +21,7 @@ from edge_tts.export.train.sft import load_base
 
 
 def extract(base: Path, tuned: Path, rank: int, out: Path) -> float:
-    """Write the PEFT adapter ``out``; returns the share of the change's energy it keeps, in [0, 1]."""
+    """Write the PEFT adapter ``out``; returns the share in [0, 1] of the change's energy that it keeps."""
     before, _ = load_base(base)
     after = AutoModelForCausalLM.from_pretrained(str(tuned), dtype=torch.float32).state_dict()
     changes = {

@@ -1,19 +1,21 @@
-"""A pack from a base model and problems, in one command that can be interrupted and run again.
+"""Train a pack from a base model and problems, in one command that can be interrupted and run again.
 
     python -m edge_tts.export.train.pipeline --data gsm8k_train.jsonl --base BASE.gguf --out RUN --minutes 150
 
-Fine-tuning of all weights, their change cut down to an adapter, the adapter trained through its
-quantisation; rounds of rejection sampling (sample the training problems, train on right solutions that
-are new and on revisions of wrong ones) until two in a row bring nothing on validation problems; traces
-and revisions labelled by Monte Carlo; a process reward model made of the policy's first layers and
-trained on them, exported and gated; a strategy table fitted on other validation problems; the pack.
-With ``--vocabulary`` the pack keeps only so many of the base's tokens, and all samples are drawn so.
+1. Fine-tune all weights, reduce their change to an adapter, and train the adapter through its quantisation.
+2. Rejection sampling, in rounds: sample the training problems, train on new right solutions and on revisions of wrong
+   ones. It ends after two rounds in a row without a gain on validation problems.
+3. Label traces and revisions by Monte Carlo. Train a process reward model on them, made of the policy's first layers,
+   and export it, unless it ranks steps unlike its original.
+4. Assemble the pack and fit its strategy table on other validation problems.
 
-The same command runs on a CPU and on a GPU, where PyTorch samples instead of llama.cpp. ``--minutes``
-is training time; sampling comes on top. Each stage is a recipe of this package, run as a process of its
-own with its output in ``RUN/log``, and resumes by itself; a stage that is done is not run again. Limited
-to some stages with ``--until``, a run can be spread over several short loans of a machine: what they
-exchange is the folder RUN, of which ``state.pt`` files and ``sft/model`` are only needed by the stage at work.
+With ``--vocabulary`` the pack keeps only so many of the base's tokens, and samples are drawn with those.
+
+The same command runs on a CPU and on a GPU, where PyTorch samples instead of llama.cpp. ``--minutes`` is training time;
+sampling comes on top. Each stage is a recipe of this package, runs in a process of its own and writes its output to
+``RUN/log``. An interrupted stage resumes, a finished one is not run again. With ``--until``, a run can be spread over
+several machines or sessions: all they have to exchange is the folder RUN, and of that, ``state.pt`` files and
+``sft/model`` only in the middle of a stage.
 """
 
 from __future__ import annotations
@@ -41,12 +43,12 @@ from edge_tts.packs.pack import BUILT_IN, DEFAULT
 TABLE_PROBLEMS = 150
 """Validation problems kept for the strategy table; rounds and the PRM are validated on others."""
 SHARES = {"sft": 0.4, "quantised": 0.12, "round": 0.14, "prm": 0.2}
-"""Of the training minutes; ``round`` for each of two, more rounds come on top."""
+"""Shares of the training minutes; ``round`` counts for each of two rounds, and further rounds come on top."""
 STAGE = re.compile(
     r"sft(-convert)?|extract|vocabulary|(quantised|round-\d+)(-convert|-validation|-train|-revised)?|labelled|policy"
     r"|prm(-export)?|figures|pack|table-problems|study|table"
 )
-"""Names of stages."""
+"""The names that stages have."""
 PATIENCE = 2
 """Rounds without a gain that end the rejection sampling."""
 
@@ -79,7 +81,7 @@ class Stage:
 
 
 def stages(settings: Settings) -> Iterator[Stage]:
-    """The stages, in order; how many rounds there are is decided as they go."""
+    """The stages, in order; the number of rounds depends on the results of earlier stages."""
     out, minutes = settings.out, settings.minutes
     common = ["--base", settings.base, "--data", settings.data]
     full, adapter = out / "sft", out / "quantised"
@@ -116,7 +118,7 @@ def stages(settings: Settings) -> Iterator[Stage]:
     yield _sampled(settings, best, "train")
     yield _sampled(settings, best, "revised", "--attempts", best / "train.jsonl", "--samples", settings.samples // 4)
     yield Stage("labelled", lambda: _joined([best / "train.jsonl", best / "revised.jsonl"], out / "labelled.jsonl"))
-    if settings.torch:  # else it was merged to be sampled
+    if settings.torch:  # llama.cpp has merged it already, to sample from it
         yield Stage("policy", lambda: _merged(settings, best))
     held = ["--data", out / "labelled.jsonl", "--validation", best / "validation.jsonl"]
     held += ["--base", best / "policy.gguf", "--out", out / "prm", "--minutes", minutes * SHARES["prm"]]
@@ -127,7 +129,7 @@ def stages(settings: Settings) -> Iterator[Stage]:
 
 
 def _packed(settings: Settings, policy: Path) -> Iterator[Stage]:
-    """Assemble the pack with a provisional table, fit one on validation problems, put it in."""
+    """Assemble the pack with a provisional strategy table, then replace that with one fitted on validation problems."""
     out = settings.out
     pack, study, problems = out / "pack", out / "study", out / "table-problems.jsonl"
     verifier = out / "verifier"
@@ -168,7 +170,7 @@ def _vocabulary(settings: Settings) -> Path:
 
 
 def _sampled(settings: Settings, policy: Path, kind: str, *more: object) -> Stage:
-    """Labelled traces of ``policy``: of training or validation problems, or revisions of the former."""
+    """Sample labelled traces of ``policy``, on training or validation problems, or revisions of the former."""
     validation = kind == "validation"
     count = settings.validation if validation else settings.problems
     source: list[object] = ["--policy", policy / "policy.gguf", "--width", 32]
@@ -181,9 +183,9 @@ def _sampled(settings: Settings, policy: Path, kind: str, *more: object) -> Stag
 
 
 def accuracy(rollouts: Path) -> float:
-    """Mean over the problems of ``rollouts`` of how often the most frequent answer is right, and of single samples.
+    """The mean of two accuracies over the problems of ``rollouts``: of the majority vote and of single samples.
 
-    Half of each: the vote is what a user gets, single samples say more at this number of problems.
+    The vote is what a user gets; single samples are less noisy at this number of problems.
     """
     rows = read_rows(rollouts)
     rates = selection([(row.id, str(row.answer), bool(row.correct), 0.0) for row in rows])
@@ -199,7 +201,7 @@ def _joined(sources: Sequence[Path], target: Path) -> None:
 
 
 def _table_problems(settings: Settings, target: Path) -> None:
-    """The last validation problems of the order in which the rollouts recipe takes the first ones."""
+    """The last of the shuffled validation problems; the rollouts recipe takes the first ones of the same order."""
     _, held_out = split(read_problems(settings.data))
     random.Random(0).shuffle(held_out)
     if settings.validation + TABLE_PROBLEMS > len(held_out):
@@ -212,7 +214,7 @@ def _table_problems(settings: Settings, target: Path) -> None:
 
 
 def _figures(settings: Settings, policy: Path) -> None:
-    """What the model card tells of the training: minutes and rounds, with what each brought."""
+    """Figures for the model card: minutes of training, and the validation score after each round."""
     log = settings.out / "rounds.jsonl"
     rounds = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     figures = {
@@ -224,7 +226,7 @@ def _figures(settings: Settings, policy: Path) -> None:
 
 
 def _log(settings: Settings, row: dict[str, object]) -> None:
-    """Add ``row``, unless an earlier run of the same command has."""
+    """Add ``row`` to the log of rounds, unless an earlier run of the same command has added it."""
     log, line = settings.out / "rounds.jsonl", json.dumps(row) + "\n"
     with log.open("a+", encoding="utf-8") as rows:
         rows.seek(0)
@@ -253,7 +255,7 @@ def _run(settings: Settings, stage: str, arguments: Sequence[object]) -> None:
 
 
 def run(settings: Settings, until: str | None = None) -> None:
-    """Run the stages that are not done yet, up to and with ``until``. Raises InputError where one fails."""
+    """Run the stages that are not done yet, up to and including ``until``. Raises InputError where one fails."""
     if until is not None and not STAGE.fullmatch(until):
         raise InputError(f"--until {until}: there is no such stage; each one's name is printed as it begins")
     done = settings.out / "done"

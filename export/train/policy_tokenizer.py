@@ -1,10 +1,9 @@
-"""A policy's tokenizer, and which of its tokens a pack keeps.
+"""A policy's tokenizer, and the choice of the tokens that a pack keeps of it.
 
     python -m edge_tts.export.train.policy_tokenizer --base BASE.gguf --data gsm8k_train.jsonl --size 16384 \\
         --out vocabulary.json
 
-What a policy is shown and writes decides, then the tokenizer's own order, in which frequent tokens come
-first.
+Tokens that a policy reads and writes come first, then the others in the tokenizer's own order, from frequent to rare.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from edge_tts.reasoning.prompts import PromptFormat
 
 
 def load_tokenizer(gguf: Path) -> Any:
-    """The tokenizer inside a SmolLM GGUF, as its model's authors publish it.
+    """The tokenizer inside a SmolLM GGUF, corrected to be the one that the model's authors publish.
 
-    What transformers makes of a GGUF lacks the splitting of digits, falls back to bytes and puts a start token
-    first; a model saved with that would be converted back with another vocabulary type.
+    transformers reads it from a GGUF without the splitting of digits, with byte fallback and with a start token; a
+    model saved like that would be converted back with another type of vocabulary.
     """
     loaded = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)  # type: ignore[no-untyped-call]
     backend = loaded.backend_tokenizer

@@ -1,9 +1,8 @@
-"""LoRA trained through its own quantisation: what is optimised is the file that ships.
+"""LoRA trained through its own quantisation, so that training optimises the weights that ship.
 
-A shipped policy is Q4_0(base + Q4_0(B) Q4_0(A)): two roundings that a plain fine-tuning never sees.
-Here every forward pass goes through both, and gradients pass the rounding unchanged (the
-straight-through estimator, Bengio et al. 2013; for LoRA under quantisation: Bondarenko et al. 2024,
-LR-QAT).
+A shipped policy is Q4_0(base + Q4_0(B) Q4_0(A)): two roundings that plain fine-tuning does not see. Here every forward
+pass includes both, and gradients pass through the rounding unchanged (the straight-through estimator, Bengio et al.
+2013; for LoRA under quantisation: LR-QAT, Bondarenko et al. 2024).
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def _rounded(weight: Tensor) -> Tensor:
 
 
 def round_q4_0(weight: Tensor) -> Tensor:
-    """The values a matrix (rows, columns) has once stored as Q4_0; columns in whole blocks of 32.
+    """The values of a matrix (rows, columns) after storing it as Q4_0; columns must be whole blocks of 32.
 
     As ggml's ``quantize_row_q4_0_ref``: the entry of largest magnitude in a block becomes -8.
     """
@@ -70,7 +69,7 @@ class QuantisedLora(nn.Module):
 
 
 def attach(model: Any, adapter: Path) -> None:
-    """Replace the linear layers that a llama.cpp LoRA GGUF adapts, in place; only its matrices are trainable then.
+    """Replace the linear layers that a llama.cpp LoRA GGUF adapts, in place; then only its matrices are trainable.
 
     Raises PackError where ``adapter`` is damaged, InputError where it does not fit the model.
     """
@@ -82,7 +81,7 @@ def attach(model: Any, adapter: Path) -> None:
             key = f"blk.{index}.{name}.weight"
             if key not in lora.up:
                 raise InputError(
-                    f"{adapter} leaves {key} alone; quantised training starts from an adapter of all layers"
+                    f"{adapter} does not adapt {key}; quantised training needs an adapter of all layers to start from"
                 )
             up, down = (gguf.quants.dequantize(t.data, t.tensor_type) for t in (lora.up[key], lora.down[key]))
             if name in heads:
@@ -100,7 +99,7 @@ def is_attached(model: Any) -> bool:
 
 
 def freeze(model: Any) -> None:
-    """Turn the adapted layers back into plain ones that hold the rounded weights, in place."""
+    """Replace the adapted layers with plain ones that hold the rounded weights, in place."""
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, QuantisedLora):

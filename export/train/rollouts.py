@@ -1,16 +1,14 @@
 """Sample a policy on training problems and label every step by Monte Carlo.
 
-Paper recipe (Snell et al. 2024, appendix D; Wang et al. 2024, Math-Shepherd): a step's label is
-the share of right final answers among rollouts that continue from it. Equation steps are short and
-repeat, so the samples of one question share prefixes; each sample is a rollout of every prefix it
-runs through, and no separate rollouts are drawn.
+A step's label is the share of right final answers among rollouts that continue from it (Snell et al. 2024, appendix
+D; Math-Shepherd, Wang et al. 2024). Equation steps are short and repeat, so the samples of a question share prefixes.
+Each sample is a rollout of every prefix it contains; no further rollouts are drawn.
 
     python -m edge_tts.export.train.rollouts --policy policy.gguf --data gsm8k_train.jsonl \\
         --split train --problems 500 --samples 16 --out rollouts.jsonl
 
-``--attempts rollouts.jsonl`` samples revisions instead: each continues after one to four wrong attempts
-found there. With ``--base BASE.gguf --tuned RUN/adapter`` in place of ``--policy``, PyTorch samples,
-on a GPU where there is one.
+``--attempts rollouts.jsonl`` samples revisions instead: each follows one to four wrong attempts from that file. With
+``--base BASE.gguf --tuned RUN/adapter`` instead of ``--policy``, PyTorch samples, on a GPU where there is one.
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ def sample(
     seed: int,
     earlier: Samples | None = None,
 ) -> list[list[Trace]]:
-    """``samples`` traces of each problem, drawn in one batch; each a revision of wrong attempts in ``earlier``."""
+    """``samples`` traces of each problem, drawn in one batch; with ``earlier``, revisions of its wrong attempts."""
     prompts, rng = PromptFormat(), random.Random(seed)
     traces = []
     for problem in problems:
@@ -60,7 +58,7 @@ def sample(
 
 
 def label(problem: Problem, traces: Iterable[Trace]) -> list[dict[str, Any]]:
-    """Rows of steps with soft labels: the share of right answers among samples through each prefix."""
+    """Rows of steps with soft labels: the share of right answers among the samples that contain each prefix."""
     finished = [t for t in traces if t.finished and t.answer is not None]
     right = {id(t): is_correct(t.answer, problem.answer) for t in finished}
     through: dict[tuple[str, ...], list[bool]] = defaultdict(list)
@@ -92,10 +90,10 @@ def collect(
     seed: int,
     earlier: Samples | None = None,
 ) -> None:
-    """Append labelled rows to ``out``; problems already there are skipped.
+    """Append labelled rows to ``out``, skipping problems that are there already.
 
-    With ``earlier`` the rows are of revisions, and its problems without wrong attempts are skipped. Raises
-    InputError where problems were sampled and ``out`` has no row: no trace came to an answer.
+    With ``earlier`` the rows are revisions, and problems without wrong attempts are skipped. Raises InputError where
+    no trace reached an answer.
     """
     done: set[str] = set()
     if out.exists():
@@ -114,7 +112,7 @@ def collect(
             sink.flush()
     if todo and not out.stat().st_size:
         raise InputError(
-            f"none of the {samples * len(todo)} traces came to an answer; train the policy for longer "
+            f"none of the {samples * len(todo)} traces reached an answer; train the policy for longer "
             "or check that it is fine-tuned on equation steps"
         )
 

@@ -1,10 +1,12 @@
 """Supervised fine-tuning of the policy on equation steps (and revision chains).
 
-Loss on answer tokens only, and little on the results a calculator writes; float32 on a CPU
-(bfloat16 autocast on a GPU), batches bucketed by length, a checkpoint every few minutes; the same
-command resumes. A LoRA run can be followed by a full one that starts from it and, once that is cut
-down to an adapter, by one that trains the adapter through its quantisation, also with the policy's
-own samples as further solutions and as mistakes to revise:
+The loss counts answer tokens only, and gives little weight to results, which the calculator writes. Training is in
+float32 on a CPU, with bfloat16 autocast on a GPU; batches are bucketed by length. There is a checkpoint every few
+minutes, and the same command resumes.
+
+A LoRA run (RUN1) can be followed by a full one that starts from it (RUN2). Once that is reduced to an adapter, another
+run (RUN3) can train the adapter through its quantisation. It can take the policy's own samples as further solutions and
+as mistakes to revise:
 
     python -m edge_tts.export.train.sft --base BASE.gguf --data gsm8k_train.jsonl --out RUN1 --minutes 46
     python -m edge_tts.export.train.sft --base BASE.gguf --data gsm8k_train.jsonl --out RUN2 --minutes 60 \\
@@ -45,9 +47,9 @@ CHECKPOINT_SECONDS = 300
 class SftConfig:
     """Hyper-parameters of one run.
 
-    ``minutes`` bounds training time and the schedule follows it. ``rank`` 0 trains all weights of
-    the blocks, the embeddings stay frozen. With LoRA, blocks below ``first_layer`` are left alone:
-    nothing is back-propagated through them, which saves a sixth of the time.
+    ``minutes`` is the training time, which the learning-rate schedule follows. ``rank`` 0 trains all weights of the
+    blocks; the embeddings stay frozen. With LoRA, blocks below ``first_layer`` are not trained: nothing is
+    back-propagated through them, which saves a sixth of the time.
     """
 
     minutes: float = 60.0
@@ -57,10 +59,10 @@ class SftConfig:
     first_layer: int = 8
     batch_size: int = 16
     batch_tokens: int = 2400
-    """Most tokens of a batch, padding included: long examples come in smaller batches, for memory's sake."""
+    """Most tokens of a batch, padding included; it bounds memory, so long examples come in smaller batches."""
     revision_share: float = 0.12
     redrawn_share: float = 0.5
-    """Problems of an epoch that get new numbers, where they can be redrawn."""
+    """Share of an epoch's problems that get new numbers, where that is possible."""
     result_weight: float = 0.1
     """Loss weight of the digits after "=": a pack with a calculator does not need them."""
     warmup: float = 0.03
@@ -162,9 +164,9 @@ def adapted(model: Any, adapter: Path | None) -> Any:
 
 
 def trainable(model: Any, config: SftConfig, start: Path | None) -> Any:
-    """Make weights trainable: LoRA matrices or all of the blocks, an adapter in ``start`` merged first.
+    """Make weights trainable: LoRA matrices or all weights of the blocks, after merging the adapter ``start``.
 
-    Where ``start`` is a GGUF adapter, its matrices are what is trained, through their quantisation.
+    If ``start`` is a GGUF adapter, its own matrices are trained, through their quantisation.
     """
     model = adapted(model, start)
     if quantised_lora.is_attached(model):

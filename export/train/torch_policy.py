@@ -1,7 +1,7 @@
-"""Sampling with PyTorch: thousands of sequences a step on a GPU that llama.cpp was not built for.
+"""Sampling with PyTorch, for a GPU that llama.cpp was not built for: thousands of sequences at once.
 
-For the recipes only: throughput over a whole data set is all that counts there, so a call runs in
-static batches; there is no continuous batching, and no deadline or cancellation.
+It is for the recipes only, where nothing but the throughput over a whole data set counts. So a call runs in static
+batches, without continuous batching, deadline or cancellation.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import torch
 from transformers import DynamicCache
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import ChatModelInfo, ModelInfo, Request, SpecialToken, StepEvent, StopReason
+from edge_tts.core import ChatModelInfo, ModelInfo, Request, SpecialToken, StepEvent, StepEvents, StopReason
 from edge_tts.export.train.sft import load_policy
 from edge_tts.reasoning.calculator import written_result
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 
 SHRINK_BELOW = 0.7
-"""Finished sequences leave the batch once fewer than this share of it run."""
+"""Finished sequences are dropped from the batch once less than this share of it still runs."""
 
 
 @dataclass
@@ -82,7 +82,7 @@ class TorchPolicy:
 
     def generate(
         self, requests: Sequence[Request], deadline: float | None = None, cancel: Cancellation | None = None
-    ) -> Generator[StepEvent, None, None]:
+    ) -> StepEvents:
         """See :meth:`edge_tts.core.Policy.generate`; ``deadline`` and ``cancel`` are not looked at."""
         order = sorted(range(len(requests)), key=lambda i: len(requests[i].tokens))
         for start in range(0, len(order), self.width):

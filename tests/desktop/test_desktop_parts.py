@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from desktop_app import ANSWERED, QUESTION, application, serve
+from desktop_app import ANSWERED, DESKTOP, QUESTION, application, serve
 from edge_desktop.candidates import CandidateModel
+from edge_desktop.display import problem
 from edge_desktop.history import History, HistoryError
 from edge_desktop.search import Candidate, Search
 from edge_desktop.theme import Theme
+from edge_desktop.units import duration, flops
 from edge_desktop.window import Window
 from PySide6.QtTest import QAbstractItemModelTester
 
@@ -124,3 +129,60 @@ def test_a_damaged_history_is_told_and_solving_goes_on(tmp_path: Path, home: Pat
     assert "Solving works without it" in window.banner_text.text()
     window.close()
     assert path.read_bytes().startswith(b"this is no database")
+
+
+# --- figures, and whether there is a display ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.00 s"),
+        (0.049, "0.05 s"),
+        (1.23, "1.2 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min"),
+        (60, "1 min"),
+        (125, "2 min 5 s"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 FLOP"), (6.54e9, "6.5 GFLOP"), (6.5e10, "65 GFLOP"), (9.996e11, "1.0 TFLOP"), (1e25, "10000000 EFLOP")],
+)
+def test_flops(count: float, text: str) -> None:
+    assert flops(count) == text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="about X11")
+def test_a_display_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert problem({"QT_QPA_PLATFORM": "offscreen"}) is None
+    assert problem({"WAYLAND_DISPLAY": "wayland-0"}) is None
+    assert "there is no display" in str(problem({}))
+    assert "there is no display" in str(problem({"QT_QPA_PLATFORM": "xcb", "WAYLAND_DISPLAY": "wayland-0"}))
+
+    def missing(path: str) -> None:
+        assert path.endswith("libqxcb.so")
+        raise OSError("libxcb-cursor.so.0: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr("ctypes.CDLL", missing)
+    assert "apt install libxcb-cursor0" in str(problem({"DISPLAY": ":0"}))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="about X11")
+def test_the_app_says_so_and_ends() -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    done = subprocess.run(
+        [sys.executable, str(DESKTOP / "main.py")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment | {"QT_QPA_PLATFORM": ""},
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("edge-reason-desktop: there is no display")
+    assert len(done.stderr.splitlines()) == 1

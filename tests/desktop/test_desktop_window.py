@@ -154,6 +154,15 @@ def test_a_cap_too_small_is_told_before_anything_is_loaded(window: Window) -> No
     assert "to stay below 330 MB" in window.plan.message.text()
 
 
+def test_no_limit_is_shown_before_the_profile_is_known(tmp_path: Path, app: QApplication, home: Path) -> None:
+    window = Window(Theme(app), tmp_path / "history.sqlite3")
+    assert (window.ask.deadline.text(), window.ask.memory.text()) == ("…", "…")
+    serve(lambda: window.ask.deadline.text() != "…")
+    assert window.ask.deadline.value() >= 20
+    assert window.ask.memory.text().endswith(" MB")
+    window.close()
+
+
 def test_the_limits_are_the_profiles_until_they_are_set(window: Window) -> None:
     window.ask.profile.setCurrentText("phone")
     serve(lambda: "512 MB" in window.plan.total.text())

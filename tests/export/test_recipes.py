@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_tts.core import Trace
+from edge_tts.errors import InputError
 from edge_tts.export.train.data import Problem, completion, equation_steps, read_problems, split, wrong_attempts
 from edge_tts.export.train.rollouts import label
 
@@ -44,6 +45,22 @@ def test_validation_problems_are_never_trained_on(tmp_path: Path) -> None:
     train, held_out = split(read_problems(file))
     assert [p.id for p in held_out] == ["t-0", "t-15", "t-30", "t-45"]
     assert len(train) == 56
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "truncated"),
+        ('{"id": "t-1", "question": "q"}', "missing required field `answer`"),
+        ('{"id": "t-1", "question": "q", "answer": 2}', "Expected `str`, got `int`"),
+        ('{"id": "first", "question": "q", "answer": "2"}', "matching regex"),
+    ],
+)
+def test_bad_problems_are_named(line: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"id": "t-0", "question": "q", "answer": "2"}\n' + line)
+    with pytest.raises(InputError, match=f"line 2: not a problem .*{message}"):
+        list(read_problems(path))
 
 
 def test_labels_are_shares_of_right_answers_through_each_prefix() -> None:

@@ -18,7 +18,6 @@ from index_server import IndexServer
 from index_server import serve as serve_index
 
 from edge_tts.errors import BackendError, InputError, ResourceError
-from edge_tts.files.gguf_header import split_parts
 from edge_tts.packs import catalogue, download, model_files
 from edge_tts.packs.catalogue_entry import Entry
 from edge_tts.packs.sources import HubFile, WheelParts
@@ -185,7 +184,7 @@ def test_all_parts_of_a_split_model_are_fetched(hub: hub_server.HubServer) -> No
     files = {f"big-{number:05}-of-00003.gguf": b"GGUF" + bytes([number]) for number in (1, 2, 3)}
     hub.add("maker/big", files)
     path = download.pull(HubFile("maker/big"))
-    assert [part.read_bytes() for part in split_parts(path)] == list(files.values())
+    assert [part.read_bytes() for part in model_files.split_parts(path)] == list(files.values())
     hub.add("maker/torn", {name: content for name, content in files.items() if "00002-of" not in name})
     with pytest.raises(InputError, match=r"has 2 of the 3 parts of big.gguf"):
         download.pull(HubFile("maker/torn"))

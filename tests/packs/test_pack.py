@@ -214,7 +214,7 @@ def test_result_other_than_the_pinned_one_is_not_kept(tiny: pack.Pack) -> None:
 
 def test_no_space_is_told_before_the_start(tiny: pack.Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 3 * 2**20))
-    with pytest.raises(ResourceError, match=r"3 MiB free and 16 MiB are needed.*EDGE_REASON_HOME"):
+    with pytest.raises(ResourceError, match=r"3 MiB free, but 16 MiB are needed.*EDGE_REASON_HOME"):
         pack.prepare_pack(tiny)
 
 

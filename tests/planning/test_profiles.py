@@ -1,4 +1,4 @@
-"""Device profiles: every figure has a source, wrong files are named, stored ones come back as they were."""
+"""Device profiles: every figure has a source, a wrong file is named, a saved profile loads unchanged."""
 
 from __future__ import annotations
 
@@ -124,9 +124,9 @@ def test_a_wrong_file_is_named_with_key_and_value(tmp_path: Path, change: Callab
 
 
 def test_unknown_profiles_list_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"no profile 'toaster'; known are datacenter, "):
+    with pytest.raises(InputError, match=r"no profile 'toaster'; choose one of datacenter, "):
         load("toaster")
-    with pytest.raises(InputError, match="neither a profile's name nor"):
+    with pytest.raises(InputError, match="neither the name of a profile nor"):
         load("../phone")
     with pytest.raises(InputError, match="cannot read the profile"):
         load("nowhere.toml")
@@ -156,7 +156,7 @@ def test_detection_keeps_to_half_of_the_memory(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("edge_tts.profiles.loader.memory_limit_mb", lambda: 901.0)
     profile, reason = detect()
     assert profile.memory_mb == 450
-    assert "half of what is here" in reason
+    assert "half of this machine" in reason
 
 
 def test_memory_limit_sees_the_control_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

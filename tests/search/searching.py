@@ -8,6 +8,7 @@ from typing import Any
 
 from edge_tts.answers.formulas import Timeout
 from edge_tts.core import BestSoFar, CandidateScored, Event, Outcome, Sampling, StepTaken, Trace, Usage
+from edge_tts.reasoning.formats import AskedEquations
 from edge_tts.reasoning.prompts import PromptFormat
 from edge_tts.runtimes.scripted import ScriptedPolicy, ScriptedVerifier
 from edge_tts.search.driver import Driver, Task
@@ -35,7 +36,7 @@ class Search:
     ) -> None:
         self.policy = policy
         self.ledger = Ledger(policy.info, verifier.info if verifier else None, **limits)
-        task = Task(question, PROMPTS, sampling or Sampling(), aggregate, seed)
+        task = Task(question, AskedEquations(PROMPTS, question), sampling or Sampling(), aggregate, seed)
         self.driver = Driver(task, policy, verifier, self.ledger)
 
     @property

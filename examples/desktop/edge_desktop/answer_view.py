@@ -7,6 +7,7 @@ from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QScrollArea, QSizePol
 
 from edge_desktop.history import Answered
 from edge_desktop.parts import fixed_font, label, set_tone
+from edge_desktop.units import duration, flops
 
 _STOPPED = {
     "complete": "The search was completed.",
@@ -108,8 +109,8 @@ def _facts(answered: Answered) -> str:
     if answered.difficulty is not None:
         lines.append(f"Difficulty {answered.difficulty + 1} of 5")
     lines.append(
-        f"{usage.seconds:.2f} s, {usage.policy_tokens:,} policy and {usage.verifier_tokens:,} verifier tokens "
-        f"({usage.generated_tokens:,} generated), {usage.policy_flops + usage.verifier_flops:.1e} FLOPs, "
-        f"{usage.peak_memory_mb:.0f} MB at most"
+        f"{duration(usage.seconds)}, {usage.policy_tokens:,} policy and {usage.verifier_tokens:,} verifier tokens "
+        f"({usage.generated_tokens:,} generated), {flops(usage.policy_flops + usage.verifier_flops)}, "
+        f"{usage.peak_memory_mb:,.0f} MB at most"
     )
     return "\n".join(lines)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from PySide6.QtCore import QCommandLineOption, QCommandLineParser, QStandardPaths, QTimer
 from PySide6.QtWidgets import QApplication
 
+from edge_desktop.display import problem
 from edge_desktop.theme import Theme
 from edge_desktop.window import Window
 
 
 def run(arguments: list[str]) -> int:
-    """Show the window and run until it is closed. Returns the exit code."""
+    """Show the window and run until it is closed. Returns the exit code, 1 if no window can be opened."""
+    if (found := problem(os.environ)) is not None:
+        print(f"edge-reason-desktop: {found}", file=sys.stderr)
+        return 1
     app = QApplication(arguments)
     app.setApplicationName("edge-reason-desktop")
     parser = QCommandLineParser()

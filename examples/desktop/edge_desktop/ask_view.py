@@ -87,6 +87,8 @@ class AskView(QFrame):
         self.generations = QSpinBox(minimum=1, maximum=256, value=16)
         self.deadline = QDoubleSpinBox(minimum=0.5, maximum=600, decimals=1, suffix=" s")
         self.memory = QSpinBox(minimum=50, maximum=1_000_000, singleStep=50, suffix=" MB")
+        for limit in (self.deadline, self.memory):
+            limit.setSpecialValueText("…")  # instead of the least value, until the profile's is known
         self.profile = Choice()
         self.profile.addItems([DETECTED, *profiles])
         buttons = QVBoxLayout()
@@ -155,6 +157,8 @@ class AskView(QFrame):
             return
         self._limits_of = self.profile.currentText()
         with QSignalBlocker(self.memory), QSignalBlocker(self.deadline):
+            for limit in (self.deadline, self.memory):
+                limit.setSpecialValueText("")
             self.memory.setValue(int(plan.memory_cap_mb))
             self.deadline.setValue(plan.deadline_s)
 

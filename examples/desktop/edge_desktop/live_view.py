@@ -13,6 +13,7 @@ from edge_desktop.history import Answered
 from edge_desktop.parts import Meter, card, label
 from edge_desktop.search import Search
 from edge_desktop.theme import Theme
+from edge_desktop.units import duration
 from edge_tts import Event
 
 _CLOCK_MS = 100
@@ -109,4 +110,4 @@ class LiveView(QWidget):
         self._show_seconds(time.monotonic() - self._began)
 
     def _show_seconds(self, seconds: float) -> None:
-        self.seconds.show_spent(f"{seconds:.1f} of {self._deadline_s:g} s", seconds / self._deadline_s)
+        self.seconds.show_spent(f"{seconds:.1f} s of {duration(self._deadline_s)}", seconds / self._deadline_s)

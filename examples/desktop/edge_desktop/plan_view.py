@@ -6,6 +6,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout
 
 from edge_desktop.parts import Bar, label, set_tone
 from edge_desktop.theme import Theme
+from edge_desktop.units import duration
 from edge_tts import Plan
 
 PARTS = ("Runtime", "Weights", "KV cache", "Buffers", "Verifier")
@@ -51,7 +52,7 @@ class PlanView(QFrame):
     def show_plan(self, plan: Plan) -> None:
         """Show a plan that fits."""
         self.total.setText(f"{plan.memory.total:.0f} of {plan.memory_cap_mb:g} MB")
-        self.time.setText(f"{plan.generations} generations in about {plan.seconds:.1f} s ({plan.profile})")
+        self.time.setText(f"{plan.generations} generations in about {duration(plan.seconds)} ({plan.profile})")
         for part, name, size in zip(self.parts, PARTS, _sizes(plan), strict=True):
             part.setText(f"{name} {size:.0f}")
         notes = "; ".join(plan.notes)
