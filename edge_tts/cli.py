@@ -14,6 +14,7 @@ VERBS = {
     "solve": "Answer a question, or a file of them.",
     "plan": "Show what a run would need, before loading anything.",
     "profile": "Device profiles: list, show, detect, calibrate.",
+    "model": "Models: list, pull, info, remove.",
     "pack": "Packs: list, info, verify, assemble, build, install.",
     "export": "Make a pack's parts: a policy as GGUF, a PRM as ONNX.",
     "serve": "An OpenAI-compatible server, and a page to try it.",

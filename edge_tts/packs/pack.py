@@ -217,7 +217,3 @@ def _remedy(pack: Pack) -> str:
     if pack.source:
         return f"delete the folder {pack.folder} and run the command again to assemble the pack again"
     return "run `edge-reason pack verify`, and restore the damaged files from where the pack came from"
-
-
-# The names before the rooms were tidied; callers move to the ones above.
-find, ensure, verify, installed = find_pack, prepare_pack, pack_problems, pack_names

@@ -79,7 +79,7 @@ class Answering:
         if not self.begun.done():
             self._metrics.first_event.observe(time.monotonic() - self._began)
             self.begun.set_result(None)
-        if not self._asked.events:
+        if not self._asked.stream:
             return
         if self._events.qsize() < MAX_UNREAD:
             self._events.put_nowait((index, event))

@@ -60,7 +60,8 @@ def create_app(solver: Solver, admission: Admission, token: str | None = None, l
     @app.post("/v1/chat/completions")
     async def complete(request: Request, body: ChatRequest) -> Response:
         asked = understand(body, solver)
-        replier = Replier(body.model, solver.pack.prompts.step_delimiter, asked.stops, asked.include_usage)
+        delimiter = solver.pack.prompts.step_delimiter
+        replier = Replier(body.model, delimiter, asked.stops, asked.events, asked.include_usage)
         answering = Answering(asked, solver, admission, metrics)
         try:
             if not asked.stream:
@@ -70,7 +71,7 @@ def create_app(solver: Solver, admission: Admission, token: str | None = None, l
             await _unless_left(request, answering.begun, KEEP_ALIVE_SECONDS)
             if answering.results.done():
                 answering.results.result()
-            stream = EventStream(answering, replier, len(asked.seeds), asked.events)
+            stream = EventStream(answering, replier, len(asked.seeds))
         except BaseException:
             await answering.close()
             raise

@@ -30,6 +30,8 @@ class Replier:
     """Text between two steps."""
     stops: tuple[str, ...]
     """The content is cut before the first of these."""
+    events: bool = False
+    """Whether a stream tells the search's events as they are, not as ``reasoning_content``."""
     include_usage: bool = False
     """Whether a stream ends with a chunk that holds the usage; all other chunks then have a ``usage`` of null."""
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
@@ -59,10 +61,16 @@ class Replier:
         for i in range(choices):
             yield self._chunk([_delta(i, {"role": "assistant", "content": ""})])
 
-    def event(self, choice: int, event: Event) -> dict[str, Any]:
-        """A reasoning event of one search. The chunk has no choices, so that clients that do not know it skip it."""
-        said = {"type": EVENT_NAMES[type(event)], "choice": choice, **asdict(event)}
-        return self._chunk([]) | {"edge": {"event": said}}
+    def progress(self, choice: int, event: Event) -> dict[str, Any] | None:
+        """A chunk that tells an event of one choice's search; None for an event that is not told.
+
+        With ``events`` the chunk has no choices, so that clients that do not know this extension skip it.
+        """
+        if self.events:
+            told = {"type": EVENT_NAMES[type(event)], "choice": choice, **asdict(event)}
+            return self._chunk([]) | {"edge": {"event": told}}
+        text = reasoning(event)
+        return self._chunk([_delta(choice, {"reasoning_content": text})]) if text else None
 
     def answer(self, results: Sequence[Result]) -> Iterator[dict[str, Any]]:
         """The last chunks of a stream: each choice's content and ``finish_reason`` with ``edge``, then the usage."""
@@ -84,6 +92,21 @@ class Replier:
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+
+def reasoning(event: Event) -> str:
+    """``event`` as text for ``reasoning_content``; empty for a score. Candidates grow side by side: ``[3]`` is one."""
+    match event:
+        case DifficultyEstimated(bin=number):
+            return f"difficulty {number + 1} of 5\n"
+        case StrategyChosen(strategy, reason):
+            return f"strategy {strategy}: {reason}\n"
+        case StepTaken(candidate, text):
+            return f"[{candidate + 1}] {text}\n"
+        case BestSoFar(answer):
+            return f"best so far: {answer}\n"
+        case CandidateScored():
+            return ""
 
 
 def usage(results: Sequence[Result]) -> dict[str, int]:

@@ -6,14 +6,17 @@ except the ones in ``IGNORED``, and the ones in ``NEUTRAL`` at a value that has 
 
 from __future__ import annotations
 
+import json
+import secrets
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from edge_tts.core import Budget, Sampling
+from edge_tts.core import LEAST_TEMPERATURE, Budget, Sampling
 from edge_tts.errors import InputError
 from edge_tts.questions.reading import checked_question
+from edge_tts.reasoning.messages import Message, Role
 from edge_tts.search.strategy import MAX_N, Strategy
 from edge_tts.server.api_error import ApiError
 from edge_tts.solver import AUTO, Solver
@@ -23,24 +26,37 @@ MAX_CHOICES = 8
 MAX_MESSAGES = 1000
 MAX_STOPS = 4
 """OpenAI's limit."""
+LEAST_TOP_P = 1e-6
+"""Stands for a ``top_p`` of 0, which OpenAI's API allows: only the most likely token is left."""
+NEW_SEEDS = 2**31
+"""A request without a seed gets one below this."""
 IGNORED = (
     *("user", "safety_identifier", "metadata", "store", "service_tier", "prompt_cache_key", "prompt_cache_retention"),
     *("verbosity", "reasoning_effort", "parallel_tool_calls"),
 )
 """Accepted with any value; they have no effect on this server."""
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "top_p": (1,),
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
+    "repetition_penalty": (1,),  # vLLM's
+    "repeat_penalty": (1,),  # llama.cpp's
     "logit_bias": ({},),
     "logprobs": (False,),
+    "top_logprobs": (0,),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "functions": ([],),
+    "function_call": ("none", "auto"),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
+    "extra_body": ({},),  # its-hub sends it
+    "audio": (None,),
+    "prediction": (None,),
+    "web_search_options": (None,),
 }
 """Accepted only as null or at one of these values, which have no effect."""
+ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+"""Roles of messages that the solver can take."""
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -61,13 +77,14 @@ class Edge(_Model):
     events: bool = False
 
 
-class Message(_Model):
+class ChatMessage(_Model):
     """One message. Clients that send an earlier answer back include fields that are accepted here but not read."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Any = None
     name: Any = None
     refusal: Any = None
+    reasoning_content: Any = None
     annotations: Any = None
     audio: Any = None
     function_call: Any = None
@@ -96,11 +113,15 @@ class ChatRequest(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
     model: str
-    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    top_k: int | None = Field(default=None, ge=-1)
+    """vLLM's and llama.cpp's; 0 and -1 keep the whole vocabulary."""
+    min_p: float | None = Field(default=None, ge=0, lt=1)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: Any = None
     stream: bool | None = None
@@ -120,7 +141,8 @@ class ChatRequest(BaseModel):
 class Asked:
     """A valid request, as the solver needs it."""
 
-    question: str
+    messages: tuple[Message, ...]
+    """The conversation; the last message is a user's."""
     strategy: str
     budget: Budget
     """``seconds`` is left open: it is what remains after the wait for a slot."""
@@ -133,6 +155,12 @@ class Asked:
     stream: bool
     include_usage: bool
     events: bool
+    """Whether a stream carries the search's events instead of ``reasoning_content``."""
+
+    @property
+    def question(self) -> str:
+        """The text of the last message."""
+        return self.messages[-1].content
 
 
 def understand(body: ChatRequest, solver: Solver) -> Asked:
@@ -143,23 +171,24 @@ def understand(body: ChatRequest, solver: Solver) -> Asked:
         if name in IGNORED or (name in NEUTRAL and (value is None or value in NEUTRAL[name])):
             continue
         known = name in NEUTRAL
-        problem = f"{name} must be {NEUTRAL[name][0]!r} here" if known else f"this server has no field {name}"
+        problem = f"{name} must be {json.dumps(NEUTRAL[name][0])} here" if known else f"this server has no field {name}"
         raise ApiError(400, f"{problem}; leave it out", name, "unsupported_value" if known else "unknown_field")
     if body.stream_options and not body.stream:
         raise ApiError(400, "stream_options needs stream: true; leave it out", "stream_options")
     edge = body.edge or Edge()
-    question = _question(body.messages)
+    messages = _conversation(body.messages)
     _check_edge(edge, solver)
     longest = solver.deadline_s or solver.plan.deadline_s
     if edge.deadline_s is not None and edge.deadline_s > longest:
         raise ApiError(400, f"edge.deadline_s must be at most {longest:g}; got {edge.deadline_s:g}", "edge.deadline_s")
+    seed = secrets.randbelow(NEW_SEEDS) if body.seed is None else body.seed
     return Asked(
-        question,
+        messages,
         edge.strategy,
         Budget(edge.generations, edge.tokens, edge.flops, None, edge.joules),
         edge.deadline_s or longest,
         _sampling(body, solver.pack.sampling),
-        tuple((body.seed or 0) + i for i in range(body.n or 1)),
+        tuple(seed + i for i in range(body.n or 1)),
         tuple(body.stop or ()),
         bool(body.stream),
         bool(body.stream_options and body.stream_options.include_usage),
@@ -167,32 +196,36 @@ def understand(body: ChatRequest, solver: Solver) -> Asked:
     )
 
 
-def _question(messages: list[Message]) -> str:
-    """The text of the last user message."""
-    last = next((i for i in range(len(messages) - 1, -1, -1) if messages[i].role == "user"), None)
-    if last is None:
-        raise ApiError(400, "no message has the role 'user'; add one with the question", "messages")
-    where, content = f"messages.{last}.content", messages[last].content
+def _conversation(messages: list[ChatMessage]) -> tuple[Message, ...]:
+    """The messages that say something, as the solver takes them. The last must be a user's."""
+    if messages[-1].role != "user":
+        problem = f"the last message must have the role 'user' and hold the question; got {messages[-1].role!r}"
+        raise ApiError(400, problem, "messages")
+    found = []
+    for i, message in enumerate(messages):
+        where = f"messages.{i}"
+        role = ROLES.get(message.role)
+        if role is None:
+            raise ApiError(400, f"{where} has the role {message.role!r}; this server runs no tools", f"{where}.role")
+        text = _text(message.content, f"{where}.content")
+        try:
+            if i == len(messages) - 1:
+                text = checked_question(text)
+            if text.strip():
+                found.append(Message(role, text))
+        except InputError as error:
+            raise ApiError(400, str(error), f"{where}.content") from error
+    return tuple(found)
+
+
+def _text(content: Any, where: str) -> str:
+    """The text of a message's content, which is a string, None or a list of parts."""
     parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
     for i, part in enumerate(parts):
         if part.get("type") != "text" or not isinstance(part.get("text"), str):
-            kind = part.get("type")
-            raise ApiError(
-                400,
-                f"{where}.{i} has type {kind!r}; this server reads only parts of type 'text'",
-                where,
-                "unsupported_content",
-            )
-    try:
-        text = checked_question("".join(part["text"] for part in parts))
-        text.encode()
-    except InputError as error:
-        raise ApiError(400, str(error), where) from error
-    except UnicodeEncodeError as error:
-        raise ApiError(
-            400, f"{where} has an unpaired surrogate at character {error.start}; send valid Unicode", where
-        ) from error
-    return text
+            message = f"{where}.{i} has type {part.get('type')!r}; this server reads only parts of type 'text'"
+            raise ApiError(400, message, where, "unsupported_content")
+    return "".join(part["text"] for part in parts)
 
 
 def _check_edge(edge: Edge, solver: Solver) -> None:
@@ -218,4 +251,11 @@ def _sampling(body: ChatRequest, usual: Sampling) -> Sampling:
     """The pack's sampling with the request's values. A request can shorten the samples but not lengthen them."""
     tokens = [n for n in (body.max_tokens, body.max_completion_tokens, usual.max_tokens) if n is not None]
     temperature = usual.temperature if body.temperature is None else body.temperature
-    return replace(usual, temperature=temperature, max_tokens=min(tokens))
+    return replace(
+        usual,
+        temperature=0 if temperature < LEAST_TEMPERATURE else temperature,
+        max_tokens=min(tokens),
+        top_p=usual.top_p if body.top_p is None else max(body.top_p, LEAST_TOP_P),
+        top_k=usual.top_k if body.top_k is None else max(body.top_k, 0),
+        min_p=usual.min_p if body.min_p is None else body.min_p,
+    )

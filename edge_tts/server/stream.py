@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -25,9 +24,9 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, answering: Answering, replier: Replier, choices: int, events: bool) -> None:
+    def __init__(self, answering: Answering, replier: Replier, choices: int) -> None:
         self._answering, self._replier = answering, replier
-        super().__init__(self._lines(choices, events), headers=_HEADERS)
+        super().__init__(self._lines(choices), headers=_HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -35,10 +34,10 @@ class EventStream(StreamingResponse):
         finally:
             await self._answering.close()
 
-    async def _lines(self, choices: int, events: bool) -> AsyncIterator[str]:
+    async def _lines(self, choices: int) -> AsyncIterator[str]:
         for chunk in self._replier.opening(choices):
             yield _data(chunk)
-        async for line in self._events() if events else self._waiting():
+        async for line in self._progress():
             yield line
         try:
             for chunk in self._replier.answer(await self._answering.results):
@@ -47,7 +46,8 @@ class EventStream(StreamingResponse):
             yield _data(refusal.body)
         yield "data: [DONE]\n\n"
 
-    async def _events(self) -> AsyncIterator[str]:
+    async def _progress(self) -> AsyncIterator[str]:
+        """The events of the searches until all have ended, and comments while there are none."""
         while True:
             try:
                 found = await self._answering.next_event(KEEP_ALIVE_SECONDS)
@@ -56,14 +56,8 @@ class EventStream(StreamingResponse):
                 continue
             if found is None:
                 return
-            yield _data(self._replier.event(*found))
-
-    async def _waiting(self) -> AsyncIterator[str]:
-        results = self._answering.results
-        while not results.done():
-            done, _ = await asyncio.wait({results}, timeout=KEEP_ALIVE_SECONDS)
-            if not done:
-                yield _ALIVE
+            if chunk := self._replier.progress(*found):
+                yield _data(chunk)
 
 
 _ALIVE = ": still working\n\n"

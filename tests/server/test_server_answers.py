@@ -39,11 +39,11 @@ def test_an_answer_equals_the_librarys(client: OpenAI, pack: Pack) -> None:
 
 
 def test_a_stream_equals_the_whole_answer(client: OpenAI) -> None:
-    whole = client.chat.completions.create(**ASKED, extra_body={"edge": {"generations": 5}})
+    whole = client.chat.completions.create(**ASKED, seed=1, extra_body={"edge": {"generations": 5}})
     extra = {"edge": {"generations": 5, "events": True}}
     content, events, ends, usage = "", [], [], None
     for chunk in client.chat.completions.create(
-        **ASKED, stream=True, stream_options={"include_usage": True}, extra_body=extra
+        **ASKED, seed=1, stream=True, stream_options={"include_usage": True}, extra_body=extra
     ):
         assert chunk.object == "chat.completion.chunk"
         edge = (chunk.model_extra or {}).get("edge", {})
@@ -71,11 +71,12 @@ def test_a_stream_equals_the_whole_answer(client: OpenAI) -> None:
 
 
 def test_openais_client_assembles_a_stream_with_events(client: OpenAI) -> None:
-    with client.chat.completions.stream(**ASKED, extra_body={"edge": {"generations": 2, "events": True}}) as stream:
+    edge = {"generations": 2, "events": True}
+    with client.chat.completions.stream(**ASKED, seed=1, extra_body={"edge": edge}) as stream:
         kinds = {event.type for event in stream}
         final = stream.get_final_completion()
     assert {"chunk", "content.delta", "content.done"} <= kinds
-    whole = client.chat.completions.create(**ASKED, extra_body={"edge": {"generations": 2}})
+    whole = client.chat.completions.create(**ASKED, seed=1, extra_body={"edge": {"generations": 2}})
     assert final.choices[0].message.content == whole.choices[0].message.content
 
 
@@ -92,15 +93,15 @@ def test_every_choice_is_a_search_with_its_own_seed(http: httpx.Client) -> None:
     assert [choice["index"] for choice in ends] == [0, 1, 2]
 
 
-def test_the_last_user_message_is_the_question(http: httpx.Client) -> None:
+def test_the_last_message_is_the_question(http: httpx.Client) -> None:
     plain = ask(http, SHORT).json()
     parts = [{"type": "text", "text": QUESTION[:40]}, {"type": "text", "text": QUESTION[40:]}]
     messages = [
         {"role": "system", "content": "Answer in French."},
-        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]},
+        {"role": "user", "content": "What is 6 times 7?"},
         {"role": "assistant", "content": None, "refusal": None, "tool_calls": None},
+        {"role": "assistant", "content": "42", "reasoning_content": "6*7=42"},
         {"role": "user", "content": parts, "name": "tom"},
-        {"role": "assistant", "content": "42"},
     ]
     talked = ask(http, {**SHORT, "messages": messages}).json()
     assert talked["choices"] == plain["choices"]
@@ -135,6 +136,42 @@ def test_an_unfinished_answer_says_why(http: httpx.Client, fields: dict[str, Any
     assert answer["edge"]["stop_reason"] == stopped
 
 
+def test_a_stream_tells_the_steps_as_reasoning(http: httpx.Client) -> None:
+    body = {**ASKED, "seed": 1, "stream": True, "edge": {"strategy": "majority:n=2"}}
+    with http.stream("POST", "/v1/chat/completions", json=body) as response:
+        deltas = [choice["delta"] for chunk in chunks(response) for choice in chunk["choices"]]
+    order = [next(iter(delta)) for delta in deltas if delta and "role" not in delta]
+    assert order == sorted(order, reverse=True)  # all reasoning_content, then all content
+    lines = "".join(delta.get("reasoning_content", "") for delta in deltas).splitlines()
+    content = "".join(delta.get("content", "") for delta in deltas).splitlines()
+    assert lines[0] == "strategy majority:n=2: asked for"
+    for candidate in ("[1] ", "[2] "):
+        assert [line for line in lines if line.startswith(candidate)]
+    assert any([line[4:] for line in lines if line.startswith(c)] == content for c in ("[1] ", "[2] "))
+    assert "best so far: 76" in lines
+
+
+def test_a_request_without_a_seed_gets_a_new_one(http: httpx.Client) -> None:
+    seeds = {ask(http, body).json()["edge"]["seed"] for body in (SHORT, {**SHORT, "seed": None}, SHORT)}
+    assert len(seeds) == 3
+    assert {ask(http, {**SHORT, "seed": 5}).json()["edge"]["seed"] for _ in range(2)} == {5}
+
+
+@pytest.mark.parametrize("narrow", [{"top_p": 0}, {"top_p": 0.001}, {"top_k": 1}, {"min_p": 0.999}])
+def test_sampling_fields_are_used(http: httpx.Client, narrow: dict[str, Any]) -> None:
+    """Each of these leaves only the most likely token, so that all samples are equal."""
+    edge = {"strategy": "majority:n=4"}
+    drawn = ask(http, {**ASKED, "temperature": 2, **narrow, "edge": edge}).json()
+    assert drawn["choices"][0]["message"] == ask(http, SHORT).json()["choices"][0]["message"]
+    assert drawn["edge"]["support"] == 1.0
+
+
+def test_sampling_fields_that_keep_everything(http: httpx.Client) -> None:
+    asked = {**ASKED, "seed": 3, "temperature": 0.001, "top_p": 1, "min_p": 0, "top_k": -1}
+    answer = ask(http, {**asked, "edge": {"strategy": "majority:n=2"}})
+    assert answer.json()["choices"][0]["message"] == ask(http, SHORT).json()["choices"][0]["message"]
+
+
 def test_temperature_zero_draws_one_answer(http: httpx.Client) -> None:
     edge = {"strategy": "majority:n=4"}
     cold = ask(http, {**ASKED, "temperature": 0, "edge": edge}).json()
@@ -144,10 +181,14 @@ def test_temperature_zero_draws_one_answer(http: httpx.Client) -> None:
 
 def test_fields_without_effect_are_accepted(http: httpx.Client) -> None:
     neutral = {
-        "top_p": 1.0,
         "presence_penalty": 0,
+        "frequency_penalty": 0.0,
+        "repeat_penalty": 1.0,
         "logprobs": False,
         "tools": None,
+        "tool_choice": "auto",
+        "prediction": None,
+        "extra_body": {},
         "response_format": {"type": "text"},
     }
     ignored = {"user": "me", "metadata": {"a": "b"}, "store": True, "reasoning_effort": "high"}

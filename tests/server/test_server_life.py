@@ -79,11 +79,12 @@ def test_stopping_lets_requests_end(pack: Pack, number: int) -> None:
         thread = threading.Thread(
             target=lambda: waiting.append(httpx.post(f"{server.url}/v1/chat/completions", json=LONG, timeout=60))
         )
-        with http.stream("POST", "/v1/chat/completions", json={**LONG, "stream": True}) as response:
+        edge = {**LONG["edge"], "events": True}
+        with http.stream("POST", "/v1/chat/completions", json={**LONG, "stream": True, "edge": edge}) as response:
             found = chunks(response)
             next(found)
             thread.start()
-            time.sleep(3)  # long enough for a candidate to finish
+            next(chunk for chunk in found if chunk.get("edge", {}).get("event", {}).get("type") == "best")
             began = time.monotonic()
             server.process.send_signal(number)
             *_, last = found
