@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import sys
 
+NO_ANSWER = 6
+"""Exit code of ``solve`` where nothing answered the question."""
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended."""
 

@@ -318,7 +318,7 @@ def finish(events: Generator[Event | Done, None, None], stopped: Callable[[], bo
 
 
 def solve_all(
-    solver: Solver, questions: Sequence[Question], settings: Settings, parallel: int
+    solver: Solver, questions: Sequence[Question], settings: Settings, parallel: int, **options: Unpack[Options]
 ) -> Iterator[tuple[Question, Result]]:
     """Solve ``questions``, ``parallel`` at a time in one shared batch; yields them as they finish.
 
@@ -327,7 +327,7 @@ def solve_all(
     """
 
     def solve(question: Question, stopped: Callable[[], bool]) -> tuple[Question, Result] | None:
-        events = solver.stream(question.question, settings.strategy, settings.budget, settings.seed)
+        events = solver.stream(question.question, settings.strategy, settings.budget, settings.seed, **options)
         result = finish(events, stopped)
         return None if result is None else (question, result)
 

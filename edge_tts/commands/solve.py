@@ -4,100 +4,130 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_tts.commands.options import model_options, overlaid, parse_budget, sampling_options
 from edge_tts.commands.progress import progress_bar
-from edge_tts.errors import InputError
+from edge_tts.errors import NO_ANSWER, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import Console
 
+    from edge_tts.commands.live import LiveView
     from edge_tts.core import Budget, Result
     from edge_tts.questions.reading import Question
-    from edge_tts.solver import Solver
+    from edge_tts.reasoning.question_kind import AnswerKind
+    from edge_tts.solver import Options, Solver
 
-_UNITS = {"": "generations", "tok": "tokens", "flop": "flops", "j": "joules"}
+KINDS = ("math", "choice", "yes-no", "text")
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """How every question of a run is asked."""
+
+    strategy: str
+    limits: Budget
+    seed: int
+    kind: AnswerKind | None
+    sampling: Mapping[str, Any]
+    """Settings that take the place of the model's own; None and () leave them."""
+
+    def options(self, solver: Solver) -> Options:
+        return {"kind": self.kind, "sampling": overlaid(solver.pack.sampling, self.sampling)}
 
 
 @click.command()
-@click.argument("question", required=False)
+@click.argument("question", nargs=-1)
 @click.option("--file", "file", type=click.Path(path_type=Path), help="JSON lines with a question each.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where results of --file go; the same command resumes.")
 @click.option("--strategy", default="auto", show_default=True, help="auto, or for example beam:m=4 or revise:s=4.")
 @click.option("--budget", default=None, help="Most generations (16), tokens (2000tok), FLOPs (1e12flop), joules (30j).")
-@click.option("--deadline", type=float, default=None, help="Seconds a question may take, once the models are loaded.")
-@click.option("--memory", type=float, default=None, help="Memory cap in MB.")
-@click.option("--profile", default=None, help="Device profile, by name or file; detected by default.")
-@click.option("--pack", default=None, help="Pack, by name or folder.")
+@model_options
+@click.option("--answer", "kind", type=click.Choice(KINDS), default=None, help="Kind of answer wanted.")
+@sampling_options
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--calculator/--no-calculator", default=True, help="Let the runtime write results of equations.")
 @click.option("--parallel", type=click.IntRange(1, 64), default=None, help="Questions of --file under way at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.option("-v", "--verbose", is_flag=True, help="Show candidates, scores and budget while it works.")
 def command(
-    question: str | None,
+    question: tuple[str, ...],
     file: Path | None,
     out: Path | None,
     strategy: str,
     budget: str | None,
-    deadline: float | None,
-    memory: float | None,
-    profile: str | None,
+    model: str | None,
     pack: str | None,
+    profile: str | None,
+    memory: float | None,
+    deadline: float | None,
+    kind: AnswerKind | None,
     seed: int,
     calculator: bool,
     parallel: int | None,
     as_json: bool,
     verbose: bool,
+    **sampling: Any,
 ) -> None:
-    """Answer QUESTION (or standard input, or the questions of --file)."""
+    """Answer QUESTION (or standard input, or the questions of --file).
+
+    Exit code 6 where no answer was found.
+    """
     from rich.console import Console
 
-    from edge_tts.core import Budget
-    from edge_tts.questions.reading import Question, read_questions
-    from edge_tts.solver import uses_verifier
+    from edge_tts.core import Budget, Sampling
+    from edge_tts.questions.reading import Question, checked_question, read_questions
+    from edge_tts.solver import DEFAULT_GENERATIONS, Solver, uses_verifier
 
+    # What is wrong with the options is said before anything is loaded.
     limits = parse_budget(budget) if budget else Budget()
-    scores = uses_verifier(strategy)  # a typing error is reported before anything is loaded
+    scores = uses_verifier(strategy)
+    overlaid(Sampling(), sampling)
+    asking = _Asking(strategy, limits, seed, kind, sampling)
     errors = Console(stderr=True)
     if file is not None:
-        if question is not None or out is None:
+        if question or out is None:
             raise InputError("--file needs --out, and no QUESTION beside it")
         questions = read_questions(file)
     elif out is not None:
         raise InputError("--out goes with --file; without it the result is printed")
     else:
-        questions = [Question("1", question if question is not None else _standard_input(), None)]
-    solver = _solver(questions, limits, deadline, memory, profile, pack, calculator, scores, errors)
+        questions = [Question("1", " ".join(question) if question else _standard_input(), None)]
+    longest = max(len(checked_question(q.question).encode("utf-8", errors="replace")) for q in questions)
+    with progress_bar(errors) as progress:
+        solver = Solver(
+            pack,
+            profile,
+            memory,
+            deadline,
+            generations=limits.generations or DEFAULT_GENERATIONS,
+            # Digits are a token each, words about four bytes; three bytes a token is on the safe side.
+            prompt_tokens=longest // 3 + 16,
+            calculator=calculator,
+            verifier=scores,
+            progress=progress,
+            model=model,
+            max_tokens=sampling["max_tokens"],
+        )
+    if solver.choice:
+        errors.print(f"[dim]{solver.pack.title}: {solver.choice}; --model chooses another[/dim]", highlight=False)
     with solver:
         if file is not None and out is not None:
             if deadline is None:
                 solver.deadline_s = None  # a file asks for throughput, not for latency
-            _solve_file(solver, questions, out, strategy, limits, seed, calculator, parallel, errors)
+            _solve_file(solver, questions, out, asking, parallel, errors)
             return
-        result = _solve_one(solver, questions[0].question, strategy, limits, seed, verbose, errors)
+        result = _solve_one(solver, questions[0].question, asking, verbose, errors)
     _print(result, as_json)
-
-
-def parse_budget(text: str) -> Budget:
-    """Read "16", "2000tok", "1e12flop" or "30j". Raises InputError."""
-    from edge_tts.core import Budget
-
-    number = text.strip().lower()
-    unit = next((u for u in ("tok", "flop", "j") if number.endswith(u)), "")
-    try:
-        value = float(number.removesuffix(unit))
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < 1e30 or (unit in ("", "tok") and value != int(value)):
-        raise InputError(f"the budget {text!r} is none; give for example 16, 2000tok, 1e12flop or 30j")
-    kind = _UNITS[unit]
-    return Budget(**{kind: int(value) if kind in ("generations", "tokens") else value})  # type: ignore[arg-type]
+    if result.answer is None:
+        click.get_current_context().exit(NO_ANSWER)
 
 
 def _standard_input() -> str:
@@ -109,63 +139,38 @@ def _standard_input() -> str:
         raise InputError(f"standard input is not UTF-8 text (byte {error.start}); convert it first") from error
 
 
-def _solver(
-    questions: Sequence[Question],
-    limits: Budget,
-    deadline: float | None,
-    memory: float | None,
-    profile: str | None,
-    pack: str | None,
-    calculator: bool,
-    scores: bool,
-    errors: Console,
-) -> Solver:
-    from edge_tts.questions.reading import checked_question
-    from edge_tts.solver import DEFAULT_GENERATIONS, Solver
+def _solve_one(solver: Solver, question: str, asking: _Asking, verbose: bool, errors: Console) -> Result:
+    """The result; on Ctrl-C the best answer so far is printed first."""
+    from edge_tts.core import BestSoFar, Done
 
-    longest = max(len(checked_question(q.question).encode("utf-8", errors="replace")) for q in questions)
-    with progress_bar(errors) as progress:
-        return Solver(
-            pack,
-            profile,
-            memory,
-            deadline,
-            generations=limits.generations or DEFAULT_GENERATIONS,
-            # Digits are a token each, words about four bytes; three bytes a token is on the safe side.
-            prompt_tokens=longest // 3 + 16,
-            calculator=calculator,
-            verifier=scores,
-            progress=progress,
-        )
-
-
-def _solve_one(
-    solver: Solver, question: str, strategy: str, limits: Budget, seed: int, verbose: bool, errors: Console
-) -> Result:
-    if not verbose:
-        return solver.solve(question, strategy, limits, seed)
-    from edge_tts.commands.live import LiveView
-    from edge_tts.core import Done
-
-    errors.print(f"[dim]{solver.plan.summary()}[/dim]", highlight=False)
-    with LiveView(errors) as view:
-        for event in solver.stream(question, strategy, limits, seed):
-            if isinstance(event, Done):
-                return event.result
-            view.show(event)
+    best: BestSoFar | None = None
+    events = solver.stream(question, asking.strategy, asking.limits, asking.seed, **asking.options(solver))
+    try:
+        with _view(solver, errors) if verbose else nullcontext() as view:
+            for event in events:
+                if isinstance(event, Done):
+                    return event.result
+                if isinstance(event, BestSoFar):
+                    best = event
+                if view is not None:
+                    view.show(event)
+    except KeyboardInterrupt:
+        events.close()
+        if best:
+            click.echo(f"answer so far: {best.answer}")
+        raise
     raise AssertionError("a stream ends with Done")
 
 
+def _view(solver: Solver, errors: Console) -> LiveView:
+    from edge_tts.commands.live import LiveView
+
+    errors.print(f"[dim]{solver.plan.summary()}[/dim]", highlight=False)
+    return LiveView(errors)
+
+
 def _solve_file(
-    solver: Solver,
-    questions: Sequence[Question],
-    out: Path,
-    strategy: str,
-    limits: Budget,
-    seed: int,
-    calculator: bool,
-    parallel: int | None,
-    errors: Console,
+    solver: Solver, questions: Sequence[Question], out: Path, asking: _Asking, parallel: int | None, errors: Console
 ) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -173,7 +178,10 @@ def _solve_file(
     from edge_tts.questions.results import Settings, finished_ids, result_row
     from edge_tts.solver import solve_all
 
-    settings = Settings(strategy, limits, seed, f"{solver.pack.name} {solver.pack.version}", calculator)
+    given = {name: value for name, value in asking.sampling.items() if value not in (None, ())}
+    settings = Settings(
+        asking.strategy, asking.limits, asking.seed, solver.pack.title, solver.calculator, asking.kind, given
+    )
     done = finished_ids(out, settings)
     todo = [q for q in questions if q.id not in done]
     if done:
@@ -184,7 +192,9 @@ def _solve_file(
     right = graded = 0
     with Appender(out) as sink, Progress(*columns, console=errors) as bar:
         task = bar.add_task("solving", total=len(questions), completed=len(done))
-        for question, result in solve_all(solver, todo, settings, parallel or min(default, 8)):
+        for question, result in solve_all(
+            solver, todo, settings, parallel or min(default, 8), **asking.options(solver)
+        ):
             content = result_row(question, result, settings)
             sink.add([content])
             graded += "correct" in content
@@ -196,10 +206,14 @@ def _print(result: Result, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(result.to_dict(), ensure_ascii=False))
         return
-    usage: Any = result.usage
-    for step in result.steps:
-        click.echo(step)
-    click.echo(f"answer: {result.answer}" if result.finished else f"nothing finished ({result.stop_reason})")
+    usage = result.usage
+    click.echo("\n".join(result.steps or result.partial))
+    if result.answer is not None:
+        click.echo(f"answer: {result.answer}")
+    else:
+        click.echo(f"no answer ({result.stop_reason}): no sample finished; above is the longest", err=True)
+    for note in result.notes:
+        click.echo(f"note: {note}", err=True)
     hard = f"difficulty {result.difficulty.bin + 1} of 5, " if result.difficulty else ""
     click.echo(
         f"{result.strategy} ({result.reason}), {hard}stopped: {result.stop_reason}, {usage.seconds:.2f} s, "

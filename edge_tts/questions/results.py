@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import json
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,12 @@ class Settings:
     budget: Budget
     seed: int
     pack: str
+    """Title of the pack or model."""
     calculator: bool
+    kind: str | None = None
+    """Kind of answer asked for; None: told from each question."""
+    sampling: dict[str, Any] = field(default_factory=dict)
+    """Settings that take the place of the model's own."""
 
 
 def finished_ids(out: Path, settings: Settings) -> set[str]:
@@ -30,7 +36,7 @@ def finished_ids(out: Path, settings: Settings) -> set[str]:
     Raises InputError where ``out`` was made with other settings or is not a results file.
     """
     done: set[str] = set()
-    wanted = asdict(settings)
+    wanted = json.loads(json.dumps(asdict(settings)))
     for number, row in read_lines(out):
         try:
             found, row_id = row["settings"], row["id"]

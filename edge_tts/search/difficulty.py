@@ -35,10 +35,13 @@ class Auto:
     needs_verifier = False
 
     def __init__(self, table: StrategyTable | None, generations: int, how: Aggregate, scored: bool) -> None:
-        """``scored``: a verifier is loaded. Without a ``table`` it is a weighted vote, or a plain one."""
+        """``scored``: a verifier is loaded.
+
+        Without a ``table`` it is a weighted vote or, without a verifier, a vote that stops once it is decided.
+        """
         self._table, self._generations, self._how, self._scored = table, generations, how, scored
         self.difficulty: Difficulty | None = None
-        self.strategy = Strategy.parse("weighted" if scored else "majority", generations)
+        self.strategy = Strategy.parse("weighted" if scored else "adaptive", generations)
         """What is run, once that is chosen."""
         self.reason = ""
         self._chosen: Proposer = self.strategy.proposer(how)
@@ -53,9 +56,7 @@ class Auto:
 
     def waves(self, initial: Sequence[Candidate]) -> Waves:
         if self._table is None or self._generations <= self._table.probe:
-            self.reason = (
-                "the pack has no strategy table" if self._table is None else "too few generations to probe first"
-            )
+            self.reason = "there is no strategy table" if self._table is None else "too few generations to probe first"
             sampled = list(initial)
         else:
             sampled = yield Wave(Wave.samples(self._table.probe), score="answers" if self._scored else "none")

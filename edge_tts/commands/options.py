@@ -1,0 +1,70 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from edge_tts.errors import InputError
+
+if TYPE_CHECKING:
+    from edge_tts.core import Budget, Sampling
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_UNITS = {"": "generations", "tok": "tokens", "flop": "flops", "j": "joules"}
+
+
+def model_options(command: _Command) -> _Command:
+    """``--model``, ``--pack``, ``--profile``, ``--memory`` and ``--deadline``: what is loaded, and its limits."""
+    for option in reversed(
+        (
+            click.option("--model", default=None, help="GGUF file, name (see `model list`), or owner/repo[:file]."),
+            click.option("--pack", default=None, help="Pack, by name or folder: a model with its verifier and table."),
+            click.option("--profile", default=None, help="Device profile, by name or file; detected by default."),
+            click.option("--memory", type=float, default=None, help="Memory cap in MB; the profile's by default."),
+            click.option("--deadline", type=float, default=None, help="Seconds a question may take, models loaded."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def sampling_options(command: _Command) -> _Command:
+    """How tokens are drawn; each is the model's own where it is left out."""
+    for option in reversed(
+        (
+            click.option("--temperature", type=float, default=None, help="0 is greedy."),
+            click.option("--top-k", type=int, default=None, help="Most likely tokens kept; 0 keeps all."),
+            click.option("--top-p", type=float, default=None, help="Tokens kept until they reach this probability."),
+            click.option("--min-p", type=float, default=None, help="Least share of the likeliest token's probability."),
+            click.option("--max-tokens", type=int, default=None, help="New tokens a sample may take."),
+            click.option("--stop", multiple=True, help="Text that ends a sample; may be repeated."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def overlaid(usual: Sampling, given: Mapping[str, Any]) -> Sampling:
+    """``usual`` with those of ``given`` that are set. Raises InputError for a value out of range."""
+    return replace(usual, **{name: value for name, value in given.items() if value not in (None, ())})
+
+
+def parse_budget(text: str) -> Budget:
+    """Read "16", "2000tok", "1e12flop" or "30j". Raises InputError."""
+    from edge_tts.core import Budget
+
+    number = text.strip().lower()
+    unit = next((u for u in ("tok", "flop", "j") if number.endswith(u)), "")
+    try:
+        value = float(number.removesuffix(unit))
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < 1e30 or (unit in ("", "tok") and value != int(value)):
+        raise InputError(f"a budget is a number such as 16, 2000tok, 1e12flop or 30j; got {text!r}")
+    kind = _UNITS[unit]
+    return Budget(**{kind: int(value) if kind in ("generations", "tokens") else value})  # type: ignore[arg-type]
