@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,8 +39,9 @@ class HubServer:
         self.repositories: dict[str, Repository] = {}
         self.cuts: list[int] = []
         """Each download ends after so many bytes of its answer, in order; then downloads are complete."""
-        self.slow_s = 0.0
-        """Wait before each download."""
+        self.gate = threading.Event()
+        """Downloads wait while it is clear."""
+        self.gate.set()
         self.status: int | None = None
         """Answer everything with this status."""
         self.ranges: list[str | None] = []
@@ -160,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = content_of(self.server_of.repositories[f"{owner}/{repository}"].files[name])
         wanted = self.headers.get("Range")
         self.server_of.ranges.append(wanted)
-        time.sleep(self.server_of.slow_s)
+        self.server_of.gate.wait(60)
         begin = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted else 0
         if begin >= len(content):
             self._answer(416, {"Content-Range": f"bytes */{len(content)}"})

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -213,22 +214,28 @@ def test_a_disk_that_fills_up_is_told(hub: hub_server.HubServer, monkeypatch: py
 
 
 def test_the_second_of_two_processes_waits_and_downloads_nothing(hub: hub_server.HubServer, tmp_path: Path) -> None:
-    hub.slow_s = 2.0
     program = (
         "from edge_tts.packs import download\nfrom edge_tts.packs.sources import HubFile\n"
-        f"print(download.pull(HubFile({REPO!r}), lambda done, label: print(label)))"
+        f"print(download.pull(HubFile({REPO!r}), lambda done, label: print(label, flush=True)))"
     )
     environment = os.environ | hub.environment(tmp_path) | {"EDGE_REASON_HOME": str(tmp_path / "home")}
     environment.pop("HF_HUB_CACHE", None)
-    both = [
-        subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=60)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert said[0].splitlines()[-1] == said[1].splitlines()[-1]
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True)
+
+    hub.gate.clear()
+    with start() as first:
+        while not hub.ranges and first.poll() is None:
+            time.sleep(0.05)
+        with start() as second:
+            assert second.stdout
+            assert "waiting for another process" in second.stdout.readline()
+            hub.gate.set()
+            said = [process.communicate(timeout=60)[0].splitlines()[-1] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert said[0] == said[1]
     assert len(hub.ranges) == 1
-    assert sum("waiting for another process" in text for text in said) == 1
 
 
 def test_remove_frees_this_file_and_leaves_the_others(hub: hub_server.HubServer) -> None:
