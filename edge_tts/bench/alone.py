@@ -1,7 +1,6 @@
-"""Latency and memory: a few questions, one at a time, every cell in a process of its own.
+"""Latency and memory of a single caller: a few questions, one at a time, with a process for every cell.
 
-The records of a study share batches, which is what a machine gets done. This is what one caller waits for,
-and what the process takes.
+A study solves problems in shared batches, so its records show the machine's throughput instead.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ WARM_UP = "Tom has 3 boxes of 8 pencils. How many pencils are there?"
 def measure_alone(
     folder: Path, cells: Sequence[Cell], problems: Sequence[Question], settings: RuntimeSettings
 ) -> Iterator[tuple[str, int]]:
-    """Add what is missing to the study's folder; yields each cell as it is done."""
+    """Measure the cells that the study's folder lacks; yields each cell when it is done."""
     path = folder / ALONE
     done = {(row["strategy"], row["budget"]) for _, row in read_lines(path)}
     with Appender(path) as sink:
@@ -62,7 +61,7 @@ def _one_cell(strategy: str, budget: int, problems: tuple[Question, ...], settin
 
 
 def front(name: str, study: Loaded, folder: Path, weights: Array) -> list[FrontPoint]:
-    """Accuracy of the study against lone latency and memory; empty where these were not measured."""
+    """The study's accuracy with the latency and memory of a single caller; empty where these were not measured."""
     found = []
     for _, row in read_lines(folder / ALONE):
         solves = study.cells.get((row["strategy"], row["budget"]))
@@ -76,6 +75,6 @@ def front(name: str, study: Loaded, folder: Path, weights: Array) -> list[FrontP
 
 
 def _beaten(figures: Array, index: int) -> bool:
-    """Whether another row is nowhere larger and somewhere smaller."""
+    """Whether another row is smaller in one column and larger in none."""
     mine = figures[index]
     return bool(((figures <= mine).all(axis=1) & (figures < mine).any(axis=1)).any())

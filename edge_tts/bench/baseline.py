@@ -86,9 +86,11 @@ def run_baseline(
     Raises InputError for an unknown strategy or a budget below 1, BackendError for a problem whose requests fail.
     """
     if unknown := sorted(set(strategies) - set(STRATEGIES)):
-        raise InputError(f"the strategy {unknown[0]!r} is none of a baseline; choose among {', '.join(STRATEGIES)}")
+        raise InputError(
+            f"the strategy {unknown[0]!r} is not available for a baseline; choose among {', '.join(STRATEGIES)}"
+        )
     if min(budgets, default=1) < 1:
-        raise InputError(f"the budget {min(budgets)} is none; give at least 1 generation")
+        raise InputError(f"a budget must be at least 1 generation; got {min(budgets)}")
     every = [(s, b) for s in dict.fromkeys(strategies) for b in ([1] if s == "greedy" else sorted(set(budgets)))]
     jobs = [
         _Job(problem, seed, wanted)

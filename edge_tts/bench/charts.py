@@ -151,8 +151,8 @@ def draw_lines(title: str, axis: Axis, series: Sequence[Series], whiskers: bool 
             axes.vlines(s.x, low, high, color=colour, alpha=0.45, linewidth=1.2)
         else:
             axes.fill_between(s.x, low, high, color=colour, alpha=0.09, linewidth=0)
-        marker = {"marker": s.look.marker, "markersize": s.look.size, "clip_on": False}
-        line = {"linestyle": s.look.dash, "linewidth": s.look.width}
+        marker: dict[str, Any] = {"marker": s.look.marker, "markersize": s.look.size, "clip_on": False}
+        line: dict[str, Any] = {"linestyle": s.look.dash, "linewidth": s.look.width}
         axes.plot(s.x, values, color=colour, label=s.label, **line, **marker)
         beaten = [(x, y) for x, y, hollow in zip(s.x, values, s.hollow, strict=False) if hollow]
         for x, y in beaten:
@@ -180,10 +180,10 @@ def draw_bars(title: str, rows: Sequence[Matched]) -> Figure:
     figure, axes = _paper(title, right=8, top=_TOP + 2.5 * _LINE, bottom=12 + lines * _LINE)
     places, small = range(len(rows)), [row.accuracy for row in rows]
     whiskers = [[y.value - y.low for y in small], [y.high - y.value for y in small]]
-    pair = (
+    pair: list[Any] = [
         axes.bar([x - 0.2 for x in places], [row.larger_accuracy for row in rows], 0.36, color=_LARGER_MODEL),
         axes.bar([x + 0.2 for x in places], [y.value for y in small], 0.36, color=_SMALL_MODEL, yerr=whiskers),
-    )
+    ]
     for bars in pair:
         axes.bar_label(bars, fmt="{:.0%}", padding=3, fontsize=11)
     _scale_y(axes, 0, 1.12 * max(max(row.larger_accuracy, row.accuracy.high) for row in rows) or 1)

@@ -1,7 +1,7 @@
-"""Scale-out of a study on a Ray cluster: shards of units, each solved by a runtime in a worker process.
+"""A study on a Ray cluster: runtimes in worker processes solve shards of units.
 
-The driver holds the study's folder and alone writes to it. A worker keeps its runtime open between shards.
-A worker or node that dies takes only the shards under way with it, and they run again elsewhere.
+Only the driver writes to the study's folder. A worker keeps its runtime open between shards. When a worker or node
+dies, the shards it was solving run again elsewhere.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from edge_tts.runtimes.device import threads
 from edge_tts.solver import Solver
 
 SHARD = 16
-"""Most units of a shard: enough to fill a shared batch, and all that a lost worker costs."""
+"""Most units of a shard: enough to fill a batch, few enough to lose with a worker."""
 AHEAD = 2
-"""Shards under way for each runtime the cluster has room for: one that runs and one that waits for it."""
+"""Shards submitted for each runtime the cluster has room for: one runs, one waits."""
 RETRIES = 3
 """Times a shard runs again after its worker or node died."""
 CONNECT_SECONDS = 10
 """Longest wait for an address to answer."""
 POLL_SECONDS = 1.0
-"""Between two looks at which nodes there are, and at Ctrl-C."""
+"""How often the list of nodes and Ctrl-C are checked."""
 
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -44,29 +44,25 @@ RAY_ENVIRONMENT = {
     "RAY_py_gcs_connect_timeout_s": str(CONNECT_SECONDS),
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
 }
-"""Set before Ray is imported, where the user has not: no telemetry; an address that does not answer is an error after
-one try (by default Ray makes 20, which take a quarter of an hour); a shard that runs again is not told of at length."""
+"""Set before Ray is imported, unless the user has set them: no telemetry; one try to connect instead of 20, which take
+a quarter of an hour; no long messages about shards that run again."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A shard as it comes back."""
+    """The result of a shard."""
 
     label: str
-    """Of the group its units are of."""
+    """The label of the group that its units belong to."""
     done: tuple[Done, ...]
     """Every unit of the shard, once."""
-    seconds: float
-    """That its runtime took, opening it excepted."""
-    decoding: float
-    """Seconds in which the policy worked."""
-    scoring: float
-    """Seconds in which the verifier worked."""
+    run: Run
+    """Without the time to open the runtime."""
 
 
 @dataclass(frozen=True)
 class _Shard:
-    """Units of one group, and those of their pools that need not be drawn."""
+    """Units of one group, and their pools that were drawn already."""
 
     label: str
     units: tuple[Unit, ...]
@@ -75,13 +71,13 @@ class _Shard:
 
 @dataclass(frozen=True)
 class _Job:
-    """What all shards of a study have in common."""
+    """What all shards of a study share."""
 
     settings: RuntimeSettings
     grid: Grid
     parallel: int
     config: Mapping[str, Any]
-    """As ``study.json`` has it."""
+    """The content of ``study.json``."""
 
 
 def run_study(
@@ -92,12 +88,7 @@ def run_study(
     with closing(run_on_ray(study, settings, address, parallel, cores)) as shards, study.writing() as write:
         try:
             for shard in shards:
-                run = Run(
-                    run.units + len(shard.done),
-                    run.seconds + shard.seconds,
-                    run.decoding + shard.decoding,
-                    run.scoring + shard.scoring,
-                )
+                run += shard.run
                 yield shard.label, sum(write(done) for done in shard.done)
         finally:
             study.log_run(run)
@@ -109,12 +100,12 @@ def run_on_ray(
     """Solve what is missing of ``study`` on the Ray cluster at ``address``; yields shards as they finish.
 
     ``address`` is "auto" or HOST:PORT where this machine is a node of the cluster, ray://HOST:PORT elsewhere.
-    A runtime solves ``parallel`` units at a time and has ``cores`` to itself, by default as many as one here would
-    take, and a GPU where the study was begun on one. Shards that were under way on a worker or node that died run
-    again. Closing the generator cancels what is under way.
+    A runtime solves ``parallel`` units at a time. It has ``cores`` cores to itself, by default as many as a runtime on
+    this machine would use, and a GPU if the study was begun on one. Shards of a worker or node that died run again.
+    Closing the generator cancels the shards under way.
 
-    Raises InputError where the cluster cannot be used or a node's runtime differs from the one that began the
-    study, BackendError for what breaks again and again, and what solving raises, with the node's name.
+    Raises InputError where the cluster cannot be used or a node's runtime differs from the one that began the study,
+    BackendError for a shard that fails repeatedly, and what solving raises, with the node's name.
     """
     begun = read_config(study.folder)
     cores = cores or threads(settings.profile.threads)
@@ -130,7 +121,7 @@ def run_on_ray(
 
 
 def _connect(address: str) -> Any:
-    """The module ray, connected. Raises InputError, soon, where it is missing or the cluster cannot be had."""
+    """The module ray, connected. Raises InputError within seconds if it is missing or the cluster cannot be used."""
     for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -151,7 +142,7 @@ def _connect(address: str) -> Any:
 
 
 def _require_listening(ray: Any, address: str) -> None:
-    """Raise OSError where nothing listens: Ray itself would take long to say so. "auto" is left to Ray."""
+    """Raise OSError where nothing listens; Ray takes long to notice. "auto" is left to Ray."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         if not address.startswith("ray://") and host in ("localhost", "127.0.0.1", "[::1]"):
@@ -160,7 +151,7 @@ def _require_listening(ray: Any, address: str) -> None:
 
 
 def _room(ray: Any, needed: Mapping[str, int]) -> int:
-    """Runtimes for which the cluster has room now."""
+    """How many runtimes the cluster has room for now."""
     nodes = (node["Resources"] for node in ray.nodes() if node["Alive"])
     return sum(min(int(node.get(name, 0) // n) for name, n in needed.items() if n) for node in nodes)
 
@@ -173,7 +164,7 @@ def _lacking(ray: Any, needed: Mapping[str, int]) -> str:
 
 
 def _shards(study: Study, runtimes: int) -> Iterator[_Shard]:
-    """The missing units in shards, small enough for every one of so many runtimes to have a part of a group."""
+    """The missing units in shards, small enough to give each of ``runtimes`` a part of every group."""
     known = study.pools()
     for label, units in study.groups():
         size = max(1, min(SHARD, ceil(len(units) / runtimes)))
@@ -184,7 +175,7 @@ def _shards(study: Study, runtimes: int) -> Iterator[_Shard]:
 
 
 def _run(ray: Any, job: _Job, needed: Mapping[str, int], shards: Iterator[_Shard]) -> Generator[Finished, None, None]:
-    """Keep as many shards under way as the cluster has use for, so that memory stays flat and stopping is quick."""
+    """Submit only as many shards as the cluster can use, so that memory stays flat and stopping is quick."""
     solve = ray.remote(_solve).options(num_cpus=needed["CPU"], num_gpus=needed["GPU"], max_retries=RETRIES)
     running: list[Any] = []
     try:
@@ -220,23 +211,23 @@ def _result(ray: Any, reference: Any) -> Finished:
 
 
 def _last_line(error: Exception) -> str:
-    """Ray puts a traceback first."""
+    """The error itself, which Ray puts after a traceback."""
     return str(error).strip().rpartition("\n")[2]
 
 
 _runtime: tuple[RuntimeSettings, Solver] | None = None
-"""Of this worker process."""
+"""The runtime of this worker process, and its settings."""
 
 
 def _solve(job: _Job, shard: _Shard) -> Finished:
-    """Runs in a worker. Every error is one of this package's, and names the node."""
+    """Solve a shard in a worker. Every error it raises is an EdgeError that names the node."""
     try:
         solver = _opened(job)
         began, before = time.monotonic(), busy_seconds(solver)
         with closing(run_units(solver, shard.units, job.grid, job.parallel, shard.known)) as finished:
             done = tuple(finished)
         decoding, scoring = (now - then for now, then in zip(busy_seconds(solver), before, strict=True))
-        return Finished(shard.label, done, time.monotonic() - began, decoding, scoring)
+        return Finished(shard.label, done, Run(len(done), time.monotonic() - began, decoding, scoring))
     except EdgeError as error:
         raise type(error)(f"{_node()}: {error}") from error
     except Exception as error:
@@ -244,20 +235,23 @@ def _solve(job: _Job, shard: _Shard) -> Finished:
 
 
 def _opened(job: _Job) -> Solver:
-    """This process's runtime. Raises InputError where it is not the one of the study."""
+    """This process's runtime. Raises InputError where it differs from the study's."""
     global _runtime
     if _runtime is None or _runtime[0] != job.settings:
         solver = job.settings.open()
         differences = _differences(solver, job)
         if differences:
             solver.close()
-            raise InputError(f"the runtime is not that of the study: {'; '.join(differences)}; make them the same")
+            raise InputError(
+                f"the runtime here differs from the one that began the study: {'; '.join(differences)}; "
+                "use the same pack and settings on every node"
+            )
         _runtime = (job.settings, solver)
     return _runtime[1]
 
 
 def _differences(solver: Solver, job: _Job) -> list[str]:
-    """One clause for each entry of the study's configuration that ``solver`` would not have given it."""
+    """One clause for each entry of the study's configuration that ``solver`` has different."""
     data = job.config["data"]
     here = config(solver, DataSet(data["name"], (), data["sha256"]), data["problems"], job.grid)
     found = json.loads(json.dumps(here))

@@ -13,7 +13,7 @@ from edge_tts.errors import InputError
 from edge_tts.questions.reading import Question, checked_question, parse_question
 
 SHOWN = 3
-"""Bad lines that an error lists; it counts the others."""
+"""Most bad lines that an error lists; the others are counted."""
 
 _Read = Callable[[], Question]
 
@@ -45,7 +45,7 @@ class HubSet:
     columns: tuple[str, ...]
     """Those that ``read`` needs."""
     read: Callable[[Mapping[str, Any], int], Question]
-    """From a row and its number, counted from 0."""
+    """Makes a question from a row and its number, counted from 0."""
 
 
 def _gsm8k(row: Mapping[str, Any], index: int) -> Question:
@@ -69,7 +69,7 @@ HUB = {
     "svamp": HubSet("ChilleD/SVAMP", None, ("ID", "Body", "Question", "Answer"), _svamp),
     "math-500": HubSet("HuggingFaceH4/MATH-500", None, ("unique_id", "problem", "answer"), _math_500),
 }
-"""Test sets that are known by name; of each, the split "test"."""
+"""Test sets known by name; their split "test" is used."""
 
 
 def load(source: str, skip_bad: bool = False) -> DataSet:
@@ -89,7 +89,7 @@ def load(source: str, skip_bad: bool = False) -> DataSet:
             if not (problem.answer or "").strip():
                 raise InputError('there is no "answer"')
             if problem.id in seen:
-                raise InputError(f"id {problem.id!r} is that of {kind} {seen[problem.id]} too")
+                raise InputError(f"id {problem.id!r} is also the id of {kind} {seen[problem.id]}")
         except InputError as error:
             bad.append(f"{kind} {number}: {str(error).removeprefix(f'{where}, {kind} {number}: ')}")
             continue
@@ -145,7 +145,7 @@ def _hub_rows(name: str, hub: HubSet) -> Iterator[tuple[int, _Read]]:
     except Exception as error:  # what the hub's client, its HTTP library and Arrow raise has no common base
         summary = str(error).strip().partition("\n")[0]
         raise InputError(
-            f"{name} could not be had from the hub as {hub.path} ({type(error).__name__}: {summary}); check the "
+            f"{name} cannot be downloaded from the hub as {hub.path} ({type(error).__name__}: {summary}); check the "
             'network, or download it elsewhere and give it as JSON lines with a "question" and an "answer" each'
         ) from error
     missing = [column for column in hub.columns if column not in rows.column_names]

@@ -1,8 +1,8 @@
-"""Joules that this machine uses: from its processors' and GPUs' own counters, else estimated.
+"""Joules that this machine uses: read from processor and GPU counters, or else estimated.
 
-RAPL, through Linux's powercap (https://docs.kernel.org/power/powercap/powercap.html), counts what the processor
-packages use, NVML what each NVIDIA GPU's board uses. Both count the whole device, whoever uses it. Neither sees
-the rest of the machine; an estimate from a profile's watts may.
+RAPL, through Linux's powercap (https://docs.kernel.org/power/powercap/powercap.html), counts the energy of the
+processor packages; NVML that of each NVIDIA board. Both count all use of the device, not only ours, and nothing of the
+rest of the machine. The estimate is a profile's watts times the seconds.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from edge_tts.runtimes.device import nvidia_gpu_present
 
 POWERCAP = Path("/sys/class/powercap")
 SECONDS_BETWEEN_READS = 0.5
-"""A counter that wraps around does so in minutes at the least; sampled power wants it shorter."""
+"""Counters wrap around after minutes at the earliest; sampled power needs shorter intervals."""
 
 Source = Literal["rapl", "rapl+nvml", "nvml", "profile estimate"]
 
 
 class Counter(Protocol):
-    """One device's energy. Raises what its driver does where it cannot be read any more."""
+    """One device's energy. Reading raises the driver's error where the counter has become unreadable."""
 
     def joules(self) -> float:
-        """Used since some moment in the past; never falls."""
+        """Joules used since a fixed moment in the past; never falls."""
 
 
 class RaplPackage:
-    """One processor package. Its counter is kept from wrapping around by reading it often enough."""
+    """One processor package. Reading its counter often enough catches every wrap-around."""
 
     def __init__(self, folder: Path) -> None:
         """Raises OSError or ValueError where the counter cannot be read."""
@@ -49,7 +49,7 @@ class RaplPackage:
 
 
 class SampledPower:
-    """A device that tells its power only: taken to change evenly between two readings."""
+    """A device that reports power only, which is assumed to change linearly between two readings."""
 
     def __init__(self, watts: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
         self._watts, self._clock = watts, clock
@@ -74,31 +74,31 @@ class NvmlEnergy:
 
 @dataclass
 class Measurement:
-    """What was used since it began; final once its ``with`` block is left."""
+    """The energy used in a ``with`` block; final after the block."""
 
     source: Source | None
-    """None where nothing is known of this machine's energy."""
+    """None where this machine's energy is unknown."""
     joules: float | None = None
     """None where ``source`` is."""
     seconds: float = 0.0
     failure: str | None = None
-    """Why a counter was given up on the way; ``joules`` is then an estimate."""
+    """Why a counter failed during the measurement; ``joules`` is then an estimate."""
 
 
 class EnergyMeter:
-    """Measures joules between two moments, or estimates them where nothing can be read."""
+    """Measures joules between two moments, or estimates them where no counter can be read."""
 
     def __init__(self, counters: Sequence[Counter], source: Source | None, reason: str, watts: float | None) -> None:
         self.source = source
         self.reason = reason
-        """Why from there, as one clause for each kind of counter."""
+        """Why this source is used, one clause for each kind of counter."""
         self._counters = counters
         self._watts = watts
         self._lock = threading.Lock()
 
     @contextmanager
     def measure(self) -> Iterator[Measurement]:
-        """What runs inside is measured; a thread reads the counters now and then meanwhile."""
+        """Measure the block; a thread reads the counters regularly meanwhile."""
         found = Measurement(self.source)
         stop = threading.Event()
 
@@ -121,7 +121,7 @@ class EnergyMeter:
             self._settle(found, after - before)
 
     def _read(self, found: Measurement) -> float:
-        """All counters' sum; a failing one is noted in ``found`` and nothing is read any more."""
+        """The sum of all counters. After a failure, which ``found`` records, nothing is read any more."""
         if found.failure:
             return 0.0
         try:
@@ -140,7 +140,7 @@ class EnergyMeter:
 
 
 def open_meter(watts: float | None, root: Path = POWERCAP) -> EnergyMeter:
-    """The best meter there is here; ``watts`` is a profile's power, for an estimate where nothing can be read."""
+    """The best meter of this machine; ``watts`` is a profile's power, for the estimate."""
     packages, why_rapl = rapl(root)
     gpus, why_nvml = nvml()
     reason = f"{why_rapl}; {why_nvml}"
@@ -154,9 +154,9 @@ def open_meter(watts: float | None, root: Path = POWERCAP) -> EnergyMeter:
 
 
 def rapl(root: Path = POWERCAP) -> tuple[list[Counter], str]:
-    """Counters of the processor packages, all of them or none, and why.
+    """Counters of all processor packages, or none, and the reason.
 
-    Only packages count: cores, graphics and "psys" are parts of them or the other way round.
+    Cores and graphics are parts of a package, and "psys" contains it, so only packages are counted.
     """
     found: list[Counter] = []
     for folder in sorted(root.glob("intel-rapl:*")):
@@ -173,7 +173,7 @@ def rapl(root: Path = POWERCAP) -> tuple[list[Counter], str]:
 
 
 def nvml() -> tuple[list[Counter], str]:
-    """Counters of all NVIDIA GPUs, and why."""
+    """Counters of all NVIDIA GPUs, and the reason where there are none."""
     if not nvidia_gpu_present():
         return [], "there is no NVIDIA GPU"
     try:
@@ -192,7 +192,7 @@ def nvml() -> tuple[list[Counter], str]:
 
 
 def _gpu(pynvml: Any, handle: Any) -> Counter:
-    """Its own counter where it has one, else its power. Raises NVMLError where it tells neither."""
+    """The GPU's energy counter, or else its power. Raises NVMLError where it has neither."""
     try:
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except pynvml.NVMLError_NotSupported:

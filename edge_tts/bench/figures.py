@@ -1,4 +1,4 @@
-"""The figures of a report, as plain data: what the analysis computes, and the page, the plots and the CSV show."""
+"""The figures of a report as plain data: the analysis computes them; the page, plots and CSV files show them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Difficulty = Literal["oracle", "predicted"]
-"""By the share of samples that are right, or by the mean verifier score of a few samples."""
+"""Oracle: by the share of right samples. Predicted: by the mean verifier score of a few samples."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Cost:
     flops: float
     """2 x parameters x tokens, of policy and verifier."""
     seconds: float
-    """The machine's time, of which solves that share a batch each get a part."""
+    """The machine's time; solves that share a batch divide it."""
     joules: float | None
-    """None where neither a meter nor the profile's power was there."""
+    """None where there was neither a meter nor a profile's power."""
 
 
 @dataclass(frozen=True)
 class StudyInfo:
-    """What was run on what."""
+    """One study: data, model and machine."""
 
     name: str
     """Of the data set, with the folder's name where two studies share one."""
@@ -108,7 +108,7 @@ class Saving:
     difficulty: Difficulty
     baseline: str
     accuracy: float
-    """Where the factor is read off: the best the baseline reaches within its budgets, or the allocation's best
+    """Where the factor is read: the baseline's accuracy at its largest budget, or the allocation's best accuracy
     where that is lower."""
     unit: Literal["flops", "policy_tokens", "seconds"]
     optimal_cost: float
@@ -148,7 +148,7 @@ class Matched:
     allowed: float
     """Inference compute the small model may spend, in times its own single greedy answer."""
     strategy: str
-    """What reaches ``accuracy`` within that: "compute-optimal" or "weighted at 16"."""
+    """What reaches ``accuracy`` within ``allowed``: "compute-optimal" or "weighted at 16"."""
     accuracy: Share
     spent: float
     """In the same unit as ``allowed``."""
@@ -173,7 +173,7 @@ class FrontPoint:
 
 @dataclass(frozen=True)
 class Published:
-    """A figure of somebody else's, cited."""
+    """A published figure, cited."""
 
     model: str
     parameters: float
@@ -186,7 +186,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Report:
-    """All figures of a report; lists are empty where the studies have nothing to say."""
+    """All figures of a report; a list is empty where the studies have no data for it."""
 
     studies: tuple[StudyInfo, ...]
     points: tuple[Point, ...]

@@ -123,7 +123,7 @@ def _row(record: Record) -> dict[str, Any]:
 
 
 def _array(table: pd.DataFrame, column: str) -> Array:
-    return table[column].to_numpy(np.float64)
+    return np.asarray(table[column], np.float64)
 
 
 def _largest_pool(tables: Mapping[Cell, pd.DataFrame]) -> tuple[int, Array] | None:

@@ -1,4 +1,4 @@
-"""What a record says about the machine and software it was made on."""
+"""The machine and software that a record was made on."""
 
 from __future__ import annotations
 

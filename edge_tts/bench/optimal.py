@@ -1,9 +1,9 @@
-"""Compute-optimal allocation (Snell et al. 2024, section 3.2): chosen per difficulty bin on one half of the
-problems, scored on the other, with what estimating the difficulty costs.
+"""Compute-optimal allocation (Snell et al. 2024, section 3.2).
 
-The paper fixes a budget and picks the best strategy of each bin. Here a bin may also get a smaller or
-larger budget than another: for a price L of compute, every bin takes the cell with the largest
-accuracy - L x cost. A sweep over L gives the curve of accuracy against mean cost.
+Each difficulty bin gets the strategy that was best on one half of the problems, and is scored on the other half. The
+cost of estimating the difficulty is included. The paper fixes one budget for all bins; here bins may have different
+budgets: for a price L of compute, every bin takes the cell with the largest accuracy - L x cost. Varying L gives the
+curve of accuracy against mean cost.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from edge_tts.search.strategy import Strategy
 from edge_tts.solver import AUTO
 
 PRIOR = 100
-"""Pseudo-problems that pull a bin's accuracy towards the cell's own over all bins, so that a handful of lucky
-problems does not choose a strategy. On 150 held-out training problems, 3 to 30 did worse and 300 no better."""
+"""Pseudo-problems that pull a cell's accuracy in a bin towards its accuracy over all bins, so that a few lucky
+problems do not decide. On 150 held-out training problems, values from 3 to 30 did worse and 300 no better."""
 PRICES = 48
 RESAMPLES = 2000
 SEED = 0
@@ -51,10 +51,10 @@ def resample(count: int) -> Array:
 
 
 def with_probe(study: Loaded, cell: Cell, cost: str) -> Array:
-    """What a cell costs each problem when its difficulty was estimated first.
+    """The cost of a cell on each problem, difficulty estimate included.
 
-    The samples of the estimate are the first ones of a cell that samples; one that searches by itself
-    starts anew. Raises ValueError without an estimate.
+    A sampling cell reuses the samples of the estimate; a search starts anew. Raises ValueError where the study has no
+    estimate.
     """
     if study.probe is None:
         raise ValueError("the study has no difficulty estimate")
@@ -62,7 +62,7 @@ def with_probe(study: Loaded, cell: Cell, cost: str) -> Array:
     strategy, budget = cell
     kind = AUTO if strategy == AUTO else Strategy.parse(strategy, max(budget, 1)).kind
     if kind == AUTO:
-        return own  # it has paid already
+        return own  # its cost includes the estimate
     if kind in ("weighted", "best-of-n"):
         return np.maximum(own, probe)
     if kind in ("majority", "adaptive"):
@@ -75,7 +75,7 @@ def with_probe(study: Loaded, cell: Cell, cost: str) -> Array:
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy against mean cost, for the data as they are (row 0) and for every bootstrap resample."""
+    """Accuracy against mean cost; row 0 is the data, the other rows are bootstrap resamples."""
 
     accuracy: Array
     """(RESAMPLES + 1, points)."""
@@ -95,7 +95,7 @@ def baseline(study: Loaded, strategy: str, weights: Array) -> Curve:
 
 
 def candidates(study: Loaded) -> list[Cell]:
-    """Cells an allocation may choose from: "auto" is an allocation itself."""
+    """The cells an allocation may choose from; "auto" is excluded because it is an allocation."""
     return sorted(cell for cell in study.cells if cell[0] != AUTO)
 
 
@@ -206,6 +206,6 @@ def share(values: Array, weights: Array) -> Share:
 
 
 def as_share(values: Array) -> Share:
-    """Row 0 is the value, the others its bootstrap."""
+    """A share from its value (row 0) and its bootstrap resamples (the other rows)."""
     low, high = np.quantile(values[1:], [0.025, 0.975])
     return Share(*(round(float(value), 5) for value in (values[0], low, high)))

@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from gzip import BadGzipFile
 from pathlib import Path
 from typing import Any, Self
 
@@ -94,14 +92,11 @@ def read_records(path: Path) -> list[Record]:
     if not path.exists() and _compressed(path).exists():
         path = _compressed(path)
     records = []
-    try:
-        for number, row in read_lines(path):
-            try:
-                records.append(Record.parse(row))
-            except (KeyError, TypeError) as error:
-                raise InputError(f"{path}, line {number}: not a record of a study ({error!r})") from error
-    except (EOFError, BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path} is a damaged gzip file ({error}); restore it") from error
+    for number, row in read_lines(path):
+        try:
+            records.append(Record.parse(row))
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path}, line {number}: not a record of a study ({error!r})") from error
     return records
 
 

@@ -28,7 +28,7 @@ _UNITS = {"flops": "GFLOP", "policy_tokens": "policy tokens", "seconds": "second
 
 @dataclass(frozen=True)
 class Cell:
-    """What one cell of a table says; ``small`` is set below it."""
+    """The text of a cell; ``small`` is a second, smaller line."""
 
     text: str
     small: str = ""
@@ -37,7 +37,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """``kind`` is "link" where addresses in the text are to be links."""
+    """In a column of kind "link", addresses become links."""
 
     head: str
     kind: Literal["number", "text", "link"] = "number"
@@ -45,7 +45,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """The first cell of a row is its heading. A ``folded`` table is shown when asked for."""
+    """The first cell of a row is its heading. A ``folded`` table is closed until the reader opens it."""
 
     title: str
     columns: tuple[Column, ...]
@@ -55,7 +55,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Part:
-    """Of a section: what belongs together, mostly to one study."""
+    """Plots and tables of one section that belong together, usually to one study."""
 
     plots: tuple[Plot, ...]
     tables: tuple[Table, ...]
@@ -73,7 +73,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Headline:
-    """The outcome of one study: a sentence, and those that go with it."""
+    """The outcome of one study: a main sentence and further ones."""
 
     study: str
     main: str
@@ -112,7 +112,7 @@ def sections(report: Report, plots: Sequence[Plot]) -> list[Section]:
             "Wins and losses",
             "Accuracy minus that of the reference on the same problems at the same budget, in percentage points. "
             "\u25b2 is a win and \u25bc a loss: the whole 95% interval lies on that side of 0. Everything else is "
-            "undecided. Where nothing truly differs, about one comparison in 20 still comes out as a win or a loss.",
+            "undecided. Where there is no true difference, about one comparison in 20 comes out as a win or a loss.",
             parts("differences", _difference_tables),
         ),
         Section(

@@ -23,9 +23,9 @@ FIXED = ("majority", "adaptive", "best-of-n", "weighted")
 def fit(study: Loaded) -> dict[str, Any]:
     """The table as ``table.json`` has it: five bins of predicted difficulty, one column for each budget.
 
-    In a cell is the strategy with the highest accuracy in its bin at that budget or a smaller one, pulled towards
-    its accuracy over all bins, and the cheapest among equals. None draws fewer samples than the estimate has paid for:
-    where these came out better, that was luck. Raises InputError where the study lacks what that takes.
+    A cell names the most accurate strategy in its bin within the budget, and the cheapest among equals. Accuracies are
+    pulled towards those over all bins. No strategy draws fewer samples than the estimate has already paid for. Raises
+    InputError where the study has no difficulty estimate.
     """
     if study.predicted is None:
         raise InputError(

@@ -1,8 +1,8 @@
-"""A study: every strategy at every budget on every problem, each solve a record.
+"""A study: every strategy at every budget on every problem; each solve becomes a record.
 
-The work is cut into units: a pool of samples of one problem, which serves all the sampling strategies
-at all budgets, or one search of its own, such as a beam. A unit is recorded as a whole or not at all,
-so a killed study loses what was under way and the same command goes on from there.
+The work consists of units. A unit is either a pool of samples of one problem, which serves all sampling strategies
+at all budgets, or one search, such as beam search. A unit is recorded completely or not at all. So a killed study
+loses only the units under way, and the same command continues it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from math import fsum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from edge_tts.bench.datasets import DataSet
 from edge_tts.bench.energy import Measurement, open_meter
@@ -34,25 +34,25 @@ RUNS = "runs.jsonl"
 
 @dataclass(frozen=True)
 class Grid:
-    """What is solved how. Raises InputError for a strategy or budget that cannot be used."""
+    """The strategies and budgets of a study. Raises InputError for a strategy or budget that cannot be used."""
 
     strategies: tuple[str, ...]
-    """In the words of :meth:`Strategy.parse`, without n; "auto" too."""
+    """As :meth:`Strategy.parse` reads them, without n; "auto" is allowed."""
     budgets: tuple[int, ...]
-    """Generations, rising."""
+    """Generations, in rising order."""
     search_budgets: tuple[int, ...]
-    """The same for strategies that decode for themselves."""
+    """The same for strategies that generate their own text."""
     seeds: int
 
     def __post_init__(self) -> None:
         for text in self.strategies:
             if text != AUTO and "n=" in text:
-                raise InputError(f"strategy {text!r} fixes its n, which the budgets are to set; leave n out")
+                raise InputError(f"strategy {text!r} sets n, but the budgets set n; leave n out")
             if not self.cells((text,)):
                 raise InputError(f"strategy {text!r} fits none of the budgets {self.search_budgets}; give larger ones")
 
     def cells(self, strategies: Iterable[str]) -> list[tuple[str, int]]:
-        """Every (strategy, budget) that is possible: a chain of 8 revisions needs a budget that 8 divides."""
+        """Every possible (strategy, budget): for example, chains of 8 revisions need a budget divisible by 8."""
         found = []
         for text in strategies:
             if text != AUTO and Strategy.parse(text, MANY).kind == "greedy":
@@ -69,7 +69,7 @@ class Grid:
 
     @property
     def searched(self) -> list[tuple[str, int]]:
-        """The cells that decode for themselves."""
+        """The cells that generate their own text."""
         return self.cells(s for s in self.strategies if not is_sampling(s))
 
 
@@ -79,13 +79,13 @@ def is_sampling(strategy: str) -> bool:
 
 
 MANY = 1024
-"""A budget that every setting of a strategy fits, for telling its kind."""
+"""A budget large enough for any setting of a strategy, used to find out its kind."""
 
 
 def _fits(strategy: str, budget: int) -> bool:
     if strategy == AUTO:
         return True
-    Strategy.parse(strategy, MANY)  # what is wrong at any budget is an error
+    Strategy.parse(strategy, MANY)  # raises what is wrong at every budget
     try:
         return Strategy.parse(strategy, budget).generations <= budget
     except InputError:
@@ -94,7 +94,7 @@ def _fits(strategy: str, budget: int) -> bool:
 
 @dataclass(frozen=True)
 class Unit:
-    """Work that is recorded as a whole."""
+    """Work that is recorded completely or not at all."""
 
     problem: Question
     seed: int
@@ -102,7 +102,7 @@ class Unit:
     """The strategy and budget to run; None draws a pool."""
 
     def generations(self, grid: Grid) -> int:
-        """About what it costs."""
+        """Its approximate cost."""
         return self.cell[1] if self.cell else max(budget for _, budget in grid.sampled)
 
 
@@ -113,11 +113,11 @@ class Done:
     unit: Unit
     records: tuple[Record, ...]
     pool: Pool | None
-    """A pool that was drawn just now."""
+    """The pool, where this unit drew one."""
 
 
 def config(solver: Solver, data: DataSet, problems: int, grid: Grid) -> dict[str, Any]:
-    """What two runs must share to be one study, of the first so many ``problems`` of ``data``."""
+    """The settings that all runs of one study share; it uses the first ``problems`` problems of ``data``."""
     pack = solver.pack
     return {
         "pack": f"{pack.name} {pack.version}",
@@ -134,22 +134,27 @@ def config(solver: Solver, data: DataSet, problems: int, grid: Grid) -> dict[str
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a study, perhaps of many that resumed it."""
+    """One run of a study; a resumed study has several."""
 
     units: int
     seconds: float
-    """Of all machines that took part together."""
+    """Summed over all machines."""
     decoding: float
     """Seconds in which the policy worked; the verifier may have worked at the same time."""
     scoring: float
     joules: float | None = None
-    """None where they are not known."""
+    """None where unknown."""
     energy: str | None = None
-    """Where ``joules`` come from, as :mod:`edge_tts.bench.energy` says it."""
+    """Where ``joules`` come from, in the words of :mod:`edge_tts.bench.energy`."""
+
+    def __add__(self, other: Self) -> Self:
+        """Both runs together, without joules."""
+        sums = (getattr(self, name) + getattr(other, name) for name in ("units", "seconds", "decoding", "scoring"))
+        return type(self)(*sums)
 
 
 class Study:
-    """The state of a study's folder: which records it has and which are missing."""
+    """A study's folder: the records it has and the ones it lacks."""
 
     def __init__(self, folder: Path, problems: Sequence[Question], grid: Grid) -> None:
         """Raises InputError for a damaged record file."""
@@ -163,7 +168,7 @@ class Study:
         return len(self.problems) * self.grid.seeds * len(self.grid.sampled + self.grid.searched)
 
     def groups(self) -> Iterator[tuple[str, list[Unit]]]:
-        """Units that miss records, those of a kind together, with a label: they cost about the same."""
+        """Units without all their records, grouped by kind, with a label. Units of a group cost about the same."""
         for seed in range(self.grid.seeds):
             cells: list[tuple[str, int] | None] = [None] if self.grid.sampled else []
             for cell in [*cells, *self.grid.searched]:
@@ -177,13 +182,13 @@ class Study:
         return any((unit.problem.id, *cell, unit.seed) not in self.done for cell in cells)
 
     def missing_generations(self) -> int:
-        """About what is left to do."""
+        """The approximate amount of work left."""
         return sum(unit.generations(self.grid) for _, units in self.groups() for unit in units)
 
     def run(self, solver: Solver, parallel: int) -> Generator[tuple[str, int], None, None]:
-        """Solve what is missing, ``parallel`` units at a time; yields what was done, and its generations.
+        """Solve the missing units, ``parallel`` at a time; yields a label and the generations of each finished unit.
 
-        Closing the iterator cancels what is under way and keeps what was done.
+        Closing the iterator cancels the units under way and keeps the finished ones.
         """
         known, log = self.pools(), _RunLog(solver)
         meter = open_meter(solver.profile.watts)
@@ -200,11 +205,11 @@ class Study:
 
     @contextmanager
     def writing(self) -> Iterator[Callable[[Done], int]]:
-        """A function that puts a finished unit on the disk and gives its generations."""
+        """A function that writes a finished unit to the disk and returns its generations."""
         with Appender(self.folder / SAMPLES) as samples, Appender(self.folder / RECORDS) as records:
 
             def write(done: Done) -> int:
-                if done.pool:  # first, since its records can be made again from it
+                if done.pool:  # written first: its records can be made again from it
                     samples.add([done.pool.to_dict()])
                 fresh = [record for record in done.records if record.key not in self.done]
                 records.add([record.to_dict() for record in fresh])
@@ -214,7 +219,7 @@ class Study:
             yield write
 
     def log_run(self, run: Run) -> None:
-        """Add a line about a run that did something."""
+        """Add a line about a run, unless it finished nothing."""
         if run.units:
             with Appender(self.folder / RUNS) as runs:
                 runs.add([asdict(run)])
@@ -230,7 +235,7 @@ class Study:
         return f"{text}; {wall:.0f} s, of which {decoding:.0%} decoding and {scoring:.0%} scoring (they overlap)"
 
     def pools(self) -> dict[tuple[str, int], Pool]:
-        """Pools on the disk whose records are not all there: a crash came between."""
+        """Pools on the disk whose records are incomplete, because a crash came between."""
         wanted = {(p.id, s) for p in self.problems for s in range(self.grid.seeds) if self._missing(Unit(p, s))}
         found = {}
         for number, row in read_lines(self.folder / SAMPLES):
@@ -249,8 +254,8 @@ def run_units(
 ) -> Generator[Done, None, None]:
     """Solve ``units`` of one group, ``parallel`` at a time in a shared batch; yields them as they finish.
 
-    A unit's seconds are those since the one before it, so that their mean is the machine's time for
-    one. Closing the iterator cancels what is under way. ``known`` are pools that need not be drawn.
+    A unit's seconds are the time since the unit before it finished, so their mean is the machine's time per unit.
+    Closing the iterator cancels the units under way. ``known`` has pools that were drawn already.
     """
     replay = Replay(solver)
 
@@ -286,15 +291,15 @@ def choose(replay: Replay, problem: Question, pool: Pool, grid: Grid) -> tuple[R
 
 
 def _difficulty(samples: Sequence[Sample]) -> dict[str, Any]:
-    """What samples say of a problem: how many are right, and their mean score, as in :func:`difficulty.probe`."""
+    """How many samples are right, and their mean score as :mod:`edge_tts.search.difficulty` computes it."""
     scores = [aggregate(sample.scores, "last") for sample in samples]
     return {"right_samples": sum(s.correct for s in samples), "mean_score": round(fsum(scores) / len(scores), 5)}
 
 
 def _share_seconds(records: Sequence[Record], pool: Pool) -> tuple[Record, ...]:
-    """The records, each with the part of the pool's seconds that its FLOPs are of the largest record's.
+    """The records with their seconds: the pool's seconds times the record's FLOPs over those of the largest record.
 
-    The largest strategy uses the whole pool: with a verifier, every score too.
+    The largest record used the whole pool and, where there is a verifier, every score.
     """
     flops = [record.usage.policy_flops + record.usage.verifier_flops for record in records]
     return tuple(_lasting(record, pool.seconds * own / max(flops)) for record, own in zip(records, flops, strict=True))
@@ -331,7 +336,7 @@ def _search(solver: Solver, unit: Unit, cell: tuple[str, int], stopped: Callable
 
 
 class _RunLog:
-    """Watches a run and the models that work for it."""
+    """Counts a run's units, its seconds and how long the models worked."""
 
     def __init__(self, solver: Solver) -> None:
         self.units = 0

@@ -1,4 +1,4 @@
-"""How the plots and the page of a report write its figures."""
+"""How a report formats its figures."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Literal, Protocol
 from edge_tts.bench.figures import Share
 
 Verdict = Literal["win", "loss", "undecided"]
-"""Which side of no difference the whole interval lies on."""
+"""On which side of "no difference" the whole interval lies."""
 
 
 class Interval(Protocol):
-    """Of a share, a saving or a difference."""
+    """The interval of a share, a saving or a difference."""
 
     @property
     def low(self) -> float: ...
@@ -20,14 +20,14 @@ class Interval(Protocol):
 
 
 def verdict(interval: Interval, none: float) -> Verdict:
-    """What an interval says, where ``none`` is the value of no difference."""
+    """The verdict of an interval; ``none`` is the value that means no difference."""
     if interval.low > none:
         return "win"
     return "loss" if interval.high < none else "undecided"
 
 
 def number(value: float | None) -> str:
-    """Two decimals below 10, one below 100, none above; a dash for what is not known."""
+    """Two decimals below 10, one below 100, none above; a dash for None."""
     if value is None:
         return "\u2013"
     return f"{value:,.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"

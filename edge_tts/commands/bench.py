@@ -6,7 +6,7 @@ import json
 from collections.abc import Generator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,40 +21,48 @@ if TYPE_CHECKING:
 
 STRATEGIES = "greedy,majority,adaptive,best-of-n,weighted,beam,revise"
 FULL_BATCH = 32
-"""Sequences that use the machine well; small budgets share a batch."""
+"""Sequences that fill the machine. Problems with smaller budgets share a batch."""
 
 _DATA = click.option("--data", required=True, help="JSON lines with answers, or one of gsm8k, svamp, math-500.")
 _OUT = click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="The study's folder; the same command resumes."
 )
-_BUDGETS = click.option("--budgets", default="1,2,4,8,16", show_default=True, help="Generations a problem.")
+_BUDGETS = click.option("--budgets", default="1,2,4,8,16", show_default=True, help="Generations for each problem.")
 _SEEDS = click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True)
-_FIRST = click.option("--first", type=click.IntRange(1), default=None, help="Only so many problems.")
-_SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Go on without the lines of --data that cannot be used.")
+_FIRST = click.option("--first", type=click.IntRange(1), default=None, help="Use only the first N problems.")
+_SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Leave out unusable lines of --data.")
 
 
 @click.group()
 def command() -> None:
-    """Benchmarks: run a study, fit a strategy table on it, report what it says."""
+    """Benchmarks: run a study, fit a strategy table to it, write a report."""
 
 
 @command.command("run")
 @_DATA
 @_OUT
 @click.option("--pack", default=None, help="Pack, by name or folder.")
-@click.option("--strategies", default=STRATEGIES, show_default=True, help="Separated by commas; auto too.")
+@click.option("--strategies", default=STRATEGIES, show_default=True, help='Separated by commas; "auto" is allowed.')
 @_BUDGETS
-@click.option("--search-budgets", default=None, help="Budgets of what decodes for itself: beam, revise, auto.")
+@click.option(
+    "--search-budgets",
+    default=None,
+    help="Budgets of beam, revise and auto, which do not share samples; default: --budgets.",
+)
 @_SEEDS
 @_FIRST
 @_SKIP_BAD
-@click.option("--parallel", type=click.IntRange(1, 64), default=None, help="Problems under way at once.")
+@click.option("--parallel", type=click.IntRange(1, 64), default=None, help="Problems solved at the same time.")
 @click.option("--memory", type=float, default=None, help="Memory cap in MB.")
 @click.option("--profile", default=None, help="Device profile, by name or file; detected by default.")
-@click.option("--calculator/--no-calculator", default=True, help="Let the runtime write results of equations.")
-@click.option("--alone", type=click.IntRange(0), default=0, help="Afterwards time so many questions, one by one.")
+@click.option("--calculator/--no-calculator", default=True, help="Let the runtime write the results of equations.")
+@click.option(
+    "--alone", type=click.IntRange(0), default=0, help="Afterwards also time the first N questions one by one."
+)
 @click.option("--ray", "address", default=None, help="Run on the Ray cluster at this address (auto, HOST:PORT).")
-@click.option("--ray-cores", type=click.IntRange(1), default=None, help="Cores of each runtime there; as here.")
+@click.option(
+    "--ray-cores", type=click.IntRange(1), default=None, help="Cores of each runtime on the cluster; default: as here."
+)
 def run_command(
     data: str,
     out: Path,
@@ -113,7 +121,7 @@ def run_command(
 
 
 def _follow(study: Study, work: Generator[tuple[str, int], None, None]) -> None:
-    """Show ``work`` as it goes on; the line at the end says how busy the models were."""
+    """Show the progress of ``work``, and at the end how busy the models were."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -149,7 +157,9 @@ def _alone(study: Study, settings: RuntimeSettings, problems: tuple[Question, ..
 @_FIRST
 @_SKIP_BAD
 @click.option("--concurrency", type=click.IntRange(1, 1024), default=8, show_default=True)
-@click.option("--timeout", type=float, default=120.0, show_default=True, help="Longest wait for a token, in seconds.")
+@click.option(
+    "--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Longest wait for a token, in seconds."
+)
 @click.option("--retries", type=click.IntRange(0, 100), default=4, show_default=True)
 @click.option("--max-tokens", type=click.IntRange(1), default=2048, show_default=True)
 @click.option("--temperature", type=float, default=0.7, show_default=True)
@@ -160,44 +170,21 @@ def _alone(study: Study, settings: RuntimeSettings, problems: tuple[Question, ..
 def baseline_command(
     data: str,
     out: Path,
-    url: str,
-    model: str,
-    key_variable: str | None,
     strategies: str,
     budgets: str,
     seeds: int,
     first: int | None,
     skip_bad: bool,
-    concurrency: int,
-    timeout: float,
-    retries: int,
-    max_tokens: int,
-    temperature: float,
-    stream: bool,
-    price_in: float | None,
-    price_out: float | None,
     parameters: float | None,
+    **endpoint_options: Any,
 ) -> None:
-    """Ask a larger model behind an endpoint the same problems; a study like those of `run`."""
+    """Ask a larger model behind an endpoint the same problems; makes a study like those of `run`."""
     from edge_tts.bench import baseline, machine
     from edge_tts.bench.records import RECORDS, open_study, read_records
     from edge_tts.files.json_lines import Appender
     from edge_tts.runtimes.endpoint import Endpoint, EndpointSettings
 
-    settings = EndpointSettings(
-        url,
-        model,
-        key_variable,
-        concurrency,
-        timeout,
-        retries,
-        max_tokens,
-        temperature,
-        stream,
-        price_in,
-        price_out,
-        int(parameters) if parameters else None,
-    )
+    settings = EndpointSettings(parameters=int(parameters) if parameters else None, **endpoint_options)
     wanted, numbers = _strategies(strategies), _numbers(budgets, "--budgets")
     chosen, problems = _problems(data, skip_bad, first)
     endpoint = Endpoint(settings)
@@ -208,7 +195,7 @@ def baseline_command(
     with Appender(out / RECORDS) as sink, progress_bar() as progress, closing(rows):
         for number, records in enumerate(rows, 1):
             sink.add([record.to_dict() for record in records])
-            progress(min(1.0, number / (len(problems) * seeds)), f"asking {model}")
+            progress(min(1.0, number / (len(problems) * seeds)), f"asking {settings.model}")
     click.echo(f"{len(read_records(out / RECORDS))} records in {out}")
 
 
@@ -217,13 +204,13 @@ def baseline_command(
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Write the table to this file.")
 @click.option("--pack", type=click.Path(path_type=Path), default=None, help="Put the table into this pack's folder.")
 def fit_command(study: Path, out: Path | None, pack: Path | None) -> None:
-    """Fit the strategy table of a pack on STUDY, which is to hold problems nothing is reported on."""
+    """Fit a pack's strategy table on STUDY. Use problems that no result is reported on."""
     from edge_tts.bench.loading import load_study
     from edge_tts.bench.strategy_table import fit
     from edge_tts.packs.build import set_table
 
     if (out is None) == (pack is None):
-        raise InputError("say where the table goes: --out FILE or --pack FOLDER")
+        raise InputError("give either --out FILE or --pack FOLDER, to say where the table goes")
     table = fit(load_study(study))
     if pack is not None:
         set_table(pack, table)
@@ -237,10 +224,12 @@ def fit_command(study: Path, out: Path | None, pack: Path | None) -> None:
 
 @command.command("report")
 @click.argument("studies", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the page, plots and tables.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder for the page, the plots and the tables."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as one JSON object.")
 def report_command(studies: tuple[Path, ...], out: Path, as_json: bool) -> None:
-    """Write what STUDIES say: OUT/report.html, plots as PNG and SVG, numbers as CSV and JSON."""
+    """Write a report on STUDIES: OUT/report.html, plots as PNG and SVG, figures as CSV and JSON."""
     from edge_tts.bench import page, plots, tables
     from edge_tts.bench.analysis import analyse
 
@@ -253,7 +242,7 @@ def report_command(studies: tuple[Path, ...], out: Path, as_json: bool) -> None:
 
 
 def _problems(data: str, skip_bad: bool, first: int | None) -> tuple[DataSet, tuple[Question, ...]]:
-    """The data set and those of its problems that are wanted; says what is left out."""
+    """The data set and its ``first`` problems; prints a line for each problem left out."""
     from edge_tts.bench import datasets
 
     chosen = datasets.load(data, skip_bad)
@@ -263,7 +252,7 @@ def _problems(data: str, skip_bad: bool, first: int | None) -> tuple[DataSet, tu
 
 
 def _strategies(text: str) -> tuple[str, ...]:
-    """Split at commas, but for those between the settings of one strategy, as in "lookahead:m=4,k=2"."""
+    """Split at commas, except those between the settings of one strategy, as in "lookahead:m=4,k=2"."""
     found: list[str] = []
     for piece in filter(None, (part.strip() for part in text.split(","))):
         if found and "=" in piece and ":" not in piece:
@@ -271,12 +260,14 @@ def _strategies(text: str) -> tuple[str, ...]:
         else:
             found.append(piece)
     if len(set(found)) < len(found) or not found:
-        raise InputError(f"--strategies {text!r} names none, or one twice; give for example majority,weighted,beam:m=4")
+        raise InputError(
+            f"--strategies {text!r} is empty or names one twice; give for example majority,weighted,beam:m=4"
+        )
     return tuple(found)
 
 
 def _numbers(text: str, option: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 1024 for part in parts):
-        raise InputError(f"{option} {text!r} is no list of whole numbers from 1 to 1024; give for example 1,4,16")
+        raise InputError(f"{option} {text!r} is not a list of whole numbers from 1 to 1024; give for example 1,4,16")
     return tuple(sorted({int(part) for part in parts}))

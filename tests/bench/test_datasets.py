@@ -56,7 +56,7 @@ BAD = [
     ({"question": "What is 1+1?"}, 'there is no "answer"'),
     ({"question": "What is 1+1?", "answer": "  "}, 'there is no "answer"'),
     ({"question": " ", "answer": 1}, "the question is empty"),
-    ({**GOOD, "question": "Again?"}, "id 'a' is that of line 1 too"),
+    ({**GOOD, "question": "Again?"}, "id 'a' is also the id of line 1"),
     (b'{"question": "\xff?", "answer": 1}', "not UTF-8"),
 ]
 
@@ -169,9 +169,11 @@ def test_math_500(mirror: Path) -> None:
 def test_bad_rows_of_the_hub_are_bad_lines(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     twice = replace(datasets.HUB["gsm8k"], read=lambda row, _: Question("same", row["question"], "1"))
     monkeypatch.setitem(datasets.HUB, "gsm8k", twice)
-    with pytest.raises(InputError, match="gsm8k has 1 row that cannot be used: row 2: id 'same' is that of row 1 too"):
+    with pytest.raises(
+        InputError, match="gsm8k has 1 row that cannot be used: row 2: id 'same' is also the id of row 1"
+    ):
         datasets.load("gsm8k")
-    assert datasets.load("gsm8k", skip_bad=True).left_out == ("row 2: id 'same' is that of row 1 too",)
+    assert datasets.load("gsm8k", skip_bad=True).left_out == ("row 2: id 'same' is also the id of row 1",)
     monkeypatch.setitem(datasets.HUB, "gsm8k", replace(twice, columns=("question", "result")))
     with pytest.raises(InputError, match="has no column 'result' \\(it has question, answer\\)"):
         datasets.load("gsm8k")
@@ -199,5 +201,5 @@ def test_an_unreachable_hub_is_an_input_error(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True
     )
-    assert "gsm8k could not be had from the hub as openai/gsm8k" in done.stdout
+    assert "gsm8k cannot be downloaded from the hub as openai/gsm8k" in done.stdout
     assert "give it as JSON lines" in done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import signal
 import subprocess
@@ -173,6 +174,22 @@ def test_records_survive_a_cut_in_the_last_line(tmp_path: Path) -> None:
         assert read_records(path) == [record("1"), record("3")]
 
 
+def test_compressed_records_are_read_and_not_added_to(tmp_path: Path) -> None:
+    open_study(tmp_path, {"pack": "a 1"})
+    path = tmp_path / RECORDS
+    with Appender(path) as sink:
+        sink.add([record("1").to_dict(), record("2").to_dict()])
+    packed = gzip.compress(path.read_bytes())
+    path.unlink()
+    path.with_name(f"{RECORDS}.gz").write_bytes(packed)
+    assert read_records(path) == [record("1"), record("2")]
+    with pytest.raises(InputError, match=r"run `gunzip .*to add to them"):
+        open_study(tmp_path, {"pack": "a 1"})
+    path.with_name(f"{RECORDS}.gz").write_bytes(packed[:-20])
+    with pytest.raises(InputError, match=r"cannot read .*records\.jsonl\.gz"):
+        read_records(path)
+
+
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / RECORDS
     path.write_text(json.dumps(record().to_dict()) + '\n{"id": 3}\n')
@@ -295,8 +312,8 @@ def _wait(condition: Callable[[], bool], seconds: float = 120) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--budgets", "1,x"), "no list of whole numbers"),
-        (("--budgets", "0"), "no list of whole numbers"),
+        (("--budgets", "1,x"), "not a list of whole numbers"),
+        (("--budgets", "0"), "not a list of whole numbers"),
         (("--strategies", "majority,majority"), "one twice"),
         (("--strategies", "majority:n=4"), "leave n out"),
         (("--strategies", "wishing"), "unknown strategy"),
