@@ -1,4 +1,4 @@
-"""Whether two answers mean the same: plain numbers by exact arithmetic, formulas by math-verify.
+"""Whether two answers mean the same: numbers, units, words and lists here, formulas by math-verify in a child process.
 
-Imports nothing of the package but ``errors`` and ``cancellation``.
+Imports nothing of the package.
 """

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
 import time
+from itertools import permutations
+from pathlib import Path
 
 import pytest
 
@@ -171,3 +174,71 @@ def test_numbers_load_no_sympy() -> None:
         "assert not {'sympy', 'math_verify', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def documented(heading: str) -> list[tuple[str, str]]:
+    """The pairs of answers in the table below ``heading`` of docs/answers.md."""
+    text = (Path(__file__).parents[2] / "docs" / "answers.md").read_text(encoding="utf-8")
+    table = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"^\| `(.+?)` \| `(.+?)` \|", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("a", "b"), documented("Equal"))
+def test_documented_as_equal_at_once(a: str, b: str) -> None:
+    assert equivalent(a, b, timeout=0)
+    assert equivalent(b, a, timeout=0)
+
+
+@pytest.mark.parametrize(("a", "b"), documented("Equal by math-verify"))
+def test_documented_as_equal_by_math_verify(patient: None, a: str, b: str) -> None:
+    assert equivalent(a, b, 300.0)
+    assert equivalent(b, a, 300.0)
+
+
+@pytest.mark.parametrize(("a", "b"), documented("Not equal"))
+def test_documented_as_different(patient: None, a: str, b: str) -> None:
+    assert not equivalent(a, b, 300.0)
+    assert not equivalent(b, a, 300.0)
+
+
+def test_groups_link_what_equal_pairs_link() -> None:
+    assert group(["50", "0.5", "7"], timeout=0) == [0, 1, 2]
+    for order in permutations(["50%", "50", "0.5"]):
+        assert group([*order, "7"], timeout=0) == [0, 0, 0, 1]
+    for order in permutations(["B", "b", "(B)"]):
+        assert group(order, timeout=0) == [0, 0, 0]
+
+
+def test_a_thousand_different_numbers_are_grouped_quickly() -> None:
+    answers = [f"{i % 997}.{i}" for i in range(2000)]
+    began = time.process_time()
+    assert group(answers, timeout=0) == list(range(2000))
+    assert time.process_time() - began < 3
+
+
+def test_threads_compute_a_slow_pair_once_and_plain_pairs_do_not_wait(
+    patient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checker = formulas.FormulaChecker()
+    monkeypatch.setattr("edge_tts.answers.equivalence.CHECKER", checker)
+    assert checker.equal("x+1", "1+x", 300.0)
+    monkeypatch.setattr(formulas, "FORMULA_SECONDS", 0.5)
+    asked = []
+    ask = checker._ask
+    monkeypatch.setattr(checker, "_ask", lambda pair, left: asked.append(pair) or ask(pair, left))
+    slow = [(f"3^{{7^{{7^{top}}}}}", "2^{x}") for top in (7, 8, 9)]
+    threads = [threading.Thread(target=equivalent, args=(*slow[i % 3], 300.0)) for i in range(16)]
+    for thread in threads:
+        thread.start()
+    while not asked:
+        time.sleep(0.01)
+    began = time.monotonic()
+    assert equivalent("18 eggs", "18.0")
+    assert equivalent(r"\frac{3}{4}", "0.75")
+    assert equivalent("x+1", "1+x"), "decided before"
+    waited = time.monotonic() - began
+    for thread in threads:
+        thread.join()
+    checker.close()
+    assert len(asked) == len(set(asked)) == 3, "a pair was computed twice"
+    assert waited < 0.4
