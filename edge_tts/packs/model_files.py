@@ -6,6 +6,7 @@ Nothing here uses the network, and nothing reads a model's content: this runs at
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import time
@@ -194,9 +195,10 @@ def _begun(source: HubFile) -> list[Path]:
 def bytes_in(folder: Path) -> int:
     """Size of all files below ``folder``, which others may be writing and moving; 0 where there is none."""
     total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            total += path.stat().st_size if path.is_file() else 0
+    for place, _, names in os.walk(folder):  # unlike rglob, it passes over a folder that vanishes meanwhile
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(place) / name).stat().st_size
     return total
 
 

@@ -324,6 +324,21 @@ def test_no_source_left_gives_every_reason(hub: hub_server.HubServer, monkeypatc
     assert f"the path of a copy of {FILE}" in str(caught.value)
 
 
+def test_counting_bytes_passes_over_what_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        (tmp_path / f"pip-unpack-{number}").mkdir()
+        (tmp_path / f"pip-unpack-{number}" / "wheel").write_bytes(b"1234")
+    scan = os.scandir
+
+    def scan_late(path: str) -> object:
+        if str(path).endswith("pip-unpack-1"):
+            shutil.rmtree(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scan_late)
+    assert model_files.bytes_in(tmp_path) == 8
+
+
 def test_room_for_parts_and_joined_file_is_needed(hub: hub_server.HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
     with pytest.raises(ResourceError, match="EDGE_REASON_HOME"):
