@@ -136,9 +136,11 @@ class Solver:
         """
         self.profile = _profile(profile)
         cap = self.profile.memory_mb if memory_mb is None else memory_mb
-        found, self.choice = _found(pack, model, cap, progress)
+        found, self.choice = find(pack, model, cap, progress)
         self.pack = found
-        self.plan = _plan(found, self.profile, memory_mb, deadline_s, generations, prompt_tokens, verifier, max_tokens)
+        self.plan = plan_for(
+            found, self.profile, memory_mb, deadline_s, generations, prompt_tokens, verifier, max_tokens
+        )
         self.deadline_s: float | None = self.plan.deadline_s
         """Seconds for a question whose budget names none; None for as long as it takes."""
         self.pack = prepare_pack(found, progress)
@@ -350,37 +352,32 @@ def plan(
     Raises PackError, InputError, ResourceError where the cap is too small.
     """
     device = _profile(profile)
-    cap = device.memory_mb if memory_mb is None else memory_mb
-    found, _ = _found(pack, model, cap, None)
-    return _plan(found, device, memory_mb, deadline_s, generations, prompt_tokens, verifier, max_tokens)
+    found, _ = find(pack, model, device.memory_mb if memory_mb is None else memory_mb)
+    return plan_for(found, device, memory_mb, deadline_s, generations, prompt_tokens, verifier, max_tokens)
 
 
-def _plan(
-    found: Pack,
+def plan_for(
+    pack: Pack,
     profile: Profile,
-    memory_mb: float | None,
-    deadline_s: float | None,
-    generations: int,
-    prompt_tokens: int | None,
-    verifier: bool,
-    max_tokens: int | None,
+    memory_mb: float | None = None,
+    deadline_s: float | None = None,
+    generations: int = DEFAULT_GENERATIONS,
+    prompt_tokens: int | None = None,
+    verifier: bool = True,
+    max_tokens: int | None = None,
 ) -> Plan:
+    """The plan for a pack or model that was found. Raises InputError, ResourceError."""
+    scoring = pack.verifier if verifier else None
+    length = max_tokens or pack.sampling.max_tokens
     return make_plan(
-        found.policy,
-        found.verifier if verifier else None,
-        profile,
-        memory_mb,
-        deadline_s,
-        generations,
-        prompt_tokens,
-        trace_tokens=max_tokens or found.sampling.max_tokens,
+        pack.policy, scoring, profile, memory_mb, deadline_s, generations, prompt_tokens, trace_tokens=length
     )
 
 
-def _found(
-    pack: str | Pack | None, model: str | Path | None, memory_mb: float, progress: Progress | None
+def find(
+    pack: str | Pack | None, model: str | Path | None, memory_mb: float, progress: Progress | None = None
 ) -> tuple[Pack, str]:
-    """The pack or model to use, and why it is this one where the caller named none.
+    """The pack or model to use, and why it is this one where the caller names none.
 
     Without ``progress`` nothing is fetched, save a model that is known by its hub id alone.
     """

@@ -29,6 +29,14 @@ def pack(home: Path) -> Pack:
     return prepare_pack(find_pack(None))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def built_in_pack_by_default() -> Iterator[None]:
+    """What names no model gets the built-in pack, and not a download."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGE_REASON_MODEL", "smol-math")
+        yield
+
+
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> standin.StandIn:
     """A stand-in for the built-in pack, small and not assembled yet."""
@@ -36,6 +44,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> standin.StandIn:
     monkeypatch.setattr(pack_module, "BUILT_IN", made.pack.folder.parent)
     monkeypatch.setattr(pack_module, "DEFAULT", standin.NAME)
     monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EDGE_REASON_MODEL", standin.NAME)
     return made
 
 

@@ -27,6 +27,8 @@ class RuntimeSettings:
     """Of the longest problem."""
     calculator: bool
     verifier: bool
+    model: str | None = None
+    """A GGUF, catalogue name or hub id instead of a pack."""
 
     def open(self, progress: Progress = silent) -> Solver:
         """A runtime without a deadline. Raises what :class:`Solver` does."""
@@ -39,6 +41,7 @@ class RuntimeSettings:
             calculator=self.calculator,
             verifier=self.verifier,
             progress=progress,
+            model=self.model,
         )
         solver.deadline_s = None
         return solver
@@ -47,4 +50,6 @@ class RuntimeSettings:
         """The same for a process with another working directory and ``cores`` of its own. Raises PackError."""
         folder = Path(self.pack).absolute() if self.pack else None
         pack = str(folder) if folder and find_pack(self.pack).folder == folder else self.pack
-        return replace(self, pack=pack, profile=replace(self.profile, threads=cores))
+        file = Path(self.model).absolute() if self.model and Path(self.model).exists() else None
+        model = str(file) if file else self.model
+        return replace(self, pack=pack, model=model, profile=replace(self.profile, threads=cores))

@@ -120,7 +120,8 @@ def config(solver: Solver, data: DataSet, problems: int, grid: Grid) -> dict[str
     """The settings that all runs of one study share; it uses the first ``problems`` problems of ``data``."""
     pack = solver.pack
     return {
-        "pack": f"{pack.name} {pack.version}",
+        "pack": pack.title,
+        "format": pack.format,
         "pack_files": {name: entry.sha256 for name, entry in sorted(pack.files.items())},
         "policy_parameters": solver.policy.info.parameters,
         "verifier_parameters": solver.verifier.info.parameters if solver.verifier else None,

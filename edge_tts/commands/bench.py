@@ -41,6 +41,7 @@ def command() -> None:
 @command.command("run")
 @_DATA
 @_OUT
+@click.option("--model", default=None, help="GGUF file, name (see `model list`), or owner/repo[:file].")
 @click.option("--pack", default=None, help="Pack, by name or folder.")
 @click.option("--strategies", default=STRATEGIES, show_default=True, help='Separated by commas; "auto" is allowed.')
 @_BUDGETS
@@ -66,6 +67,7 @@ def command() -> None:
 def run_command(
     data: str,
     out: Path,
+    model: str | None,
     pack: str | None,
     strategies: str,
     budgets: str,
@@ -103,6 +105,7 @@ def run_command(
         prompt_tokens=max(len(p.question.encode()) for p in problems) // 3 + 16,
         calculator=calculator,
         verifier=any(map(uses_verifier, grid.strategies)),
+        model=model,
     )
     with ExitStack() as stack:
         with progress_bar() as progress:

@@ -7,40 +7,38 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_tts.commands.options import model_options
+
 if TYPE_CHECKING:
     from edge_tts.planning.planner import Plan
 
 
 @click.command()
-@click.option("--pack", default=None, help="Name or folder of a pack; the default pack if left out.")
-@click.option("--profile", default=None, help="Profile name or .toml file; detected if left out.")
-@click.option("--memory", type=float, default=None, help="Memory cap in MB; that of the profile if left out.")
-@click.option("--deadline", type=float, default=None, help="Seconds for one answer; those of the profile if left out.")
+@model_options
 @click.option(
     "--budget", type=click.IntRange(min=1), default=16, show_default=True, help="Samples of the answer to plan for."
 )
 @click.option("--strategy", default="auto", show_default=True, help="As for `solve`; some strategies load no verifier.")
+@click.option("--max-tokens", type=click.IntRange(1), default=None, help="New tokens a sample may take.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
+    model: str | None,
     pack: str | None,
     profile: str | None,
     memory: float | None,
     deadline: float | None,
+    max_tokens: int | None,
     budget: int,
     strategy: str,
     as_json: bool,
 ) -> None:
     """Show the memory plan and the predicted time of one answer; exit code 4 if nothing fits the memory cap."""
-    from edge_tts.packs.pack import find_pack
-    from edge_tts.planning.planner import make_plan
     from edge_tts.profiles.loader import detect, load
-    from edge_tts.solver import uses_verifier
+    from edge_tts.solver import find, plan_for, uses_verifier
 
-    chosen, reason = (load(profile), "asked for") if profile else detect()
-    found = find_pack(pack)
-    plan = make_plan(
-        found.policy, found.verifier if uses_verifier(strategy) else None, chosen, memory, deadline, budget
-    )
+    device, reason = (load(profile), "asked for") if profile else detect()
+    found, _ = find(pack, model, device.memory_mb if memory is None else memory)
+    plan = plan_for(found, device, memory, deadline, budget, verifier=uses_verifier(strategy), max_tokens=max_tokens)
     if as_json:
         click.echo(json.dumps({"pack": found.name, **plan.to_dict(), "profile_reason": reason}, indent=1))
     else:

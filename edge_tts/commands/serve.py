@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from edge_tts.commands.options import model_options
 from edge_tts.commands.progress import progress_bar
 from edge_tts.errors import InputError
 
@@ -14,10 +15,7 @@ from edge_tts.errors import InputError
 @click.option("--token", envvar="EDGE_REASON_TOKEN", show_envvar=True, default=None, help="Token that clients send.")
 @click.option("--parallel", type=click.IntRange(1, 64), default=None, help="Requests that run at the same time.")
 @click.option("--queue", type=click.IntRange(0, 1000), default=16, show_default=True, help="Requests that may wait.")
-@click.option("--deadline", type=float, default=None, help="Longest time of a request in seconds, including its wait.")
-@click.option("--memory", type=float, default=None, help="Memory cap in MB.")
-@click.option("--profile", default=None, help="Device profile, by name or file; detected by default.")
-@click.option("--pack", default=None, help="Pack, by name or folder.")
+@model_options
 @click.option("--isolate", is_flag=True, help="Run the models in a child process, which is restarted if it dies.")
 def command(
     host: str,
@@ -25,10 +23,11 @@ def command(
     token: str | None,
     parallel: int | None,
     queue: int,
-    deadline: float | None,
-    memory: float | None,
-    profile: str | None,
+    model: str | None,
     pack: str | None,
+    profile: str | None,
+    memory: float | None,
+    deadline: float | None,
     isolate: bool,
 ) -> None:
     """Serve OpenAI's chat API, and a web page at /."""
@@ -47,15 +46,13 @@ def command(
     listening, loopback = listen(host, port, token)
     with listening:
         with progress_bar() as progress:
-            solver = Solver(pack, profile, memory, deadline, isolate=isolate, progress=progress)
+            solver = Solver(pack, profile, memory, deadline, isolate=isolate, progress=progress, model=model)
         with solver:
             width, generations = solver.plan.engine.width, solver.plan.generations
             address, bound, *_ = listening.getsockname()
             where = f"http://[{address}]:{bound}" if ":" in address else f"http://{address}:{bound}"
             click.echo(solver.plan.summary(), err=True)
-            click.echo(
-                f"{solver.pack.name} {solver.pack.version} answers at {where}/v1; a web page is at {where}/", err=True
-            )
+            click.echo(f"{solver.pack.title} answers at {where}/v1; a web page is at {where}/", err=True)
             admission = Admission(parallel or max(2, 2 * width // generations), queue)
             serve(make_server(solver, admission, token, loopback), listening)
     click.echo("stopped", err=True)

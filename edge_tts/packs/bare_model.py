@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,14 @@ from edge_tts.files.atomic import Progress, silent
 from edge_tts.packs import catalogue, download, model_files
 from edge_tts.packs.catalogue_entry import Entry
 from edge_tts.packs.manifest import Pack
-from edge_tts.packs.pack import DEFAULT, find_pack
+from edge_tts.packs.pack import DEFAULT, find_pack, pack_names
 from edge_tts.packs.sources import HubFile
 from edge_tts.planning.memory import memory_plan
 from edge_tts.planning.shapes import policy_shape
 from edge_tts.reasoning.formats import TRACE_TOKENS
 from edge_tts.reasoning.prompts import PromptFormat
 
+VARIABLE = "EDGE_REASON_MODEL"
 TEMPERATURE = 0.7
 """Of models whose best is not known: what most makers of small chat models suggest."""
 LEAST_WIDTH, LEAST_CONTEXT = 4, 1024
@@ -28,8 +30,11 @@ def find_model(reference: str | Path, progress: Progress = silent) -> Pack:
     """The model that ``reference`` names: the path of a GGUF, a catalogue name, or a hub id ``owner/repo[:file]``.
 
     A catalogued model that is not on this machine is described and not fetched; one known by its hub id alone is
-    fetched, since nothing else tells its sizes. Raises InputError, PackError, and what fetching raises.
+    fetched, since nothing else tells its sizes. The name of a pack means its model with all the pack brings. Raises
+    InputError, PackError, and what fetching raises.
     """
+    if str(reference) in pack_names():
+        return find_pack(str(reference))
     model = catalogue.resolve(str(reference))
     if isinstance(model, Entry):
         return catalogued(model)
@@ -53,8 +58,11 @@ def default_model(memory_mb: float, progress: Progress | None = silent) -> tuple
     """What answers where the user names neither a model nor a pack, and why; on this machine unless ``progress`` is
     None.
 
-    The best catalogued model that fits ``memory_mb``; offline and with none fetched, the built-in pack.
+    What the environment variable ``EDGE_REASON_MODEL`` names, else the best catalogued model that fits ``memory_mb``;
+    offline and with none fetched, the built-in pack.
     """
+    if named := os.environ.get(VARIABLE):
+        return find_model(named, progress or silent), f"{VARIABLE} names it"
     choice, reason = catalogue.choose_default(memory_mb, least_memory_mb, downloads=not _is_offline())
     if choice is not None:
         if progress is None:

@@ -66,7 +66,7 @@ class Answering:
         asked = self._asked
         budget = replace(asked.budget, seconds=seconds)
         found = self._solver.astream(
-            asked.question, asked.strategy, budget, asked.seeds[index], sampling=asked.sampling
+            asked.messages, asked.strategy, budget, asked.seeds[index], sampling=asked.sampling
         )
         async with aclosing(found) as events:
             async for event in events:

@@ -60,7 +60,7 @@ def create_app(solver: Solver, admission: Admission, token: str | None = None, l
     @app.post("/v1/chat/completions")
     async def complete(request: Request, body: ChatRequest) -> Response:
         asked = understand(body, solver)
-        delimiter = solver.pack.prompts.step_delimiter
+        delimiter = "\n\n" if solver.pack.format == "text" else solver.pack.prompts.step_delimiter
         replier = Replier(body.model, delimiter, asked.stops, asked.events, asked.include_usage)
         answering = Answering(asked, solver, admission, metrics)
         try:
@@ -161,7 +161,8 @@ def _model(solver: Solver) -> dict[str, Any]:
             "deadline_s": solver.deadline_s,
             "context": solver.plan.engine.context,
             "max_choices": MAX_CHOICES,
-            "answer_marker": solver.pack.prompts.answer_marker.strip(),
+            "format": solver.pack.format,
+            "answer_marker": "" if solver.pack.format == "text" else solver.pack.prompts.answer_marker.strip(),
         },
     }
 
