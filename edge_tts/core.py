@@ -157,6 +157,8 @@ class PolicyShape:
     vocabulary: int
     trained_context: int
     """Longest context the model was trained for, in tokens."""
+    lookup_bytes: int = 0
+    """Part of ``file_bytes`` that is an embedding table of which single rows are read."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import ctypes
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 from edge_tts.core import ChatModelInfo, EngineConfig, Sampling, SpecialToken
 from edge_tts.errors import BackendError, PackError
 from edge_tts.runtimes import device
+from edge_tts.runtimes.process_memory import MIB, release_mapped_files
 
 _KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
 _FLASH_ATTENTION = 1
@@ -40,6 +42,10 @@ _WATCHED = 10.0
 _libc = ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)
 """strlen of a text of at most one byte is what llama.cpp asks for between the nodes of a compute graph: whether to
 give up. A function in Python would wait for the interpreter's lock hundreds of times a token."""
+MAPPED = sys.platform == "linux"
+"""Whether weights are mapped: they are there sooner, and what has not been used takes no memory."""
+_RELEASED_MB = 64
+"""How much of a mapped file is loaded between two releases of its pages."""
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 """llama_token_data."""
 _LOG_ERROR = 4
@@ -97,6 +103,25 @@ def _holding_interrupts() -> Iterator[list[int]]:
             before(signal.SIGINT, None)
 
 
+def _releasing(path: Path, held: list[int]) -> Any:
+    """llama.cpp's progress callback: gives up where an interrupt was held back, and keeps the loaded file's pages few.
+
+    llama.cpp maps the whole file, then writes tensors that it repacks for the CPU (all of Q4_0, Q4_K and some more
+    types) to memory of their own. The pages they came from are not used again.
+    """
+    step = _RELEASED_MB * MIB / max(1, path.stat().st_size)
+    due = 0.0
+
+    def progress(done: float, _: Any) -> bool:
+        nonlocal due
+        if MAPPED and due <= done < 1:
+            due = done + step
+            release_mapped_files(path.parent, path.suffix)
+        return not held
+
+    return lib.llama_progress_callback(progress)
+
+
 class GivenUpError(Exception):
     """A batch was not evaluated in time; its sequences have to be trimmed to what they held before."""
 
@@ -129,10 +154,10 @@ class NativeModel:
         self.gpu_layers, self.reason = device.gpu_layers(config.gpu_layers, bool(lib.llama_supports_gpu_offload()))
         params = model_params()
         params.n_gpu_layers = self.gpu_layers
-        # A mapped file would stay resident beside the tensors that llama.cpp repacks for the CPU.
-        params.load_mode = lib.LLAMA_LOAD_MODE_NONE
-        go_on = lib.llama_progress_callback(lambda *_: not held)
-        params.progress_callback = go_on
+        # Where mapped pages cannot be released, a file stays resident beside the tensors that are repacked from it.
+        params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if MAPPED else lib.LLAMA_LOAD_MODE_NONE
+        on_progress = _releasing(path, held)
+        params.progress_callback = on_progress
         model = lib.llama_model_load_from_file(str(path).encode(), params)
         if not model:
             raise PackError(
@@ -140,6 +165,8 @@ class NativeModel:
                 "the file is damaged or of an unknown kind, run `edge-reason pack verify`"
             )
         self._stack.callback(lib.llama_model_free, model)
+        if MAPPED:
+            release_mapped_files(path.parent, path.suffix)
         self.model = model
         self.vocab = lib.llama_model_get_vocab(model)
         self.vocabulary = int(lib.llama_vocab_n_tokens(self.vocab))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge_tts.core import PolicyShape, VerifierShape
 from edge_tts.errors import InputError
-from edge_tts.files.gguf import open_gguf
+from edge_tts.files.gguf_header import TensorInfo, read_gguf
 from edge_tts.runtimes.graph_metadata import VERIFIER_DATA, VERIFIER_FORMAT, read_metadata
 
 WEIGHT_COPIES = {"fp32": 1.6, "fp16": 2.75, "int8": 1.9, "int4": 1.7}
@@ -15,36 +15,39 @@ WEIGHT_COPIES = {"fp32": 1.6, "fp16": 2.75, "int8": 1.9, "int4": 1.7}
 parameters took, and 5%. Matrices are packed again for the processor, and float16 is computed in float32."""
 
 
-def policy_shape(path: Path) -> PolicyShape:
-    """Sizes of the GGUF at ``path``. Raises PackError for a damaged file, InputError for one without these sizes."""
-    reader = open_gguf(path)
-    architecture = reader.get_field("general.architecture")
-    family = str(architecture.contents()) if architecture else "llama"
+def policy_shape(*parts: Path) -> PolicyShape:
+    """Sizes of the GGUF whose files are ``parts``, the first one first; most models have one file.
+
+    Raises PackError for a damaged file, InputError for a file that is no decoder language model.
+    """
+    headers = [read_gguf(part) for part in parts]
+    first, path = headers[0], parts[0]
+    family = first.values.get("general.architecture", "llama")
 
     def number(key: str, default: int | None = None) -> int:
-        field = reader.get_field(f"{family}.{key}")
-        if field is not None:
-            value = field.contents()
-            return int(max(value)) if isinstance(value, list) else int(value)  # a list has an entry per layer
-        if default is None:
-            raise InputError(f"{path} has no {family}.{key}; only decoder language models can be packed")
-        return default
+        # A list has a number for each layer.
+        found = first.lists.get(f"{family}.{key}") or (first.values.get(f"{family}.{key}", default),)
+        if found == (None,):
+            raise InputError(f"{path} has no {family}.{key}; choose a decoder language model")
+        return max(int(value) for value in found if value is not None)
 
-    sizes = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
-    if "token_embd.weight" not in sizes:
-        raise InputError(f"{path} has no token embeddings; only decoder language models can be packed")
-    # A separate embedding is only looked up; a tied one is the output projection as well.
-    looked_up = sizes["token_embd.weight"] if "output.weight" in sizes else 0
+    tensors = {name: tensor for header in headers for name, tensor in header.tensors.items()}
+    embeddings = tensors.get("token_embd.weight")
+    if embeddings is None:
+        raise InputError(f"{path} has no token embeddings; choose a decoder language model")
+    # Where the output matrix is a tensor of its own, the embeddings are looked up and not multiplied.
+    looked_up = embeddings if "output.weight" in tensors else TensorInfo((0,), 0)
     hidden, heads = number("embedding_length"), number("attention.head_count")
     return PolicyShape(
-        file_bytes=path.stat().st_size,
-        parameters=sum(sizes.values()) - looked_up,
+        file_bytes=sum(part.stat().st_size for part in parts),
+        parameters=sum(tensor.numbers for tensor in tensors.values()) - looked_up.numbers,
         layers=number("block_count"),
         kv_heads=number("attention.head_count_kv", heads),
         head_dim=number("attention.key_length", hidden // heads),
         hidden=hidden,
-        vocabulary=sizes["token_embd.weight"] // hidden,
+        vocabulary=embeddings.numbers // hidden,
         trained_context=number("context_length"),
+        lookup_bytes=looked_up.bytes,
     )
 
 
