@@ -6,6 +6,7 @@ with Solver() as solver:
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -48,6 +49,11 @@ from edge_tts.search.strategy import Strategy
 
 AUTO = "auto"
 DEFAULT_GENERATIONS = 16
+LEAST_VOTE = 4
+"""Fewest samples whose agreement decides a vote."""
+VOTE_TIMES = 1.5
+"""How many times the predicted time of such a vote it may take."""
+LONG_S = 86400.0
 
 
 Messages: TypeAlias = "str | Iterable[Message | Mapping[str, object]]"
@@ -366,12 +372,21 @@ def plan_for(
     verifier: bool = True,
     max_tokens: int | None = None,
 ) -> Plan:
-    """The plan for a pack or model that was found. Raises InputError, ResourceError."""
-    scoring = pack.verifier if verifier else None
-    length = max_tokens or pack.sampling.max_tokens
-    return make_plan(
-        pack.policy, scoring, profile, memory_mb, deadline_s, generations, prompt_tokens, trace_tokens=length
-    )
+    """The plan for a pack or model that was found. Raises InputError, ResourceError.
+
+    Where ``deadline_s`` is None and the profile's leaves no time for a vote, there is time for a small one.
+    """
+
+    def planned(deadline: float | None, count: int) -> Plan:
+        scoring = pack.verifier if verifier else None
+        length = max_tokens or pack.sampling.max_tokens
+        return make_plan(pack.policy, scoring, profile, memory_mb, deadline, count, prompt_tokens, length)
+
+    plan = planned(deadline_s, generations)
+    vote = min(generations, LEAST_VOTE)
+    if deadline_s is not None or plan.generations >= vote:
+        return plan
+    return planned(math.ceil(VOTE_TIMES * planned(LONG_S, vote).seconds), generations)
 
 
 def find(

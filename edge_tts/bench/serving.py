@@ -29,6 +29,7 @@ from edge_tts.bench.load import mixed_load
 from edge_tts.bench.server_process import ServerProcess, running_server
 from edge_tts.core import Budget
 from edge_tts.errors import BackendError
+from edge_tts.packs.pack import DEFAULT
 from edge_tts.questions.reading import read_questions
 from edge_tts.solver import Solver
 
@@ -54,10 +55,10 @@ def overhead(questions: Sequence[str], isolate: bool) -> dict[str, Any]:
     for start in range(STARTS):
         with ExitStack() as stack:
             if start % 2:
-                solver = stack.enter_context(Solver(isolate=isolate))
+                solver = stack.enter_context(Solver(DEFAULT, isolate=isolate))
             server = stack.enter_context(running_server(*_options(isolate)))
             if not start % 2:
-                solver = stack.enter_context(Solver(isolate=isolate))
+                solver = stack.enter_context(Solver(DEFAULT, isolate=isolate))
             pairs = [_pair(server, solver, questions, start * PAIRS + i) for i in range(PAIRS)]
         longer.append(statistics.median(served - called for called, served, _ in pairs))
         outside += [served - searched for _, served, searched in pairs]
@@ -98,7 +99,7 @@ def _pair(server: ServerProcess, solver: Solver, questions: Sequence[str], numbe
 
 
 def _options(isolate: bool) -> list[str]:
-    return ["--isolate"] if isolate else []
+    return ["--pack", DEFAULT, *(["--isolate"] if isolate else [])]
 
 
 def first_event(server: ServerProcess, solver: Solver, questions: Sequence[str]) -> dict[str, float]:
@@ -198,7 +199,7 @@ def main(data: Path, minutes: float, first: int, only: str, isolate: bool, out: 
         keep("overhead", overhead(questions[:first], isolate))
     if wanted == ["overhead"]:
         return
-    with running_server(*_options(isolate)) as server, Solver(isolate=isolate) as solver:
+    with running_server(*_options(isolate)) as server, Solver(DEFAULT, isolate=isolate) as solver:
         if "first_event_ms" in wanted:
             keep("first_event_ms", first_event(server, solver, questions[first : 2 * first]))
         if "load" in wanted:
