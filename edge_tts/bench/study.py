@@ -121,7 +121,7 @@ def config(solver: Solver, data: DataSet, problems: int, grid: Grid) -> dict[str
     pack = solver.pack
     return {
         "pack": pack.title,
-        "format": pack.format,
+        "reasoning_format": pack.format,
         "pack_files": {name: entry.sha256 for name, entry in sorted(pack.files.items())},
         "policy_parameters": solver.policy.info.parameters,
         "verifier_parameters": solver.verifier.info.parameters if solver.verifier else None,
