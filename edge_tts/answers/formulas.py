@@ -190,7 +190,7 @@ def _equal(left: list[Any], right: list[Any]) -> bool:
 
 def _constant(parsed: list[Any]) -> Any:
     """The first parsed expression if it is a finite number, else None."""
-    value = parsed[0] if parsed else None
+    value: Any = parsed[0] if parsed else None
     return value if getattr(value, "is_number", False) and value.is_finite else None
 
 
