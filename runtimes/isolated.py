@@ -1,8 +1,8 @@
-"""Models in a process of their own: what crashes in there ends the calls under way, and not the program.
+"""Models in a child process: a crash in native code ends the calls under way, and not the program.
 
-The host plans and searches; the child holds the models. They talk through a pipe: the host sends tasks, the
-child answers each with items as they come and then with :class:`Ended` or the error. The child ends with the
-host, however that ends.
+The host plans and searches; the child holds the models. They talk through a pipe: the host sends tasks, and the
+child answers each with items as they come, then with :class:`Ended` or an error. When the host ends, in whatever
+way, the child exits.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from edge_tts.errors import BackendError, EdgeError
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig
 
 LOOK_SECONDS = 1.0
-"""How often the child looks whether its host is still there: a process the host has forked may keep the pipe open."""
+"""How often the child checks that its host is alive: a process forked by the host may keep the pipe open."""
 END_SECONDS = 5.0
-"""What an ended process may take until it is gone."""
+"""How long to wait for the exit code of a child whose pipe has closed."""
 
 
 # --- what is sent ----------------------------------------------------------------------------
@@ -38,7 +38,7 @@ Items: TypeAlias = "Generator[Any, Sequence[int] | None, None]"
 
 @dataclass(frozen=True)
 class Tokenize:
-    """A task of the policy; its one item is the tokens."""
+    """A task of the policy that yields one item, the tokens."""
 
     text: str
     special: bool
@@ -49,17 +49,17 @@ class Tokenize:
 
 @dataclass(frozen=True)
 class LookUp:
-    """A task of the policy; its one item is the special token, or None."""
+    """A task of the policy that yields one item, the special token or None."""
 
     token: int
 
     def run(self, models: Models, cancel: Cancellation) -> Items:
-        yield models.policy.special(self.token)
+        yield (models.policy.special(self.token),)  # None alone would end the call
 
 
 @dataclass(frozen=True)
 class Generate:
-    """A task of the policy; its items are step events."""
+    """A task of the policy that yields step events."""
 
     requests: tuple[Request, ...]
     deadline: float | None
@@ -71,7 +71,7 @@ class Generate:
 
 @dataclass(frozen=True)
 class Score:
-    """A task of the verifier; its items are the scores of each trace."""
+    """A task of the verifier that yields the scores of each trace."""
 
     question: str
     traces: tuple[tuple[str, ...], ...]
@@ -106,7 +106,7 @@ class State:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The first that a child says."""
+    """The first message of a child."""
 
     policy: ModelInfo
     chat_model: ChatModelInfo
@@ -117,7 +117,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Ended:
-    """The last answer to a task."""
+    """The last message about a task that succeeded."""
 
     state: State
 
@@ -126,7 +126,7 @@ class Ended:
 
 
 class IsolatedModels:
-    """Models in a child process, which is started anew by the first call after it has ended."""
+    """Models in a child process. If it has ended, the next call starts another."""
 
     def __init__(self, config: ModelsConfig) -> None:
         """Start the child and wait until it has loaded. Raises PackError or BackendError."""
@@ -175,7 +175,7 @@ class _IsolatedPolicy:
 
     def special(self, token: int) -> SpecialToken | None:
         found: SpecialToken | None
-        (found,) = self._models.run(LookUp(token))
+        ((found,),) = self._models.run(LookUp(token))
         return found
 
     def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
@@ -210,27 +210,27 @@ class _IsolatedVerifier:
 
 
 class _Child:
-    """One run of the process, and the thread that hears it. Tasks may be sent before it has loaded."""
+    """One child process, and the thread that reads its messages. Tasks may be sent before it has loaded."""
 
     def __init__(self, config: ModelsConfig) -> None:
-        spawn = get_context("spawn")  # a forked process would have the host's locks, but not its threads
+        spawn = get_context("spawn")  # a forked process would inherit the host's locks without the threads behind them
         self._pipe, theirs = spawn.Pipe()
         self._process = spawn.Process(target=serve, args=(theirs, config), name="edge-models")
         self._lock = threading.Lock()
         self._answers: dict[int, queue.SimpleQueue[Any]] = {}
-        """By task; None is put where its caller is not to wait any more."""
+        """By number of the task; None tells a caller to stop waiting."""
         self._tasks = 0
         self._loaded: queue.SimpleQueue[Loaded | EdgeError] = queue.SimpleQueue()
         self._end: EdgeError | None = None
         self.state = State(0.0, 0.0)
         self._process.start()
         theirs.close()
-        # Its end is the pipe's. multiprocessing would wait for it at exit, even in a process the host has forked.
+        # The child exits when the pipe closes. multiprocessing would wait for it at exit, even in a forked process.
         vars(multiprocessing.process)["_children"].discard(self._process)
         threading.Thread(target=self._hear, name="edge-models", daemon=True).start()
 
     def loaded(self) -> Loaded:
-        """What it has loaded, once it has. Raises what loading raised."""
+        """Wait until the child has loaded the models. Raises what loading raised."""
         try:
             loaded = self._loaded.get()
         except BaseException:  # Ctrl-C
@@ -281,13 +281,13 @@ class _Child:
                 self._send((number, None))
 
     def close(self) -> None:
-        """End the process at once."""
+        """Kill the process."""
         self._end = self._end or BackendError("the models were closed while they were working")
         self._process.kill()
         self._process.join()
 
     def _send(self, message: tuple[int, Task | Drop | None]) -> None:
-        with self._lock, suppress(OSError):  # where it has ended _hear finds out
+        with self._lock, suppress(OSError):  # if the child has ended, _hear finds out
             self._pipe.send(message)
 
     def _hear(self) -> None:
@@ -300,7 +300,7 @@ class _Child:
                     self._loaded.put(item)
                 elif number == 0:
                     self._end = item
-                elif answers := self._answers.get(number):  # its caller may leave at any moment
+                elif answers := self._answers.get(number):  # the caller may have left meanwhile
                     answers.put(item)
         except (EOFError, OSError):
             self._end = self._end or self._crash()
@@ -323,7 +323,7 @@ class _Child:
 
 
 def serve(pipe: Connection[Any, Any], config: ModelsConfig) -> None:
-    """Load the models and work on the host's tasks until it goes."""
+    """Load the models and work on the host's tasks until the host ends or closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the host
     try:
         models = LoadedModels(config)
@@ -331,11 +331,11 @@ def serve(pipe: Connection[Any, Any], config: ModelsConfig) -> None:
         pipe.send((0, _as_edge_error(error)))
         return
     _Server(pipe, models).run()
-    os._exit(0)  # nobody waits for what native threads still compute
+    os._exit(0)  # without waiting for native threads, whose results nobody reads
 
 
 class _Server:
-    """Each task runs in a thread of its own; the policy and the verifier order them."""
+    """Runs each task in a thread of its own; the policy and the verifier decide their order."""
 
     def __init__(self, pipe: Connection[Any, Any], models: Models) -> None:
         self._pipe = pipe
@@ -380,7 +380,7 @@ class _Server:
         del self._running[number]
 
     def _send(self, number: int, item: object) -> None:
-        with self._lock, suppress(OSError):  # the host has gone
+        with self._lock, suppress(OSError):  # the host has ended
             self._pipe.send((number, item))
 
 
