@@ -19,7 +19,9 @@ def open_session(path: Path, device: Device, threads: int | None) -> tuple[Any, 
 
     ``threads``: None means one per physical core. Raises PackError where the model cannot be loaded.
     """
-    import onnxruntime
+    from edge_tts.runtimes.privacy import import_onnxruntime
+
+    onnxruntime = import_onnxruntime()
 
     wanted, reason = providers(device, onnxruntime.get_available_providers())
     options = onnxruntime.SessionOptions()

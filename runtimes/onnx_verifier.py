@@ -318,6 +318,8 @@ def _bytes(span: Span) -> int:
 
 
 def _run_options() -> Any:
-    import onnxruntime
+    from edge_tts.runtimes.privacy import import_onnxruntime
+
+    onnxruntime = import_onnxruntime()
 
     return onnxruntime.RunOptions()

@@ -75,7 +75,7 @@ def command(as_json: bool) -> None:
 
 def examine() -> tuple[Check, ...]:
     """Run all checks, in order. Checking a pack reads all its files."""
-    checks = (_python, _clash, _cpu, _llama, _gpu, _onnxruntime, _data_folder, _profile)
+    checks = (_python, _clash, _cpu, _llama, _gpu, _onnxruntime, _telemetry, _data_folder, _profile)
     found = [check for run in checks for check in _guarded(run)]
     return (*found, *_guarded(_packs))
 
@@ -191,7 +191,9 @@ def _gpu_check(offloads: bool, present: bool, name: str | None) -> Check:
 def _onnxruntime() -> list[Check]:
     fix = "pip install --force-reinstall onnxruntime"
     try:
-        import onnxruntime
+        from edge_tts.runtimes.privacy import import_onnxruntime
+
+        onnxruntime = import_onnxruntime()
 
         providers = onnxruntime.get_available_providers()
     except Exception as error:
@@ -207,6 +209,16 @@ def _onnxruntime_check(providers: list[str], running: str, cpu: str | None, cuda
         fix = "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install the one you want"
         return Check("onnx runtime", "warning", detail, fix)
     return Check("onnx runtime", "ok", detail)
+
+
+def _telemetry() -> list[Check]:
+    from edge_tts.runtimes.privacy import SETTINGS
+
+    on = [f"{name}={os.environ.get(name)}" for name, off in SETTINGS.items() if os.environ.get(name) != off]
+    if on:
+        fix = f"unset {' '.join(name.partition('=')[0] for name in on)}"
+        return [Check("telemetry", "warning", f"libraries may send usage data: {', '.join(on)}", fix)]
+    return [Check("telemetry", "ok", "that of ONNX Runtime, the Hugging Face hub and Ray is switched off")]
 
 
 def _data_folder() -> list[Check]:

@@ -12,9 +12,11 @@ def prm_problems(model: Path, tokenizer: Path) -> list[str]:
 
     The ONNX metadata of an exported PRM state the sha256 of its tokenizer.
     """
-    import onnxruntime
     from tokenizers import Tokenizer
 
+    from edge_tts.runtimes.privacy import import_onnxruntime
+
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
