@@ -205,6 +205,8 @@ class VerifierConfig:
     """New tokens of one pass of the graph, about."""
     cache_mb: int = 16
     """Most keys and values kept for prefixes that were scored, in MiB."""
+    threads: int | None = 1
+    """None: one per physical core."""
 
 
 StepEvents: TypeAlias = "Generator[StepEvent, Sequence[int] | None, None]"
@@ -478,6 +480,8 @@ class Result:
     """Where there is no answer: the steps of the trace that got furthest."""
     notes: tuple[str, ...] = ()
     """What was done to messages that the model's chat template does not take as they are."""
+    format: str = ""
+    """How the policy reasoned: "text", "program" or "equations"."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Itera
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn, Self, TypeAlias, TypedDict, Unpack
+from typing import Literal, NoReturn, Self, TypeAlias, TypedDict, Unpack
 
 from edge_tts.cancellation import Cancellation
 from edge_tts.concurrency import in_thread, together
@@ -36,9 +36,11 @@ from edge_tts.profiles.loader import Profile, detect, load
 from edge_tts.questions.reading import Question, checked_question
 from edge_tts.questions.results import Settings
 from edge_tts.reasoning.chat_template import ChatTemplate
-from edge_tts.reasoning.formats import Asked, AskedEquations, AskedText
+from edge_tts.reasoning.formats import TRACE_TOKENS, Asked, AskedEquations, AskedText, FormatName
+from edge_tts.reasoning.interpreter import Interpreter
 from edge_tts.reasoning.messages import Message, as_messages
-from edge_tts.reasoning.question_kind import AnswerKind, as_kind
+from edge_tts.reasoning.program_format import AskedProgram, suits
+from edge_tts.reasoning.question_kind import AnswerKind, as_kind, kind_of
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig, VerifierFiles
 from edge_tts.search.allocation import StrategyTable
 from edge_tts.search.difficulty import Auto
@@ -67,6 +69,9 @@ class Options(TypedDict, total=False):
     """Takes the place of the pack's, its limit of tokens included."""
     max_tokens: int | None
     """New tokens a trace may take, at least 1; as the format has it by default."""
+    format: Literal["auto", "text", "program"]
+    """How a chat model reasons: in words, or as a program whose lines are run. "auto" takes programs where the model is
+    good at them and the question is a computation."""
     kind: AnswerKind | None
     """The kind of answer wanted: "math", "choice", "yes-no" or "text"; told from the question by default."""
     aggregate: Aggregate
@@ -83,6 +88,7 @@ class _Call:
     seed: int = 0
     sampling: Sampling | None = None
     max_tokens: int | None = None
+    format: Literal["auto", "text", "program"] = "auto"
     kind: AnswerKind | None = None
     aggregate: Aggregate = "last"
 
@@ -94,15 +100,20 @@ class _Call:
             raise InputError(f"sampling must be a Sampling; got {self.sampling!r}")
         if self.kind is not None:
             as_kind(self.kind)
+        if self.format not in ("auto", "text", "program"):
+            raise InputError(f"format must be auto, text or program; got {self.format!r}")
 
     def asked(self, generations: int) -> Strategy | None:
         """The strategy that is asked for, sized to the budget; None for "auto"."""
         return None if self.strategy == AUTO else Strategy.parse(self.strategy, self.budget.generations or generations)
 
-    def sampled(self, usual: Sampling) -> Sampling:
-        """How traces are drawn, where ``usual`` is the pack's way."""
+    def sampled(self, usual: Sampling, format: FormatName) -> Sampling:
+        """How traces in ``format`` are drawn, where ``usual`` is the pack's way."""
         sampling = self.sampling or usual
-        return sampling if self.max_tokens is None else replace(sampling, max_tokens=self.max_tokens)
+        tokens = sampling.max_tokens
+        if format == "program" and not self.sampling:
+            tokens = min(tokens, TRACE_TOKENS["program"])
+        return replace(sampling, max_tokens=self.max_tokens or tokens)
 
 
 class Solver:
@@ -159,6 +170,7 @@ class Solver:
         self.verifier: Verifier | None = self._models.verifier
         chat = self.policy.chat_model
         self._template = ChatTemplate(chat.template, chat.bos, chat.eos, chat.adds_bos)
+        self._interpreter = Interpreter()
         self._pid = os.getpid()
         self._calls: set[Cancellation] = set()
         """Of the calls under way."""
@@ -175,12 +187,26 @@ class Solver:
 
         return IsolatedModels(config)
 
-    def asked(self, question: Messages, kind: AnswerKind | None = None) -> Asked:
-        """``question`` as the policy is asked. Raises InputError where it cannot be asked."""
+    def asked(
+        self,
+        question: Messages,
+        kind: AnswerKind | None = None,
+        format: Literal["auto", "text", "program"] = "auto",
+    ) -> Asked:
+        """``question`` as the policy is asked; see :class:`Options`. Raises InputError where it cannot be asked."""
         messages = as_messages(question)
-        checked_question(messages[-1].content)
+        text = checked_question(messages[-1].content)
         if self.pack.format == "equations":
-            return AskedEquations(self.pack.prompts, messages[-1].content.strip(), self.calculator)
+            return AskedEquations(self.pack.prompts, text, self.calculator)
+        kind = kind or kind_of(text)
+        if format == "program" or (format == "auto" and self.pack.writes_programs and suits(text, kind)):
+            try:
+                self._interpreter.start()
+                return AskedProgram.of(self._template, messages, self._interpreter, kind)
+            except BackendError as error:
+                if format == "program":
+                    raise
+                return replace(AskedText.of(self._template, messages, kind), extra=(str(error),))
         return AskedText.of(self._template, messages, kind)
 
     def solve(
@@ -250,9 +276,10 @@ class Solver:
             deadline = None if budget.seconds is None else began + budget.seconds
             verifier = self.verifier.info if self.verifier else None
             ledger = Ledger(self.policy.info, verifier, budget, deadline, self.profile.watts, cancel)
-            asked_question = self.asked(call.question, call.kind)
+            asked_question = self.asked(call.question, call.kind, call.format)
             text = as_messages(call.question)[-1].content.strip()
-            task = Task(text, asked_question, call.sampled(self.pack.sampling), call.aggregate, call.seed)
+            sampling = call.sampled(self.pack.sampling, asked_question.name)
+            task = Task(text, asked_question, sampling, call.aggregate, call.seed)
             driver = Driver(task, self.policy, self.verifier, ledger)
             auto = Auto(self.table, generations, call.aggregate, self.verifier is not None)
             if asked:
@@ -281,6 +308,7 @@ class Solver:
                 text=best.text if best else "",
                 partial=() if best else max((t.steps for t in outcome.traces), key=len, default=()),
                 notes=asked_question.notes,
+                format=asked_question.name,
             )
         )
 
@@ -302,6 +330,7 @@ class Solver:
     def close(self) -> None:
         """Release the models; idempotent. Calls under way end with BackendError."""
         if os.getpid() == self._pid:
+            self._interpreter.close()
             self._models.close()
 
     def __enter__(self) -> Self:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,21 @@ import standin
 
 from edge_tts.core import Verifier
 from edge_tts.packs import pack as pack_module
+from edge_tts.packs.catalogue import entries
+from edge_tts.packs.download import locate
 from edge_tts.packs.pack import Pack, find_pack, prepare_pack
 from edge_tts.runtimes.verifiers import open_verifier
+
+HAS_TORCH = find_spec("torch") is not None
+collect_ignore = (
+    [] if HAS_TORCH else ["export", "bench/test_peers.py", "runtimes/test_onnx_verifier.py", "test_privacy.py"]
+)
+
+
+def pytest_report_header() -> str:
+    if HAS_TORCH:
+        return "PyTorch is there: the tests of the export tools run too"
+    return f"PyTorch is not there: {', '.join(collect_ignore)} are left out; pip install '.[test,export]' brings them"
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +70,10 @@ def verifier(pack: Pack) -> Iterator[Verifier]:
     verifier = open_verifier(pack.verifier_path, pack.tokenizer_path)
     yield verifier
     verifier.close()
+
+
+@pytest.fixture(scope="session")
+def coder_05b(home: Path) -> Path:
+    """Qwen2.5-Coder-0.5B-Instruct, a real chat model: fetched once a session, or the file that a variable names."""
+    named = os.environ.get("EDGE_REASON_TEST_05B")
+    return Path(named) if named else locate(entries()["qwen2.5-coder-0.5b"])

@@ -32,7 +32,7 @@ from edge_tts.core import (
 )
 from edge_tts.errors import InputError
 from edge_tts.questions.reading import Question
-from edge_tts.reasoning.formats import Asked
+from edge_tts.reasoning.formats import Asked, FormatName
 from edge_tts.search.driver import Driver, Task, derived_seed
 from edge_tts.search.ledger import Ledger
 from edge_tts.search.selection import voters
@@ -220,6 +220,10 @@ class _Drawn:
     pool: Pool
     asked: Asked
     notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> FormatName:
+        return self.asked.name
 
     @property
     def delimiter(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -36,11 +36,16 @@ class _Asking:
     limits: Budget
     seed: int
     kind: AnswerKind | None
+    format: Literal["auto", "text", "program"]
     sampling: Mapping[str, Any]
     """Settings that take the place of the model's own; None and () leave them."""
 
     def options(self, solver: Solver) -> Options:
-        return {"kind": self.kind, "sampling": overlaid(solver.pack.sampling, self.sampling)}
+        given = {name: value for name, value in self.sampling.items() if name != "max_tokens"}
+        options: Options = {"kind": self.kind, "format": self.format, "max_tokens": self.sampling["max_tokens"]}
+        if any(value not in (None, ()) for value in given.values()):
+            options["sampling"] = overlaid(solver.pack.sampling, given)
+        return options
 
 
 @click.command()
@@ -51,6 +56,13 @@ class _Asking:
 @click.option("--budget", default=None, help="Most generations (16), tokens (2000tok), FLOPs (1e12flop), joules (30j).")
 @model_options
 @click.option("--answer", "kind", type=click.Choice(KINDS), default=None, help="Kind of answer wanted.")
+@click.option(
+    "--format",
+    type=click.Choice(("auto", "text", "program")),
+    default="auto",
+    show_default=True,
+    help="In words, or as a program that is run; auto: programs for computations, if the model is good at them.",
+)
 @sampling_options
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--calculator/--no-calculator", default=True, help="Let the runtime write results of equations.")
@@ -69,6 +81,7 @@ def command(
     memory: float | None,
     deadline: float | None,
     kind: AnswerKind | None,
+    format: Literal["auto", "text", "program"],
     seed: int,
     calculator: bool,
     parallel: int | None,
@@ -90,7 +103,7 @@ def command(
     limits = parse_budget(budget) if budget else Budget()
     scores = uses_verifier(strategy)
     overlaid(Sampling(), sampling)
-    asking = _Asking(strategy, limits, seed, kind, sampling)
+    asking = _Asking(strategy, limits, seed, kind, format, sampling)
     errors = Console(stderr=True)
     if file is not None:
         if question or out is None:
@@ -179,9 +192,8 @@ def _solve_file(
     from edge_tts.solver import solve_all
 
     given = {name: value for name, value in asking.sampling.items() if value not in (None, ())}
-    settings = Settings(
-        asking.strategy, asking.limits, asking.seed, solver.pack.title, solver.calculator, asking.kind, given
-    )
+    how = (asking.kind, asking.format, given)
+    settings = Settings(asking.strategy, asking.limits, asking.seed, solver.pack.title, solver.calculator, *how)
     done = finished_ids(out, settings)
     todo = [q for q in questions if q.id not in done]
     if done:

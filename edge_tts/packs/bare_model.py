@@ -51,6 +51,7 @@ def catalogued(entry: Entry) -> Pack:
     suggested = entry.sampling
     sampling = Sampling(suggested.temperature, suggested.top_k, TRACE_TOKENS["text"], top_p=suggested.top_p)
     described = replace(_described(entry.name, entry.shape), licence=entry.licence, sampling=sampling, model=entry)
+    described = replace(described, writes_programs=entry.formats[0].name == "program")
     return replace(described, gguf=model_files.find(entry))
 
 

@@ -104,6 +104,8 @@ class Pack:
     """Where the file of a model comes from that is used without a pack."""
     gguf: Path | None = None
     """That file, once it is on this machine."""
+    writes_programs: bool = False
+    """Whether the model is at its best writing a program where the question is a computation."""
 
     @property
     def title(self) -> str:

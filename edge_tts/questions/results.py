@@ -26,6 +26,7 @@ class Settings:
     calculator: bool
     kind: str | None = None
     """Kind of answer asked for; None: told from each question."""
+    format: str = "auto"
     sampling: dict[str, Any] = field(default_factory=dict)
     """Settings that take the place of the model's own."""
 

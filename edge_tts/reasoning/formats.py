@@ -1,7 +1,8 @@
 """Formats of reasoning: how a policy is asked, where a step ends, how the answer is read. One interface.
 
 ``text`` is for any chat model: steps are paragraphs, the answer is boxed. ``equations`` is for a policy that was
-fine-tuned for it: an equation a line, results written by the calculator, the answer behind a marker.
+fine-tuned for it: an equation a line, results written by the calculator, the answer behind a marker. ``program`` is
+in :mod:`edge_tts.reasoning.program_format`.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ from edge_tts.reasoning.question_kind import AnswerKind, kind_of
 from edge_tts.reasoning.text_format import ask, split_steps
 from edge_tts.reasoning.thinking import split_thinking
 
-FormatName = Literal["text", "equations"]
+FormatName = Literal["text", "program", "equations"]
 
-TRACE_TOKENS: Mapping[FormatName, int] = MappingProxyType({"text": 512, "equations": 200})
+TRACE_TOKENS: Mapping[FormatName, int] = MappingProxyType({"text": 512, "program": 256, "equations": 200})
 """New tokens a trace may take where the caller sets no limit."""
 
 
 class Asked(Protocol):
     """One question in one format."""
+
+    @property
+    def name(self) -> FormatName: ...
 
     @property
     def delimiter(self) -> str:
@@ -63,6 +67,10 @@ class AskedEquations:
     notes: tuple[str, ...] = ()
 
     @property
+    def name(self) -> FormatName:
+        return "equations"
+
+    @property
     def delimiter(self) -> str:
         return self.prompts.step_delimiter
 
@@ -82,6 +90,8 @@ class AskedText:
     messages: tuple[Message, ...]
     kind: AnswerKind
     calculator: bool = False
+    extra: tuple[str, ...] = ()
+    """Notes that are not the template's."""
 
     @classmethod
     def of(cls, template: ChatTemplate, messages: tuple[Message, ...], kind: AnswerKind | None = None) -> AskedText:
@@ -89,12 +99,16 @@ class AskedText:
         return cls(template, messages, kind or kind_of(messages[-1].content))
 
     @property
+    def name(self) -> FormatName:
+        return "text"
+
+    @property
     def delimiter(self) -> str:
         return "\n\n"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return self._rendered.notes
+        return (*self.extra, *self._rendered.notes)
 
     @cached_property
     def _rendered(self) -> Prompt:

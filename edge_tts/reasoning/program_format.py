@@ -19,6 +19,7 @@ from edge_tts.core import Policy, StepEvent, Trace
 from edge_tts.errors import BackendError
 from edge_tts.reasoning.answer_reading import clean, vote_key
 from edge_tts.reasoning.chat_template import ChatTemplate, Prompt
+from edge_tts.reasoning.formats import FormatName
 from edge_tts.reasoning.interpreter import Interpreter
 from edge_tts.reasoning.messages import Message
 from edge_tts.reasoning.program_values import StepValue
@@ -128,6 +129,10 @@ class AskedProgram:
         return cls(template, messages, kind or kind_of(messages[-1].content), interpreter)
 
     @property
+    def name(self) -> FormatName:
+        return "program"
+
+    @property
     def delimiter(self) -> str:
         return "\n"
 
@@ -234,6 +239,12 @@ class AskedProgram:
             return _failed(program, "", "the program uses none of the numbers in the problem")
         read = clean(answer, self.kind, question) or answer
         return replace(program, finished=True, answer=read, vote=vote_key(read, self.kind))
+
+
+def suits(question: str, kind: AnswerKind) -> bool:
+    """Whether ``question`` is a computation: it wants a number or an expression and states numbers."""
+    words = re.findall(r"[a-z]+", question.lower())
+    return kind == "math" and (any(_numbers(question)) or sum(word in _WORDS for word in words) > 1)
 
 
 def is_open(lines: Sequence[str]) -> bool:

@@ -83,7 +83,8 @@ class Replier:
 
     def content(self, result: Result) -> str:
         """The steps of the chosen trace; empty if no candidate finished."""
-        text = self.delimiter.join(result.steps) if result.finished else ""
+        delimiter = "\n" if result.format == "program" else self.delimiter
+        text = delimiter.join(result.steps) if result.finished else ""
         return re.split("|".join(map(re.escape, self.stops)), text, maxsplit=1)[0] if self.stops else text
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
