@@ -10,6 +10,7 @@ The sandbox has no files, network, environment or third-party modules. It has ``
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -107,9 +108,9 @@ class Interpreter:
     """
 
     def __init__(self, limits: Limits = Limits(), binary: Path | None = None) -> None:
-        """``binary`` is the worker's program; None finds the installed one."""
+        """``binary`` is the worker's program; None finds the one that a frozen app carries, else the installed one."""
         self._limits = limits
-        self._binary = binary
+        self._binary = binary or _carried()
         self._lock = threading.Lock()
         self._pool: Monty | None = None
         self._is_closed = False
@@ -231,6 +232,13 @@ class Interpreter:
         except Exception as error:  # what reading values or an exhausted worker may raise; the next run starts afresh
             self._end()
             return (), _short(f"{type(error).__name__}: {error}"), False
+
+
+def _carried() -> Path | None:
+    """The worker beside the libraries of a frozen app. There is no scripts folder to look in, and a program of the
+    same name on the PATH is another one."""
+    folder = getattr(sys, "_MEIPASS", None)
+    return Path(folder) / ("monty.exe" if sys.platform == "win32" else "monty") if folder else None
 
 
 def _step_values(read: Any) -> tuple[StepValue, ...]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Iterator
@@ -231,6 +233,16 @@ def test_a_worker_that_ends_at_once_is_one_clear_error(tmp_path: Path) -> None:
     wrong.chmod(wrong.stat().st_mode | stat.S_IXUSR)
     with Interpreter(binary=wrong) as interpreter, pytest.raises(BackendError, match="does not start"):
         interpreter.start()
+
+
+def test_a_frozen_app_uses_the_worker_it_carries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "_MEIPASS", str(tmp_path), raising=False)
+    with Interpreter() as interpreter, pytest.raises(BackendError, match="does not start"):
+        interpreter.start()  # the installed one is not taken instead
+    installed = Path(sysconfig.get_path("scripts"), "monty.exe" if sys.platform == "win32" else "monty")
+    shutil.copy(installed, tmp_path)
+    with Interpreter() as interpreter:
+        assert values(interpreter, "a = 6 * 7") == {"a": "42"}
 
 
 OWNER = """
