@@ -20,7 +20,7 @@ from edge_tts.export.prm_measurements import (
     exported_scores,
     torch_scores,
 )
-from edge_tts.export.reward_heads import recognise
+from edge_tts.export.reward_heads import Head, recognise
 from edge_tts.export.trace_rows import Row, read_rows
 from edge_tts.files.atomic import Progress, building, exclusive, publish, require_space, silent
 from edge_tts.packs.manifest import VERIFIER_ACCOUNT
@@ -56,15 +56,9 @@ def export_prm(
     progress(0.0, f"recognised {recognised.reason}")
     tokenizer_path = folder / "tokenizer.json"
     tokenizer = load_tokenizer(tokenizer_path)
-    model: RewardModel
+    model = _load(folder, recognised, tokenizer, out)
     if recognised.kind == "ours":
-        from edge_tts.export.truncated_policy import load_run
-
-        model = load_run(folder).reward_model(tokenizer)
         rows = rows or read_rows(folder / "sample.jsonl", labelled=False)
-    else:
-        require_space(out, 5 * open_checkpoint(folder).f16_bytes)  # float32 twice, and the result
-        model = load(folder, recognised)
     progress(0.1, "scoring the traces with PyTorch")
     reference = torch_scores(model, StepEncoder(model.layout, tokenizer, model.sizes.positions), rows)
     with exclusive(out, progress), building(out) as temporary:
@@ -93,6 +87,17 @@ def export_prm(
         for stale in {REFUSED, "prm.onnx.data"} - {file.name for file in files}:
             (out / stale).unlink(missing_ok=True)
     return measured.to_dict()
+
+
+def _load(folder: Path, head: Head, tokenizer: Any, out: Path) -> RewardModel:
+    """The model in ``folder``, once there is room in ``out`` for it in float32 twice and for the result."""
+    if head.kind != "ours":
+        require_space(out, 5 * open_checkpoint(folder).f16_bytes)
+        return load(folder, head)
+    from edge_tts.export.truncated_policy import load_run
+
+    require_space(out, 3 * (folder / "model.pt").stat().st_size)
+    return load_run(folder).reward_model(tokenizer)
 
 
 def _compare(

@@ -1,10 +1,11 @@
-"""Checkpoints of every family of reward models and what they are exported to, made once a session."""
+"""Made once a session: checkpoints of every family of reward models, what they are exported to, the loaded SmolLM2."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import prm_checkpoints
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from edge_tts.export import prm_graph
 from edge_tts.export.graph_quantisation import Quant
 from edge_tts.export.reward_heads import recognise
+from edge_tts.export.train.sft import load_base
+from edge_tts.packs.base_model import SMOLLM2_135M, locate
 
 Exported = Callable[[str, Quant], Path]
 
@@ -34,3 +37,9 @@ def exported(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFact
         return folder
 
     return export
+
+
+@pytest.fixture(scope="session")
+def smollm(home: Path) -> tuple[Any, Any]:
+    """SmolLM2 as a PyTorch model, and its tokenizer; loading takes long. Tests that change the model copy it."""
+    return load_base(locate(SMOLLM2_135M))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -16,7 +18,6 @@ from safetensors.numpy import load_file, save_file
 
 from edge_tts.errors import InputError
 from edge_tts.export.adapter import convert, permute
-from edge_tts.export.train.sft import load_base
 from edge_tts.packs.base_model import SMOLLM2_135M, locate
 from edge_tts.packs.merge_adapter import merge
 from edge_tts.reasoning.prompts import PromptFormat
@@ -24,9 +25,9 @@ from edge_tts.reasoning.prompts import PromptFormat
 TEXT = PromptFormat().render("Tom has 3 apples and buys 4 more. How many has he?") + "3+4=7\n#### 7<|im_end|>"
 
 
-def test_logits_agree_with_transformers_and_peft(home: Path, tmp_path: Path) -> None:
+def test_logits_agree_with_transformers_and_peft(smollm: tuple[Any, Any], tmp_path: Path) -> None:
     base = locate(SMOLLM2_135M)
-    model, tokenizer = load_base(base)
+    model, tokenizer = deepcopy(smollm[0]), smollm[1]
     ids = tokenizer.encode(TEXT, add_special_tokens=False)
     with torch.no_grad():
         without = model(torch.tensor([ids])).logits[0].numpy()

@@ -25,9 +25,7 @@ from edge_tts.core import EngineConfig
 from edge_tts.errors import EdgeError, InputError, PackError
 from edge_tts.export import checkpoint, importance, ladder, policy_measurements
 from edge_tts.export.ladder import build
-from edge_tts.export.train.policy_tokenizer import load_tokenizer
 from edge_tts.files.gguf import open_gguf
-from edge_tts.packs.base_model import SMOLLM2_135M, locate
 from edge_tts.profiles.loader import load
 from edge_tts.runtimes.llama_native import NativeModel
 
@@ -36,11 +34,10 @@ PARTS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, smollm: tuple[Any, Any]) -> Path:
     """A two-block Llama with random weights and SmolLM2's tokenizer, as save_pretrained writes it."""
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
-    base = locate(SMOLLM2_135M)
-    tokenizer = load_tokenizer(base)
+    tokenizer = smollm[1]
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

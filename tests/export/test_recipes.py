@@ -1,10 +1,11 @@
-"""The training recipes: data, labels, a real fine-tuning run, low-rank extraction, the table's fit."""
+"""The training recipes: data, labels, a few real updates of a fine-tuning run."""
 
 from __future__ import annotations
 
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,17 +81,15 @@ def test_labels_are_shares_of_right_answers_through_each_prefix() -> None:
     assert [r["correct"] for r in rows] == [True, False, False]
 
 
-def test_fine_tuning_learns_resumes_and_is_extracted(home: Path, tmp_path: Path) -> None:
+def test_fine_tuning_learns_and_resumes(smollm: tuple[Any, Any], tmp_path: Path) -> None:
     """A tiny model of the policy's own architecture, through the same code as the real one."""
     import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     from edge_tts.export.train import sft
-    from edge_tts.packs.base_model import SMOLLM2_135M, locate
     from edge_tts.reasoning.prompts import PromptFormat
 
-    base = locate(SMOLLM2_135M)
-    tokenizer = AutoTokenizer.from_pretrained(str(base.parent), gguf_file=base.name)
+    tokenizer = smollm[1]
     prompts = PromptFormat()
     example = sft.encode(PROBLEM, [completion(("3+8=11",), "11")], tokenizer, prompts, 0.1)
     whole = prompts.render(QUESTION, ["3+8=11\n#### 11"]) + "3*8=24\n24-4=20\n#### 20" + prompts.end

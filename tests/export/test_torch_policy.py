@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -28,8 +31,10 @@ QUESTIONS = (
 
 
 @pytest.fixture(scope="module")
-def policy(pack: Pack) -> TorchPolicy:
-    return TorchPolicy(locate(SMOLLM2_135M), SHIPPED, CalculatorFormat(), width=8)
+def policy(pack: Pack, smollm: tuple[Any, Any]) -> Iterator[TorchPolicy]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sft, "load_base", lambda path: deepcopy(smollm))
+        yield TorchPolicy(locate(SMOLLM2_135M), SHIPPED, CalculatorFormat(), width=8)
 
 
 def sample(policy: Policy, sampling: Sampling, each: int = 1, seed: int = 0) -> tuple[list[Trace], list[float]]:
@@ -94,8 +99,8 @@ def test_rounding_is_that_of_the_gguf_quantiser() -> None:
     assert torch.equal(quantised_lora.round_q4_0(rounded), rounded)
 
 
-def test_what_is_trained_is_what_ships_and_it_learns(pack: Pack, tmp_path: Path) -> None:
-    model, tokenizer = sft.load_base(locate(SMOLLM2_135M))
+def test_what_is_trained_is_what_ships_and_it_learns(pack: Pack, smollm: tuple[Any, Any], tmp_path: Path) -> None:
+    model, tokenizer = deepcopy(smollm[0]), smollm[1]
     quantised_lora.attach(model, SHIPPED)
     shipped = {tensor.name: tensor for tensor in gguf.GGUFReader(pack.policy_path).tensors}
     for index, module, name, heads in ((0, "q_proj", "attn_q", 9), (29, "o_proj", "attn_output", None)):

@@ -21,7 +21,6 @@ from edge_tts.export.prm_measurements import Thresholds, torch_scores
 from edge_tts.export.trace_rows import Row, read_rows
 from edge_tts.export.train import train_prm as recipe
 from edge_tts.export.train.packing import Packer
-from edge_tts.export.train.sft import load_base
 from edge_tts.export.train.train_prm import PrmConfig
 from edge_tts.export.truncated_policy import POSITIONS, load_policy, load_run, step_encoder, step_layout
 from edge_tts.export.vocabulary import trim_bpe
@@ -298,11 +297,14 @@ def test_the_layout_is_the_prompt_format_of_packs(policy: Path) -> None:
     assert tokenizer.decode(list(layout.end)) == "\n"
 
 
-def test_a_base_may_be_a_gguf(home: Path, data: Path, tmp_path: Path) -> None:
+def test_a_base_may_be_a_gguf(
+    smollm: tuple[Any, Any], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "load_base", lambda path: smollm)
     gguf = locate(SMOLLM2_135M)
     model, tokenizer = recipe.prepare(read_rows(data), tmp_path, PrmConfig(layers=1, vocabulary=600), gguf)
     assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.json"]
-    whole, words = load_base(gguf)
+    whole, words = smollm
     for name, weight in model.backbone.layers[0].named_parameters():
         assert torch.equal(weight, whole.model.layers[0].get_parameter(name))
     kept = {token: id for token, id in tokenizer.get_vocab().items() if token not in MARKS}
