@@ -142,3 +142,20 @@ def test_a_model_by_hub_id(home: Path, tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert found["text"] or found["partial"]
     assert found["strategy"] == "adaptive:n=1"
+
+
+def test_a_computation_may_be_a_program_whose_lines_are_run(solver: Solver) -> None:
+    question = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
+    result = solver.solve(question, "majority", Budget(generations=4), seed=1, format="program")
+    assert (result.format, result.answer) == ("program", "76")
+    assert result.steps[-1].endswith("# 76")
+    assert solver.solve("What is the capital of France?", "greedy").format == "text"
+    with pytest.raises(InputError, match="format must be"):
+        solver.solve(question, format="poem")  # type: ignore[typeddict-item]
+
+
+def test_the_example_of_the_readme(coder_05b: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    example = text.partition("```python\n")[2].partition("```")[0]
+    exec(compile(example.replace('"qwen2.5-coder-0.5b"', repr(str(coder_05b))), "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("24 ")
