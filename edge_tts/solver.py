@@ -31,7 +31,7 @@ from edge_tts.errors import BackendError, InputError
 from edge_tts.files.atomic import Progress, silent
 from edge_tts.packs.bare_model import default_model, find_model
 from edge_tts.packs.pack import Pack, find_pack, prepare_pack
-from edge_tts.planning.planner import Plan, make_plan
+from edge_tts.planning.planner import PROMPT_TOKENS, Plan, make_plan
 from edge_tts.profiles.loader import Profile, detect, load
 from edge_tts.questions.reading import Question, checked_question
 from edge_tts.questions.results import Settings
@@ -56,6 +56,8 @@ LEAST_VOTE = 4
 VOTE_TIMES = 1.5
 """How many times the predicted time of such a vote it may take."""
 LONG_S = 86400.0
+PROMPT_OF_FORMAT = {"text": 60, "equations": 0}
+"""Tokens of the instructions in a format's prompt; examples of programs take 200 more."""
 
 
 Messages: TypeAlias = "str | Iterable[Message | Mapping[str, object]]"
@@ -409,7 +411,8 @@ def plan_for(
     def planned(deadline: float | None, count: int) -> Plan:
         scoring = pack.verifier if verifier else None
         length = max_tokens or pack.sampling.max_tokens
-        return make_plan(pack.policy, scoring, profile, memory_mb, deadline, count, prompt_tokens, length)
+        prompt = (prompt_tokens or PROMPT_TOKENS) + PROMPT_OF_FORMAT[pack.format] + 200 * pack.writes_programs
+        return make_plan(pack.policy, scoring, profile, memory_mb, deadline, count, prompt, length)
 
     plan = planned(deadline_s, generations)
     vote = min(generations, LEAST_VOTE)
