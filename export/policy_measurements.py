@@ -25,7 +25,7 @@ from edge_tts.files.atomic import Progress, silent
 from edge_tts.planning.calibration import calibrate
 from edge_tts.planning.planner import make_plan
 from edge_tts.planning.shapes import policy_shape
-from edge_tts.profiles.loader import Profile
+from edge_tts.profiles.loader import Profile, detect
 from edge_tts.questions.reading import Question
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 from edge_tts.runtimes.llama import LlamaPolicy
@@ -190,7 +190,9 @@ def speeds(path: Path, seconds: float) -> dict[int, float]:
 
 def _speeds(path: Path, seconds: float) -> dict[int, float]:
     configs = [EngineConfig(width=width, context=256) for width in WIDTHS]
-    measured = calibrate(lambda config: LlamaPolicy(path, config), None, configs, path.name, 1.0, seconds)
+    measured = calibrate(
+        lambda config: LlamaPolicy(path, config), None, configs, path.name, detect()[0].speeds, seconds
+    )
     return {point.width: round(point.tokens_per_s, 1) for point in measured.speeds.decode}
 
 

@@ -29,6 +29,11 @@ __all__ = ["Calibration", "DecodeSpeed", "Profile", "Speeds", "detect", "load", 
 _BUILT_IN = Path(__file__).parent
 _FIGURES = ("memory_mb", "deadline_s", "watts", "threads", "gpu", "speeds.decode", "speeds.prefill", "speeds.verifier")
 """Each of these needs an entry in the ``sources`` table of a profile that states it."""
+FIXED_COST = 220_000_000
+"""What a token costs at any size of model (activations, attention, the vocabulary), in weights. From one machine's
+speeds with 135M, 0.5B and 1.5B models, which this brings within 30% of each other at widths 1 to 32."""
+MINILM_PARAMETERS = 10_647_937
+"""The verifier whose speed the built-in profiles state."""
 
 _AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 _Positive = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]
@@ -48,7 +53,7 @@ class DecodeSpeed:
 
 @dataclass(frozen=True)
 class Speeds:
-    """How fast a policy of ``parameters`` weights and a verifier of 22 million weights run."""
+    """How fast a policy of ``parameters`` weights and a verifier of ``verifier_parameters`` weights run."""
 
     parameters: _AtLeastOne
     decode: Annotated[tuple[DecodeSpeed, ...], msgspec.Meta(min_length=1)]
@@ -56,20 +61,25 @@ class Speeds:
     """Prompt tokens/s."""
     verifier: _Positive
     """Verifier tokens/s."""
+    verifier_parameters: _AtLeastOne = MINILM_PARAMETERS
 
     def decode_at(self, width: int, context: int, parameters: int) -> float:
         """Tokens/s of a policy of ``parameters`` weights.
 
         Taken from the points of the nearest context: linear in log2(width) between them, constant beyond
-        them, and inversely proportional to ``parameters``.
+        them, and inversely proportional to ``parameters`` and ``FIXED_COST`` together.
         """
         nearest = min((p.context for p in self.decode), key=lambda c: abs(math.log(c / context)))
         points = sorted((p.width, p.tokens_per_s) for p in self.decode if p.context == nearest)
-        return _interpolate(points, width) * self.parameters / parameters
+        return _interpolate(points, width) * (self.parameters + FIXED_COST) / (parameters + FIXED_COST)
 
     def prefill_at(self, parameters: int) -> float:
         """Prompt tokens/s for a policy of ``parameters`` weights."""
         return self.prefill * self.parameters / parameters
+
+    def verifier_at(self, parameters: int) -> float:
+        """Verifier tokens/s for a verifier of ``parameters`` weights."""
+        return self.verifier * self.verifier_parameters / parameters
 
 
 @dataclass(frozen=True)
@@ -246,6 +256,7 @@ def _speed_lines(speeds: Speeds) -> list[str]:
         "]",
         f"prefill = {speeds.prefill:.4g}",
         f"verifier = {speeds.verifier:.4g}",
+        f"verifier_parameters = {speeds.verifier_parameters}",
     ]
 
 

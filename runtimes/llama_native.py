@@ -10,7 +10,6 @@ import ctypes
 import math
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,10 +17,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-# llama.cpp's OpenMP threads wait for each other hundreds of times a token. GNU OpenMP lets them spin for a
-# millisecond or more by default: beside another busy program each wait then takes a whole time slice. 1000 is what it
-# uses itself where it knows of more threads than cores; beside two busy loops a token takes 44 ms instead of 420,
-# and on idle cores as long as before (2 cores, SmolLM2-135M).
+# llama.cpp's OpenMP threads wait for each other hundreds of times a token. By default GNU OpenMP lets them spin for a
+# millisecond or more, and while another program is busy each wait then takes a whole time slice. GNU OpenMP itself
+# spins 1000 times if it knows of more threads than cores. With that, next to two busy loops, a token takes 44 ms
+# instead of 420; on idle cores it takes as long as before (2 cores, SmolLM2-135M).
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import llama_cpp.llama_cpp as lib
@@ -31,19 +30,17 @@ from numpy.typing import NDArray
 from edge_tts.core import ChatModelInfo, EngineConfig, Sampling, SpecialToken
 from edge_tts.errors import BackendError, PackError
 from edge_tts.runtimes import device
-from edge_tts.runtimes.process_memory import MIB, release_mapped_files
+from edge_tts.runtimes.process_memory import MAPPED, MIB, release_mapped_files
 
 _KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
 _FLASH_ATTENTION = 1
 _ABORTED = 2
-"""What llama_decode returns when its abort callback said so."""
+"""What llama_decode returns when its abort callback has ended it."""
 _WATCHED = 10.0
-"""A deadline is watched while decoding where it is this many seconds away at most; no batch takes longer."""
+"""Deadlines further away than this, in seconds, need no timer: no batch takes as long."""
 _libc = ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)
-"""strlen of a text of at most one byte is what llama.cpp asks for between the nodes of a compute graph: whether to
-give up. A function in Python would wait for the interpreter's lock hundreds of times a token."""
-MAPPED = sys.platform == "linux"
-"""Whether weights are mapped: they are there sooner, and what has not been used takes no memory."""
+"""llama.cpp calls strlen of a text of at most one byte between the nodes of a compute graph, and gives up unless it is
+0. A callback in Python would wait for the interpreter's lock hundreds of times a token."""
 _RELEASED_MB = 64
 """How much of a mapped file is loaded between two releases of its pages."""
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
@@ -74,9 +71,9 @@ def initialise() -> None:
 def model_params() -> Any:
     """llama.cpp's defaults for a model, without the kernels that crash on CPUs with AMX.
 
-    There, compilers leave out the tile configuration that they take for unused, and loading what is in its place is a
-    segmentation fault or an illegal instruction (llama.cpp issue 20824, pull request 26954). Repacked Q4_0 weights,
-    a tenth of the speed, go with them; a build without AMX keeps those.
+    There, compilers remove the tile configuration as unused, and the kernel then ends in a segmentation fault or an
+    illegal instruction (llama.cpp issue 20824, pull request 26954). The switch also turns off repacked weights, which
+    costs a tenth of the speed or more; a build without AMX keeps them.
     """
     params = lib.llama_model_default_params()
     params.use_extra_bufts = b"AMX_INT8 = 1" not in lib.llama_print_system_info()
@@ -85,9 +82,9 @@ def model_params() -> Any:
 
 @contextmanager
 def _holding_interrupts() -> Iterator[list[int]]:
-    """Hold Ctrl-C back until the end; the list has an entry where there was one.
+    """Hold Ctrl-C back until the end; the list has an entry for each one.
 
-    While llama.cpp loads it calls back into Python with its log: an exception raised in there would be lost.
+    While llama.cpp loads, it calls back into Python with its log: an exception raised in there would be lost.
     """
     held: list[int] = []
     before = signal.getsignal(signal.SIGINT)
@@ -123,7 +120,7 @@ def _releasing(path: Path, held: list[int]) -> Any:
 
 
 class GivenUpError(Exception):
-    """A batch was not evaluated in time; its sequences have to be trimmed to what they held before."""
+    """A batch was given up; its sequences have to be trimmed to what they held before."""
 
 
 class NativeModel:
@@ -132,7 +129,7 @@ class NativeModel:
     def __init__(self, path: Path, config: EngineConfig, adapters: Sequence[tuple[Path, float]] = ()) -> None:
         """Load ``path``; ``adapters`` are LoRA GGUF files with their scales.
 
-        Raises PackError where a file is missing or damaged, BackendError where memory does not do.
+        Raises PackError for a file that is missing, damaged or no text model, BackendError if memory is too small.
         """
         initialise()
         self._stack = ExitStack()
@@ -236,7 +233,7 @@ class NativeModel:
         self._stack.callback(lib.llama_free, context)
         self.context = context
         self.memory = lib.llama_get_memory(context)
-        # A stream's length is rounded by llama.cpp; what it really holds is what counts.
+        # llama.cpp rounds the length of a stream; this is how long it really is.
         self.context_length = min(self.context_length, int(lib.llama_n_ctx(context)) // config.width)
         self.batch_size = int(lib.llama_n_batch(context))
         self.batch = lib.llama_batch_init(self.batch_size, 0, 1)
@@ -301,7 +298,7 @@ class NativeModel:
     def fork(self, source: int, target: int, length: int) -> None:
         """Give sequence ``target`` the first ``length`` cells of ``source`` (llama_memory_seq_cp).
 
-        Streams are copied whole: llama.cpp allows nothing less across streams; the tail is trimmed.
+        llama.cpp copies whole streams only, so the rest is trimmed afterwards.
         """
         if source != target:
             lib.llama_memory_seq_rm(self.memory, target, -1, -1)
@@ -309,16 +306,16 @@ class NativeModel:
         self.trim(target, length)
 
     def trim(self, sequence: int, length: int) -> None:
-        """Forget what ``sequence`` holds from position ``length`` on."""
+        """Remove from ``sequence`` what it holds from position ``length`` on."""
         lib.llama_memory_seq_rm(self.memory, sequence, length, -1)
 
     def decode(self, rows: Sequence[tuple[int, int, int, bool]], deadline: float | None = None) -> NDArray[np.float32]:
         """Evaluate rows of (token, position, sequence, wants logits); at most ``batch_size``.
 
-        Returns the logits of the rows that want them, in order, as (rows, vocabulary); the array
-        is llama.cpp's own memory, valid until the next call. On a CPU the work is given up at
-        ``deadline``, a ``time.monotonic()`` instant, or where :meth:`give_up` says so. Raises
-        GivenUpError then, and BackendError.
+        Returns the logits of the rows that want them, in order, as (rows, vocabulary); the array is
+        llama.cpp's own memory, valid until the next call. On a CPU the work can be given up: at
+        ``deadline``, a ``time.monotonic()`` instant, or by :meth:`give_up`. Raises GivenUpError in
+        that case, and BackendError where llama.cpp fails.
         """
         batch = self.batch
         outputs = 0
@@ -342,12 +339,12 @@ class NativeModel:
         return np.ctypeslib.as_array(pointer, (outputs, self.vocabulary))
 
     def give_up(self, yes: bool = True) -> None:
-        """End a ``decode`` under way in another thread, or the next one; with False it may go on."""
+        """End a ``decode`` under way in another thread, or the next one; False takes that back."""
         self._given_up.value = b"1" if yes else b""
 
     @contextmanager
     def _until(self, deadline: float | None) -> Iterator[None]:
-        """Give up what llama.cpp computes inside at ``deadline``."""
+        """Give up at ``deadline`` what llama.cpp computes while this is open."""
         left = math.inf if deadline is None else deadline - time.monotonic()
         if left > _WATCHED:
             yield

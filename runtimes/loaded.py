@@ -1,4 +1,4 @@
-"""The models a plan asks for, loaded."""
+"""Loading the models that a plan chose."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_tts.runtimes.process_memory import peak_memory_mb
 
 @dataclass(frozen=True)
 class VerifierFiles:
-    """An exported PRM and how it is run."""
+    """An exported PRM, and how to run it."""
 
     model: Path
     tokenizer: Path
@@ -30,13 +30,13 @@ class ModelsConfig:
     engine: EngineConfig
     prompts: PromptFormat
     calculator: CalculatorFormat | None
-    """None: the runtime writes no results of equations."""
+    """None: results of equations are left to the model."""
     verifier: VerifierFiles | None
-    """None loads none."""
+    """None: the policy works alone."""
 
 
 class Models(Protocol):
-    """A policy and a verifier that work together, here or in a process of their own."""
+    """A policy and a verifier, in this process or in a child process."""
 
     @property
     def policy(self) -> Policy: ...
@@ -45,7 +45,7 @@ class Models(Protocol):
     def verifier(self) -> Verifier | None: ...
 
     def peak_memory_mb(self) -> float:
-        """Peak resident memory of the process they are in, in MiB."""
+        """Peak resident memory of the process that holds them, in MiB."""
 
     def close(self) -> None:
         """Release them; idempotent. Calls under way end with BackendError."""
@@ -79,7 +79,7 @@ class LoadedModels:
         verifier = open_verifier(
             config.verifier.model,
             config.verifier.tokenizer,
-            threads=1,  # a pass is a few dozen tokens: waking a second thread costs more than it saves
+            threads=config.verifier.config.threads,
             cache_mb=config.verifier.config.cache_mb,
             pass_tokens=config.verifier.config.pass_tokens,
         )

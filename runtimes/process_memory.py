@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 MIB = 2**20
+MAPPED = sys.platform == "linux"
+"""Whether weights of a policy are mapped: they are ready sooner, and what is never used takes no memory."""
 
 
 def peak_memory_mb() -> float:
@@ -32,11 +34,11 @@ def _peak_elsewhere() -> float:
 
 
 def release_mapped_files(folder: Path, suffix: str) -> None:
-    """Take the pages of files mapped from ``folder`` out of this process's resident memory (Linux; else nothing).
+    """Take the pages of files mapped from ``folder`` out of this process's resident memory (only where ``MAPPED``).
 
     Nothing is lost: what is used again comes from the page cache, or from the disk where memory was short.
     """
-    if sys.platform != "linux":
+    if not MAPPED:
         return
     libc = ctypes.CDLL(None)
     start = str(folder.resolve())

@@ -1,8 +1,8 @@
 """Calibration: measure how fast a policy and a verifier really are on this device.
 
-Works over any backend, through the protocols of :mod:`edge_tts.core` alone. Each point is measured
-for a fixed time after a warm-up, so that a calibration takes as long on a slow device as on a fast
-one; a point is the number of tokens finished in that time, refills of freed sequences included.
+It uses the protocols of :mod:`edge_tts.core` alone, so that any backend can be measured. Each point is measured for
+a fixed time after a warm-up, so that a calibration takes as long on a slow device as on a fast one. A point is the
+number of tokens finished in that time, with freed sequences refilled.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,13 +33,13 @@ def calibrate(
     verifier: Verifier | None,
     configs: Sequence[EngineConfig],
     pack: str,
-    verifier_speed: float,
+    before: Speeds,
     seconds: float = 3.0,
     progress: Progress = lambda label: None,
 ) -> Calibration:
-    """Measure every configuration in ``configs``, one loaded policy at a time.
+    """Measure every configuration in ``configs``, with one policy loaded at a time.
 
-    ``verifier_speed`` (tokens/s) is kept where there is no ``verifier``; ``seconds`` is the time for
+    The verifier's speed is taken from ``before`` where there is no ``verifier``; ``seconds`` is the time for
     one point. Raises BackendError where a policy produces nothing.
     """
     decode: list[DecodeSpeed] = []
@@ -53,9 +54,11 @@ def calibrate(
             prefill.append(_prefill_speed(policy, prompt, seconds / 3))
     if verifier is not None:
         progress("scoring steps")
-        verifier_speed = _verifier_speed(verifier, seconds)
-    # A slow reading has a cause outside, another program; a fast one has none.
-    speeds = Speeds(parameters, tuple(decode), max(prefill), verifier_speed)
+        before = replace(
+            before, verifier=_verifier_speed(verifier, seconds), verifier_parameters=verifier.info.parameters
+        )
+    # Other programs only ever slow a measurement down, so the fastest is nearest to the truth.
+    speeds = Speeds(parameters, tuple(decode), max(prefill), before.verifier, before.verifier_parameters)
     return Calibration(speeds, datetime.now(UTC).date().isoformat(), machine(), pack)
 
 
@@ -65,7 +68,7 @@ def machine() -> str:
 
 
 def _processor() -> str:
-    """Linux knows the processor's name, where :mod:`platform` does not."""
+    """The processor's name; :mod:`platform` does not know it on Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -81,7 +84,7 @@ def _prompt(policy: Policy, length: int) -> tuple[int, ...]:
 
 def _decode_speed(policy: Policy, prompt: tuple[int, ...], config: EngineConfig, seconds: float) -> float:
     """Tokens/s of all sequences together once the prompt is in the KV cache."""
-    # The end is ignored: a fine-tuned policy may see no more to say after a text that is no question.
+    # End tokens are ignored: after a text that is no question, a fine-tuned policy may end at once.
     few = Sampling(max_tokens=WARM_UP_TOKENS, ignore_end=True)
     warm_up = [Request(prompt, seed, few) for seed in range(config.width)]
     _run(policy, warm_up, None)
@@ -94,8 +97,8 @@ def _decode_speed(policy: Policy, prompt: tuple[int, ...], config: EngineConfig,
         done, took = _run(policy, requests, seconds - spent)
         tokens, spent = tokens + done, spent + took
         if not done:
-            break  # what is left of the time is too short for one more batch
-    if not tokens:  # one tick would take longer than all the time there is
+            break  # the time left is too short for one more batch
+    if not tokens:  # one tick takes longer than all of ``seconds``
         tokens, spent = _run(policy, warm_up, None)
     if not tokens:
         raise BackendError(f"the policy produced no token in {spent:.1f} s at width {config.width}; see `doctor`")
@@ -103,7 +106,7 @@ def _decode_speed(policy: Policy, prompt: tuple[int, ...], config: EngineConfig,
 
 
 def _prefill_speed(policy: Policy, prompt: tuple[int, ...], seconds: float) -> float:
-    """Prompt tokens/s, over prompts whose first token differs so that none is in the KV cache."""
+    """Prompt tokens/s, over prompts that differ in their first token, so that none is in the KV cache."""
     tokens, spent = 0, 0.0
     for turned in _rotations(prompt):
         begun = time.monotonic()

@@ -1,10 +1,8 @@
 """Resident memory that a configuration will use, predicted before it is loaded.
 
-The model of llama.cpp's buffers is derived from shapes; its constants were fitted to the peak
-resident memory (VmHWM) of real processes that decode at full width with full contexts, at widths 1
-to 64, contexts 256 to 1024, both KV types and micro-batches 32 to 512. It assumes that weights are
-read into memory (``LLAMA_LOAD_MODE_NONE``): with a mapped file, tensors that llama.cpp repacks for
-the CPU (most of a Q4_0 file) are resident twice.
+The sizes of llama.cpp's buffers are derived from the model's shape. The constants were fitted to the peak resident
+memory (VmHWM) of new processes that decode at full width: a 135M, a 0.5B and a 1.5B model, widths 1 to 64, contexts
+256 to 2048, both KV types, micro-batches 32 to 512.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 
 from edge_tts.core import EngineConfig, PolicyShape, VerifierConfig, VerifierShape
+from edge_tts.runtimes.process_memory import MAPPED
 
 MIB = 2**20
 
@@ -21,21 +20,22 @@ STREAM_CELLS = 256
 KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
 """Bytes of one cached number; q8_0 stores 32 of them and a scale in 34 bytes."""
 
-_PROCESS_MB = 58.0
+_PROCESS_MB = 61.0
 """Python with this package, numpy and llama.cpp's libraries, before a model is loaded."""
 _ONNXRUNTIME_MB = 36.0
 """ONNX Runtime and the tokenizers library, loaded."""
-_VOCABULARY_BYTES = 400
-"""A token's text, score and hash entries, and its share of the merges, in llama.cpp."""
+_VOCABULARY_BYTES = 370
+"""One token's text, score and hash entries, and its share of the merges, in llama.cpp."""
+_LOOKED_UP = 0.4
+"""Share of a mapped embedding table that English text, mathematics and code read in the long run."""
 _CELL_BYTES = 176
 """Bookkeeping of one KV cell: its position, its set of sequences, the attention mask."""
 _COMPUTE_MB = 4.5
 """Compute graph, its allocator and scratch that do not grow with the batch."""
 _ACTIVATIONS = 44
 """Bytes of activations of one token of a micro-batch, per unit of hidden size."""
-_LOGIT_BYTES = 13
-"""Bytes of a drawn row, per token of the vocabulary: float32 in the compute buffer, the output buffer and in
-log-probabilities, and whether it is on the shortlist."""
+_LOGIT_BYTES = 6
+"""Bytes of a drawn row, per token of the vocabulary: float32 in the output buffer, and half as much in scratch."""
 
 _VERIFIER_WEIGHT_COPIES = 2.15
 """ONNX Runtime holds the graph's initialisers and packs the matrices again for the CPU."""
@@ -44,15 +44,12 @@ _VERIFIER_VOCABULARY_BYTES = 400
 _VERIFIER_STEP_TOKENS = 32
 """How far a pass runs over its limit, since steps are scored whole."""
 _VERIFIER_TOKEN_NUMBERS = 70
-_VERIFIER_PAST_NUMBERS = 6
-"""float32 numbers alive at once for a new and for a cached token, per unit of hidden size."""
-_VERIFIER_SCORE_COPIES = 1.5
-_VERIFIER_HEAD_SIZE = 32
+"""float32 numbers alive at once for a new token, per unit of hidden size."""
 _VERIFIER_QUESTION_TOKENS = 128
-_VERIFIER_TRACE_TOKENS = 48
-"""What a pass attends to at most, where the cache would hold more: a question and its traces."""
 _VERIFIER_NEW_TOKENS = 8
-"""New tokens that one trace brings to a pass, besides half a question."""
+"""Fewest new tokens that one trace brings to a pass."""
+TRACE_TOKENS = 50
+"""Tokens of one trace where equations are written one a line: 35 on average, some take more."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class MemoryPlan:
     process: float
     """Interpreter and native libraries."""
     weights: float
-    """The policy's weights and vocabulary."""
+    """The policy's weights and vocabulary, including what only loading takes and nothing else uses later."""
     kv: float
     """Keys and values of all streams, and the cells' bookkeeping."""
     compute: float
@@ -93,23 +90,40 @@ def memory_plan(
     verifier: VerifierShape | None,
     config: EngineConfig,
     verifier_config: VerifierConfig | None = None,
+    trace_tokens: int = TRACE_TOKENS,
 ) -> MemoryPlan:
-    """Predict the peak resident memory of a process that loads and uses these parts together."""
+    """Predict the peak resident memory of a process that loads and uses these parts together.
+
+    ``trace_tokens`` is the typical length of a trace that the verifier scores.
+    """
     context = min(config.context, policy.trained_context)
     cells = config.width * -(-context // STREAM_CELLS) * STREAM_CELLS
     numbers = 2 * policy.layers * policy.kv_heads * policy.head_dim
     micro_batch = max(config.micro_batch, config.width)
+    kv = cells * (numbers * KV_BYTES[config.kv_type] + _CELL_BYTES) / MIB
+    compute = _COMPUTE_MB + micro_batch * policy.hidden * _ACTIVATIONS / MIB
+    sampling = config.width * policy.vocabulary * _LOGIT_BYTES / MIB
+    verifier_config = verifier_config or VerifierConfig()
     return MemoryPlan(
         process=_PROCESS_MB + (_ONNXRUNTIME_MB if verifier else 0.0),
-        weights=(policy.file_bytes + policy.vocabulary * _VOCABULARY_BYTES) / MIB,
-        kv=cells * (numbers * KV_BYTES[config.kv_type] + _CELL_BYTES) / MIB,
-        compute=_COMPUTE_MB + micro_batch * policy.hidden * _ACTIVATIONS / MIB,
-        sampling=config.width * policy.vocabulary * _LOGIT_BYTES / MIB,
+        weights=_weights_mb(policy, kv + compute + sampling),
+        kv=kv,
+        compute=compute,
+        sampling=sampling,
         verifier_weights=_verifier_weights_mb(verifier) if verifier else 0.0,
-        verifier_arena=(
-            verifier_arena_mb(verifier, verifier_config or VerifierConfig(), config.width) if verifier else 0.0
-        ),
+        verifier_arena=verifier_arena_mb(verifier, verifier_config, config.width, trace_tokens) if verifier else 0.0,
     )
+
+
+def _weights_mb(policy: PolicyShape, later_mb: float) -> float:
+    """Weights and vocabulary.
+
+    A mapped file is resident as a whole while it is loaded; of an embedding table, what is not read is given back
+    then. ``later_mb`` is what the context takes after that, in the same place.
+    """
+    given_back = policy.lookup_bytes * (1 - _LOOKED_UP) / MIB if MAPPED else 0.0
+    whole = (policy.file_bytes + policy.vocabulary * _VOCABULARY_BYTES) / MIB
+    return whole - min(given_back, later_mb)
 
 
 def _verifier_weights_mb(verifier: VerifierShape) -> float:
@@ -121,37 +135,28 @@ def _verifier_weights_mb(verifier: VerifierShape) -> float:
     return (verifier.file_bytes * copies + vocabulary * _VERIFIER_VOCABULARY_BYTES) / MIB
 
 
-def verifier_arena_mb(verifier: VerifierShape, config: VerifierConfig, width: int) -> float:
-    """Activations of one pass over the traces of ``width`` sequences, plus a full cache, in MiB.
+def verifier_arena_mb(
+    verifier: VerifierShape, config: VerifierConfig, width: int, trace_tokens: int = TRACE_TOKENS
+) -> float:
+    """Activations of one pass over traces of ``width`` sequences, plus a full cache, in MiB.
 
-    Fitted to MiniLM-L6 encoders in int8 on ONNX Runtime's CPU provider without its memory arena.
+    Rows of a pass are padded to the longest, each with its own copy of the keys and values it attends to.
     """
-    tokens = min(
-        config.pass_tokens + _VERIFIER_STEP_TOKENS, _VERIFIER_QUESTION_TOKENS // 2 + width * _VERIFIER_NEW_TOKENS
-    )
-    if verifier.kv_bytes is not None:
-        return _padded_arena_mb(verifier, verifier.kv_bytes, config, width)
-    cached = config.cache_mb * MIB / (verifier.layers * 2 * verifier.hidden * 4)
-    past = min(cached, _VERIFIER_QUESTION_TOKENS + width * _VERIFIER_TRACE_TOKENS)
-    activations = (tokens * _VERIFIER_TOKEN_NUMBERS + past * _VERIFIER_PAST_NUMBERS) * verifier.hidden * 4
-    heads = verifier.hidden / _VERIFIER_HEAD_SIZE
-    scores = tokens * (tokens + past) * heads * 4 * _VERIFIER_SCORE_COPIES
-    return (activations + scores) / MIB + config.cache_mb
-
-
-def _padded_arena_mb(verifier: VerifierShape, kv_bytes: int, config: VerifierConfig, width: int) -> float:
-    """The same for a model of a common family: a row for each trace, with its own copy of what it attends to."""
     rows = max(1, min(width, config.pass_tokens // _VERIFIER_NEW_TOKENS))
-    seen = rows * (_VERIFIER_QUESTION_TOKENS + _VERIFIER_TRACE_TOKENS)
-    # A model that keeps nothing reads a question and its trace whole each time.
-    read = config.pass_tokens + _VERIFIER_STEP_TOKENS if kv_bytes else seen
+    seen = rows * (_VERIFIER_QUESTION_TOKENS + trace_tokens)
+    read = config.pass_tokens + _VERIFIER_STEP_TOKENS
     activations = read * _VERIFIER_TOKEN_NUMBERS * verifier.hidden * 4
-    return (activations + seen * kv_bytes) / MIB + (config.cache_mb if kv_bytes else 0)
+    return (activations + seen * _kv_bytes(verifier)) / MIB + config.cache_mb
 
 
-def cache_for(verifier: VerifierShape, config: VerifierConfig, width: int) -> VerifierConfig:
-    """``config`` with a cache for one question's traces of ``width`` sequences; as it is for this project's models."""
-    if verifier.kv_bytes is None:
-        return config
-    tokens = _VERIFIER_QUESTION_TOKENS + width * _VERIFIER_TRACE_TOKENS
-    return replace(config, cache_mb=math.ceil(tokens * verifier.kv_bytes / MIB))
+def cache_for(
+    verifier: VerifierShape, config: VerifierConfig, width: int, trace_tokens: int = TRACE_TOKENS
+) -> VerifierConfig:
+    """``config`` with a cache for one question's traces of ``width`` sequences."""
+    tokens = _VERIFIER_QUESTION_TOKENS + width * trace_tokens
+    return replace(config, cache_mb=math.ceil(tokens * _kv_bytes(verifier) / MIB))
+
+
+def _kv_bytes(verifier: VerifierShape) -> int:
+    """Bytes of keys and values of one token."""
+    return 2 * verifier.layers * verifier.hidden * 4 if verifier.kv_bytes is None else verifier.kv_bytes

@@ -1,4 +1,4 @@
-"""The planner: what fits a memory cap and a deadline, decided from shapes before anything is loaded."""
+"""The planner: what fits a memory cap and a deadline, decided from the models' sizes before anything is loaded."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edge_tts.core import EngineConfig, PolicyShape, VerifierConfig, VerifierShape
 from edge_tts.errors import InputError, ResourceError
-from edge_tts.planning.memory import STREAM_CELLS, MemoryPlan, cache_for, memory_plan
+from edge_tts.planning.memory import STREAM_CELLS, TRACE_TOKENS, MemoryPlan, cache_for, memory_plan
 
 if TYPE_CHECKING:
     from edge_tts.profiles.loader import Profile
 
 PROMPT_TOKENS = 120
 """A grade-school question with its template; a plan never makes room for less."""
-ROOM_WANTED = 200
-"""New tokens a stream should have room for: the default of ``Sampling.max_tokens``."""
-USUAL_SHARE = 0.25
-"""Share of the tokens it may take that a trace usually takes; a stream must have room for twice as many."""
+LONGEST_TRACE = 200
+"""New tokens a stream should have room for, where nothing else is said; it must have room for half of them."""
+TYPICAL_SHARE = TRACE_TOKENS / LONGEST_TRACE
+"""Typical length of a trace in parts of the longest, where nothing else is said."""
 WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Numbers of sequences that are tried, besides the number of generations itself."""
 LEAST_GOOD_WIDTH = 4
 """Narrower than this, batching gains little; a smaller KV type and context are tried first."""
-SMALL_VERIFIER = VerifierConfig(pass_tokens=48, cache_mb=4)
-"""Enough for the few traces of a width up to ``LEAST_GOOD_WIDTH``."""
+ONE_THREAD_VERIFIER = 50_000_000
+"""Up to this many weights, a pass is so short that waking a second thread costs more than it saves."""
+PASS_TOKENS, SMALL_PASS_TOKENS = 64, 48
+"""Least new tokens of a verifier's pass, from ``LEAST_GOOD_WIDTH`` sequences on and below."""
 CANCEL_SECONDS = 0.2
 """Longest micro-batch: work is cancelled between them."""
 _MICRO_BATCHES = (512, 256, 128, 64, 32)
@@ -88,15 +90,17 @@ def make_plan(
     deadline_s: float | None = None,
     generations: int = 16,
     prompt_tokens: int | None = None,
-    trace_tokens: int = ROOM_WANTED,
+    trace_tokens: int = LONGEST_TRACE,
+    typical_tokens: int | None = None,
 ) -> Plan:
-    """Choose the best configuration for a pack on a device.
+    """Choose the best configuration for a policy and a verifier on a device.
 
     ``memory_mb`` (MiB of peak resident memory) and ``deadline_s`` (seconds for one answer) override
-    the profile's; ``prompt_tokens`` makes room for longer questions than usual, ``trace_tokens`` for the new tokens
-    of a trace. Where the cap is
-    tight, width is given up first (down to 4), then the KV cache's precision, then spare context,
-    then the rest of the width, and the verifier last. Where the deadline is tight, generations are.
+    the profile's. ``prompt_tokens`` makes room for longer questions than usual. ``trace_tokens`` are the most
+    new tokens of one trace, and ``typical_tokens`` what one usually has (None: a quarter of that): they say
+    how long the KV streams are and how long an answer takes. Where the cap is tight, width is given up first
+    (down to 4), then the KV cache's precision, then spare context, then the rest of the width, and the
+    verifier last. Where the deadline is tight, generations are.
 
     Raises InputError for a limit that is not above 0 or a prompt beyond the policy's context,
     ResourceError where nothing fits.
@@ -105,7 +109,10 @@ def make_plan(
     deadline = _positive("deadline", profile.deadline_s if deadline_s is None else deadline_s, "seconds")
     prompt = max(PROMPT_TOKENS, int(_positive("prompt", prompt_tokens or PROMPT_TOKENS, "tokens")))
     asked = int(_positive("number of generations", generations, "generations"))
-    candidates = list(_candidates(policy, verifier, profile, asked, _contexts(policy, prompt, trace_tokens)))
+    longest = int(_positive("length of a trace", trace_tokens, "tokens"))
+    typical = min(longest, typical_tokens or math.ceil(longest * TYPICAL_SHARE))
+    contexts = _contexts(policy, prompt, longest)
+    candidates = list(_candidates(policy, verifier, profile, asked, contexts, typical))
     fitting = next((c for c in candidates if c.memory.total <= cap), None)
     if fitting is None:
         raise _too_small(cap, candidates)
@@ -113,7 +120,7 @@ def make_plan(
     width = fitting.engine.width
 
     def seconds(count: int) -> float:
-        return _predicted(policy, profile, fitting, min(width, count), count, prompt, trace_tokens)
+        return _predicted(policy, verifier, profile, fitting, min(width, count), count, prompt, typical)
 
     possible = next((g for g in range(asked, 1, -1) if seconds(g) <= deadline), 1)
     if possible < asked:
@@ -143,21 +150,36 @@ def _positive(what: str, value: float, unit: str) -> float:
     return value
 
 
-def _contexts(policy: PolicyShape, prompt: int, trace_tokens: int) -> list[int]:
+def _contexts(policy: PolicyShape, prompt: int, trace: int) -> list[int]:
     """Stream lengths to try, the wanted one first; llama.cpp rounds them, so nothing between is worth trying."""
-    longest = policy.trained_context
-    if prompt + trace_tokens // 2 > longest:
+    longest, needed = policy.trained_context, math.ceil(trace / 2)
+    if prompt + needed > longest:
         raise InputError(
-            f"a prompt of {prompt} tokens and an answer of {trace_tokens // 2} do not fit the policy's context of "
-            f"{longest}; "
+            f"a prompt of {prompt} tokens and an answer of {needed} do not fit the policy's context of {longest}; "
             "shorten the question"
         )
-    wanted = [math.ceil((prompt + room) / STREAM_CELLS) * STREAM_CELLS for room in (trace_tokens, trace_tokens // 2)]
+    wanted = [math.ceil((prompt + room) / STREAM_CELLS) * STREAM_CELLS for room in (trace, needed)]
     return list(dict.fromkeys(min(context, longest) for context in wanted))
 
 
+def _verifier_config(verifier: VerifierShape, profile: Profile, width: int, trace: int) -> VerifierConfig:
+    """How to run ``verifier`` over traces of about ``trace`` tokens of ``width`` sequences."""
+    small = width <= LEAST_GOOD_WIDTH
+    # A pass takes a whole trace, or half of one where memory is short: fewer passes copy fewer keys and values.
+    config = VerifierConfig(
+        pass_tokens=max(SMALL_PASS_TOKENS, trace // 2) if small else max(PASS_TOKENS, trace),
+        threads=1 if verifier.parameters <= ONE_THREAD_VERIFIER else profile.threads,
+    )
+    return cache_for(verifier, config, width, trace)
+
+
 def _candidates(
-    policy: PolicyShape, verifier: VerifierShape | None, profile: Profile, generations: int, contexts: list[int]
+    policy: PolicyShape,
+    verifier: VerifierShape | None,
+    profile: Profile,
+    generations: int,
+    contexts: list[int],
+    trace: int,
 ) -> Iterator[_Candidate]:
     """Configurations to try, from the one wanted to the smallest."""
     wide, narrow = _widths(policy, profile, generations, contexts[0])
@@ -169,13 +191,11 @@ def _candidates(
             for context in contexts:
                 for kv_type in kv_types:
                     for width in widths:
-                        small = width <= LEAST_GOOD_WIDTH
-                        config = SMALL_VERIFIER if small else VerifierConfig()
-                        config = cache_for(shape, config, width) if shape else config
+                        config = _verifier_config(shape, profile, width, trace) if shape else VerifierConfig()
                         engine = EngineConfig(
                             width, context, kv_type, micro_batch, profile.threads, None if profile.gpu else 0
                         )
-                        memory = memory_plan(policy, shape, engine, config)
+                        memory = memory_plan(policy, shape, engine, config, trace)
                         yield _Candidate(engine, shape is not None, config, memory)
 
 
@@ -194,19 +214,19 @@ def _widths(policy: PolicyShape, profile: Profile, generations: int, context: in
 
 def _predicted(
     policy: PolicyShape,
+    verifier: VerifierShape | None,
     profile: Profile,
     chosen: _Candidate,
     width: int,
     generations: int,
     prompt: int,
-    trace_tokens: int,
+    trace: int,
 ) -> float:
     """Seconds for one prompt and ``generations`` traces, each of whose tokens the verifier reads once."""
     speeds = profile.speeds
-    length = round(trace_tokens * USUAL_SHARE)
-    new = generations * length
-    decode = speeds.decode_at(width, prompt + length, policy.parameters)
-    scoring = (prompt + new) / speeds.verifier if chosen.verifier else 0.0
+    new = generations * trace
+    decode = speeds.decode_at(width, prompt + trace, policy.parameters)
+    scoring = (prompt + new) / speeds.verifier_at(verifier.parameters) if verifier and chosen.verifier else 0.0
     return prompt / speeds.prefill_at(policy.parameters) + new / decode + scoring
 
 

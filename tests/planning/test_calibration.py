@@ -10,8 +10,10 @@ import pytest
 from edge_tts.core import EngineConfig, Request, StepEvent
 from edge_tts.errors import BackendError
 from edge_tts.planning.calibration import calibrate
+from edge_tts.profiles.loader import DecodeSpeed, Speeds
 from edge_tts.runtimes.scripted import ScriptedPolicy, ScriptedVerifier
 
+BEFORE = Speeds(1, (DecodeSpeed(1, 1, 1.0),), 1.0, 99.0, 77)
 CONFIGS = [EngineConfig(width=1, context=64), EngineConfig(width=4, context=64)]
 
 
@@ -38,11 +40,12 @@ def test_every_point_is_measured_and_every_policy_closed() -> None:
         return [0.5] * len(list(steps))  # type: ignore[call-overload]
 
     verifier = ScriptedVerifier(score)
-    found = calibrate(factory, verifier, CONFIGS, "pack 1", 99.0, seconds=0.05, progress=seen.append)
+    found = calibrate(factory, verifier, CONFIGS, "pack 1", BEFORE, seconds=0.05, progress=seen.append)
     assert [(p.width, p.context) for p in found.speeds.decode] == [(1, 32), (4, 32)]
     assert all(0 < p.tokens_per_s < 1e6 for p in found.speeds.decode)
     assert found.speeds.prefill > 0
     assert found.speeds.verifier != 99.0
+    assert found.speeds.verifier_parameters == verifier.info.parameters
     assert found.speeds.parameters == 1000
     assert found.pack == "pack 1"
     assert found.machine
@@ -51,8 +54,8 @@ def test_every_point_is_measured_and_every_policy_closed() -> None:
 
 
 def test_without_a_verifier_its_speed_is_kept() -> None:
-    found = calibrate(lambda c: ScriptedPolicy(continuing, width=c.width), None, CONFIGS[:1], "p", 99.0, seconds=0.02)
-    assert found.speeds.verifier == 99.0
+    found = calibrate(lambda c: ScriptedPolicy(continuing, width=c.width), None, CONFIGS[:1], "p", BEFORE, seconds=0.02)
+    assert (found.speeds.verifier, found.speeds.verifier_parameters) == (99.0, 77)
 
 
 def test_an_interrupt_closes_the_policy() -> None:
@@ -66,7 +69,7 @@ def test_an_interrupt_closes_the_policy() -> None:
             closed.append(self)
 
     with pytest.raises(KeyboardInterrupt):
-        calibrate(lambda c: Interrupted(continuing), None, CONFIGS, "p", 1.0)
+        calibrate(lambda c: Interrupted(continuing), None, CONFIGS, "p", BEFORE)
     assert len(closed) == 1
 
 
@@ -76,7 +79,7 @@ def test_a_policy_that_would_end_at_once_is_measured() -> None:
             going_on = all(r.sampling.ignore_end or r.sampling.max_tokens == 1 for r in requests)
             return super().generate(requests, deadline, cancel) if going_on else iter(())
 
-    found = calibrate(lambda c: Ending(continuing, width=c.width), None, CONFIGS[:1], "p", 99.0, seconds=0.02)
+    found = calibrate(lambda c: Ending(continuing, width=c.width), None, CONFIGS[:1], "p", BEFORE, seconds=0.02)
     assert found.speeds.decode[0].tokens_per_s > 0
 
 
@@ -85,7 +88,7 @@ def test_a_policy_too_slow_for_the_time_is_measured() -> None:
         def generate(self, requests, deadline=None, cancel=None):  # type: ignore[no-untyped-def]
             return super().generate(requests, deadline, cancel) if deadline is None else iter(())
 
-    found = calibrate(lambda c: Slow(continuing, width=c.width), None, CONFIGS[:1], "p", 99.0, seconds=0.02)
+    found = calibrate(lambda c: Slow(continuing, width=c.width), None, CONFIGS[:1], "p", BEFORE, seconds=0.02)
     assert found.speeds.decode[0].tokens_per_s > 0
 
 
@@ -95,7 +98,7 @@ def test_a_policy_that_says_nothing_is_an_error() -> None:
             return iter(())
 
     with pytest.raises(BackendError, match="no token"):
-        calibrate(lambda c: Silent(continuing), None, CONFIGS, "p", 1.0)
+        calibrate(lambda c: Silent(continuing), None, CONFIGS, "p", BEFORE)
 
 
 def test_a_rest_of_time_too_short_for_a_batch_ends_the_measurement() -> None:
@@ -106,5 +109,5 @@ def test_a_rest_of_time_too_short_for_a_batch_ends_the_measurement() -> None:
             self.timed += deadline is not None
             return super().generate(requests) if self.timed < 2 else iter(())
 
-    found = calibrate(lambda c: Refusing(continuing, width=c.width), None, CONFIGS[:1], "p", 1.0, seconds=60)
+    found = calibrate(lambda c: Refusing(continuing, width=c.width), None, CONFIGS[:1], "p", BEFORE, seconds=60)
     assert found.speeds.decode[0].tokens_per_s > 0

@@ -19,11 +19,12 @@ from edge_tts.packs.base_model import locate
 from edge_tts.packs.pack import Pack
 from edge_tts.planning.memory import cache_for, memory_plan
 from edge_tts.planning.planner import Plan, make_plan
+from edge_tts.planning.shapes import policy_shape
 from edge_tts.profiles.loader import load
-from edge_tts.runtimes.process_memory import peak_memory_mb
+from edge_tts.runtimes.process_memory import MAPPED, peak_memory_mb
 
 SMOL = PolicyShape(91_726_912, 134_515_008, 30, 3, 64, 576, 49_152, 8192)
-MINI = VerifierShape(15_013_322, 10_647_937, 6, 384, 512)
+MINI = VerifierShape(17_463_541, 14_161_537, 4, 576, 512, kv_bytes=6144, vocabulary=5120, weight_copies=1.9)
 
 USE = """
 import json, sys
@@ -40,7 +41,7 @@ config = EngineConfig(**engine)
 policy = LlamaPolicy(Path(policy), config)
 if verifier:
     from edge_tts.runtimes.verifiers import open_verifier
-    verifier = open_verifier(*map(Path, verifier), threads=1, **verifier_config)
+    verifier = open_verifier(*map(Path, verifier), **verifier_config)
 prompt = (policy.tokenize("Tom has 3 boxes of 8 pencils. ") * 200)[: config.context - 16]
 requests = [Request(prompt, seed, Sampling(max_tokens=8)) for seed in range(config.width + 2)]
 tokens = sum(len(event.tokens) for event in policy.generate(requests))
@@ -53,11 +54,12 @@ print(json.dumps({"tokens": tokens, "peak": peak_memory_mb()}))
 """
 
 
-def measured(pack: Pack, engine: EngineConfig, verifier: VerifierConfig | None) -> float:
-    """Peak MiB of a fresh process that decodes at full width with nearly full contexts."""
-    files = [str(pack.verifier_path), str(pack.tokenizer_path)] if verifier else None
-    knobs = verifier.__dict__ if verifier else {}
-    argument = json.dumps([engine.__dict__, str(pack.policy_path), knobs, files])
+def measured(
+    policy: Path, engine: EngineConfig, verifier: tuple[Path | None, Path | None] | None, config: VerifierConfig
+) -> float:
+    """Peak MiB of a new process that decodes at full width with nearly full contexts."""
+    files = [str(path) for path in verifier] if verifier else None
+    argument = json.dumps([engine.__dict__, str(policy), config.__dict__, files])
     done = subprocess.run([sys.executable, "-c", USE, argument], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -82,8 +84,26 @@ def test_the_peak_stays_within_a_tenth_below_the_plan(
 ) -> None:
     engine = replace(engine, threads=1, gpu_layers=0)
     planned = memory_plan(pack.policy, pack.verifier if verifier else None, engine, verifier).total
-    peak = measured(pack, engine, verifier)
+    files = (pack.verifier_path, pack.tokenizer_path) if verifier else None
+    peak = measured(pack.policy_path, engine, files, verifier or VerifierConfig())
     assert 0.9 * planned <= peak <= planned
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        EngineConfig(width=1, context=512),
+        EngineConfig(width=16, context=512, kv_type="q8_0"),
+        EngineConfig(width=32, context=256, micro_batch=64),
+    ],
+    ids=str,
+)
+def test_the_peak_of_a_model_with_a_large_vocabulary_stays_within_a_tenth(
+    coder_05b: Path, engine: EngineConfig
+) -> None:
+    engine = replace(engine, gpu_layers=0)
+    planned = memory_plan(policy_shape(coder_05b), None, engine).total
+    assert 0.9 * planned <= measured(coder_05b, engine, None, VerifierConfig()) <= planned
 
 
 def test_first_use_stays_below_a_small_cap(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +111,7 @@ def test_first_use_stays_below_a_small_cap(pack: Pack, tmp_path: Path, monkeypat
     base = locate(pack.recipe.base)
     monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path))
     code = (
-        "from edge_tts.solver import Solver, checked; from edge_tts.runtimes.process_memory import peak_memory_mb; "
+        "import edge_tts.solver; from edge_tts.runtimes.process_memory import peak_memory_mb; "
         "from edge_tts.packs.pack import find_pack, prepare_pack; from pathlib import Path; import sys; "
         "prepare_pack(find_pack(None), base=Path(sys.argv[1])); print(peak_memory_mb())"
     )
@@ -120,17 +140,51 @@ def test_parts_add_up_and_grow_with_their_knobs() -> None:
 def test_a_decoder_gets_a_cache_for_the_traces_of_one_question() -> None:
     # 28 layers x 2 x 2 heads x 128 numbers x 4 bytes, as Qwen2.5-Math-PRM at 1.5B has them.
     qwen = VerifierShape(1_600_000_000, 1_310_000_000, 28, 1536, 4096, kv_bytes=57_344, vocabulary=151_936)
-    assert cache_for(qwen, VerifierConfig(), 16).cache_mb == math.ceil((128 + 16 * 48) * 57_344 / 2**20)
-    assert cache_for(MINI, VerifierConfig(), 16) == VerifierConfig()
+    assert cache_for(qwen, VerifierConfig(), 16).cache_mb == math.ceil((128 + 16 * 50) * 57_344 / 2**20)
     plan = make_plan(SMOL, qwen, load("laptop-cpu"), 8192)
-    assert plan.verifier_config.cache_mb == 49
-    assert plan.memory.verifier_arena > 49
+    assert plan.verifier_config.cache_mb == 51
+    assert plan.memory.verifier_arena > 51
     half = memory_plan(SMOL, replace(qwen, weight_copies=2.75), EngineConfig())
     assert half.verifier_weights > 1.2 * plan.memory.verifier_weights
-    whole = replace(qwen, kv_bytes=0)
-    assert cache_for(whole, VerifierConfig(), 16).cache_mb == 0
-    small, large = (memory_plan(SMOL, whole, EngineConfig(width)).verifier_arena for width in (2, 8))
+    small, large = (memory_plan(SMOL, qwen, EngineConfig(width)).verifier_arena for width in (2, 8))
     assert 0 < small < large
+
+
+def test_a_verifier_is_run_by_its_size_and_the_length_of_traces() -> None:
+    large = VerifierShape(1_600_000_000, 1_310_000_000, 28, 1536, 4096, kv_bytes=57_344, vocabulary=151_936)
+    small_plan = make_plan(SMOL, MINI, load("laptop-cpu"), 8192)
+    large_plan = make_plan(SMOL, large, load("laptop-cpu"), 8192, trace_tokens=512, typical_tokens=300)
+    assert small_plan.verifier_config.threads == 1
+    assert large_plan.verifier_config.threads is None
+    assert small_plan.verifier_config.pass_tokens == 64
+    assert large_plan.verifier_config.pass_tokens == 300
+    assert large_plan.verifier_config.cache_mb == math.ceil((128 + 16 * 300) * 57_344 / 2**20)
+    # Each trace's tokens are scored at the speed of a model of that size.
+    spent = 16 * 300 / load("laptop-cpu").speeds.verifier_at(large.parameters)
+    without = make_plan(SMOL, None, load("laptop-cpu"), 8192, 1e6, trace_tokens=512, typical_tokens=300)
+    within = make_plan(SMOL, large, load("laptop-cpu"), 8192, 1e6, trace_tokens=512, typical_tokens=300)
+    assert within.seconds - without.seconds == pytest.approx(spent, rel=0.05)
+
+
+def test_longer_traces_take_context_and_time() -> None:
+    equations, text = planned(), planned(memory=4096, trace_tokens=512, typical_tokens=300)
+    assert text.engine.context == 768
+    assert text.seconds > 4 * equations.seconds
+    tight = planned(memory=text.memory.total - 200, trace_tokens=512)
+    assert tight.engine.context in (512, 768)
+    assert tight.notes
+    with pytest.raises(InputError, match="length of a trace must be above 0"):
+        planned(trace_tokens=0)
+
+
+def test_an_embedding_table_that_is_looked_up_is_resident_in_part() -> None:
+    shape = PolicyShape(491_400_064, 494_032_768, 24, 2, 64, 896, 151_936, 32_768)
+    mapped = replace(shape, lookup_bytes=93_592_576)
+    whole, part = (memory_plan(s, None, EngineConfig(32, 512)).total for s in (shape, mapped))
+    assert (whole - part == pytest.approx(0.6 * 93_592_576 / 2**20)) if MAPPED else whole == part
+    # While a file is loaded all of it is resident, whatever comes after.
+    loading = 61 + (491_400_064 + 151_936 * 370) / 2**20
+    assert memory_plan(mapped, None, EngineConfig(1, 256)).total == pytest.approx(loading, rel=0.01)
 
 
 def test_peak_memory_rises_with_use() -> None:

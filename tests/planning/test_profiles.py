@@ -12,7 +12,7 @@ import pytest
 from edge_tts.errors import InputError
 from edge_tts.files.folders import data_folder, profiles_folder
 from edge_tts.profiles import detect as detection
-from edge_tts.profiles.loader import Calibration, DecodeSpeed, Speeds, detect, load, names, save
+from edge_tts.profiles.loader import FIXED_COST, Calibration, DecodeSpeed, Speeds, detect, load, names, save
 
 BUILT_IN = ("datacenter", "desktop-cuda", "jetson-orin", "laptop-cpu", "phone", "raspberry-pi-5")
 
@@ -56,8 +56,24 @@ def test_decode_speed_between_and_beyond_the_points() -> None:
     assert speeds.decode_at(2, 200, 100) == pytest.approx(20)
     assert speeds.decode_at(64, 200, 100) == 30
     assert speeds.decode_at(4, 700, 100) == 5
-    assert speeds.decode_at(4, 200, 300) == pytest.approx(10)
+    assert speeds.decode_at(4, 200, FIXED_COST + 200) == pytest.approx(15)
     assert speeds.prefill_at(50) == 100
+    assert replace(speeds, verifier_parameters=10).verifier_at(20) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("parameters", "measured"),
+    [
+        (494_032_768, {1: 44, 4: 74, 8: 89, 16: 116, 32: 129}),
+        (1_543_714_304, {1: 26, 4: 32, 16: 50, 32: 61}),
+    ],
+    ids=["Qwen2.5-0.5B", "Qwen2.5-1.5B"],
+)
+def test_speeds_of_a_small_model_predict_those_of_larger_ones(parameters: int, measured: dict[int, float]) -> None:
+    """Measured with Q4_K_M files on two cores with AVX2; the profile states a 135M model's."""
+    speeds = load("laptop-cpu").stated
+    for width, tokens_per_s in measured.items():
+        assert speeds.decode_at(width, 256, parameters) == pytest.approx(tokens_per_s, rel=0.31)
 
 
 def test_saved_profile_comes_back_and_takes_precedence() -> None:
