@@ -1,4 +1,4 @@
-"""Where to run: each choice comes with its reason, and is said out loud where it surprises."""
+"""Which device and how many threads to use; each choice comes with its reason."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def gpu_layers(wanted: int | None, build_can_offload: bool) -> tuple[int, str]:
 
 
 def threads(wanted: int | None) -> int:
-    """Compute threads: as asked, else one per physical core this process may use."""
+    """Compute threads: ``wanted``, or one per physical core that this process may use."""
     if wanted is not None:
         return max(1, wanted)
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,9 +1,9 @@
 """The policy engine: many sequences per decode over llama.cpp, continuous batching, shared prefixes.
 
-One owner thread holds the context. Callers, from any thread, hand it requests through a queue and
-iterate over step events. Every tick evaluates one token of each running sequence, plus waiting
-prompt tokens while the batch has room; a stream that falls free is refilled at once with waiting
-work of any caller. Which work runs in which KV stream is :mod:`edge_tts.runtimes.streams`.
+One owner thread holds the context. Callers put requests into a queue, from any thread, and iterate over step
+events. Each tick evaluates one token of every running sequence, and prompt tokens while the batch has room. A
+stream that becomes free takes the next waiting request at once, whoever sent it.
+:mod:`edge_tts.runtimes.streams` decides which request runs in which KV stream.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from edge_tts.runtimes.streams import Call, Job, Stream, Streams
 from edge_tts.runtimes.token_tree import Node, TokenTree
 
 FEW_TOKENS = 8
-"""Up to so many tokens are evaluated one a tick while a crowd runs ..."""
+"""A stream with at most this many waiting tokens evaluates them one a tick while others run ..."""
 CROWD = 4
-"""... which is so many sequences."""
+"""... if at least this many streams run."""
 TICK_MARGIN = 1.3
 """A tick is not started when this many times its predicted duration would pass the deadline."""
 
@@ -51,8 +51,8 @@ class LlamaPolicy:
     ) -> None:
         """Load a GGUF policy.
 
-        ``adapters`` are LoRA GGUF files with scales. With ``calculator``, results of opened
-        expressions are written by the runtime. Raises PackError or BackendError.
+        ``adapters`` are LoRA GGUF files with scales. With ``calculator``, the runtime writes the results of
+        expressions. Raises PackError or BackendError.
         """
         prompts = prompts or PromptFormat()
         self._native = NativeModel(path, config, adapters)
@@ -61,7 +61,7 @@ class LlamaPolicy:
         self._streams = Streams(config.width, self._native.fork)
         self._inbox: queue.SimpleQueue[Job | Call | None] = queue.SimpleQueue()
         self._evaluating: list[tuple[int, list[Call]]] = []
-        """Tokens of the batch under way by stream, and the calls that want them."""
+        """For each stream in the batch under way, how many of its tokens are in it and the calls they are for."""
         self._evaluating_lock = threading.Lock()
         self._tick_seconds: dict[int, float] = {}
         self._ticks = 0
@@ -124,7 +124,7 @@ class LlamaPolicy:
                 self._end(call)
 
     def _end(self, call: Call) -> None:
-        """Nobody wants the rest of ``call``: free its caller and its streams, and the batch if it is mostly its own."""
+        """End ``call``: wake its caller, free its streams, and give up the batch under way if most of it is for it."""
         call.cancelled = True
         call.events.put(None)
         self._inbox.put(call)
@@ -132,9 +132,9 @@ class LlamaPolicy:
             self._give_up_unwanted()
 
     def _give_up_unwanted(self) -> None:
-        """Abandon the batch being evaluated where less than half of its tokens are wanted still.
+        """Abandon the batch under way if fewer than half of its tokens are still wanted.
 
-        What is wanted of it is evaluated again, which is sooner done than waiting for the rest.
+        Evaluating those again takes less time than waiting for the batch to end.
         """
         tokens = sum(count for count, _ in self._evaluating)
         wanted = sum(count for count, calls in self._evaluating if not all(call.cancelled for call in calls))
@@ -176,7 +176,7 @@ class LlamaPolicy:
             call.events.put(self._failure)
 
     def _receive(self) -> bool:
-        """Take in what callers sent; sleeps while there is nothing to do. False means close."""
+        """Read what callers sent; sleep while there is nothing to do. Returns False when the policy is closed."""
         while True:
             if self._inbox.empty() and self._streams.jobs:
                 return True
@@ -187,7 +187,7 @@ class LlamaPolicy:
                 self._streams.waiting.append(item)
 
     def _drop_ended(self) -> None:
-        """End the jobs whose caller left or whose deadline the next tick would pass."""
+        """End the jobs whose caller left, and those whose deadline the next tick would pass."""
         running = self._streams.running
         now = time.monotonic() + TICK_MARGIN * self._predicted(sum(len(stream.pending) for stream in running))
 
@@ -237,7 +237,7 @@ class LlamaPolicy:
 
     @contextmanager
     def _giving_up(self, taken: Mapping[Stream, Sequence[int]]) -> Iterator[None]:
-        """Let callers that leave give up the batch of the tokens ``taken`` from each stream."""
+        """While this is open, callers that leave may give up the batch, which has the tokens ``taken``."""
         with self._evaluating_lock:
             self._evaluating = [(len(tokens), [job.call for job in stream.jobs]) for stream, tokens in taken.items()]
             self._give_up_unwanted()
@@ -253,11 +253,11 @@ class LlamaPolicy:
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _room(self) -> list[tuple[Stream, int]]:
-        """How many tokens of each running stream go into the batch; those that wait for least come first.
+        """How many tokens of each running stream go into the batch; streams with fewest waiting are served first.
 
         llama.cpp cuts a batch into parts of equally long sequences, and each part costs most of a whole
-        tick. So the batch is in the order of streams, and a few tokens, such as a calculator's, go in
-        one by one where others run.
+        tick. So streams stay in order, and a few waiting tokens, such as a calculator's, go in one a tick
+        while other streams run.
         """
         running = self._streams.running
         left, room = self._native.batch_size, {}
@@ -269,7 +269,7 @@ class LlamaPolicy:
         return [(stream, room[stream]) for stream in running]
 
     def _draw(self, drawing: list[Stream], logits: NDArray[np.float32]) -> None:
-        """Draw a token for every job of the streams ``drawing`` from ``logits``, one row each in the same order."""
+        """Draw a token for every job of the streams ``drawing``; ``logits`` has a row for each stream, in order."""
         samplings = [job.request.sampling for stream in drawing for job in stream.jobs]
         top_k = max(sampling.top_k or self._native.vocabulary for sampling in samplings)
         hottest = max(sampling.temperature for sampling in samplings)
@@ -286,7 +286,7 @@ class LlamaPolicy:
             self._streams.part(stream, [job for job in stream.jobs if job.known or job.tokens != staying])
 
     def _follow(self, job: Job) -> bool:
-        """Draw from what its call has evaluated before, as far as that goes; False where the waiting ``job`` ended."""
+        """Let a waiting job draw from stored logits of its call as far as they reach; False if that ends it."""
         while job.branches is not None and (node := job.branches.get(job.branch)):
             job.shared += job.fresh
             if not self._sample(job, node):
@@ -295,7 +295,7 @@ class LlamaPolicy:
         return True
 
     def _sample(self, job: Job, node: Node) -> bool:
-        """Draw the next token of ``job``; False where that ends it."""
+        """Draw the next token of ``job``; False if that ends it."""
         if job.sampler is None:
             job.sampler = NativeSampler(job.request.sampling, job.request.seed)
             job.call.tree.unbegun -= 1
@@ -305,7 +305,7 @@ class LlamaPolicy:
         return self._take(job, token, node.logprob(token))
 
     def _take(self, job: Job, token: int, logprob: float) -> bool:
-        """Add a drawn token to its job; end the step or the job where it is due, False for the job."""
+        """Add a drawn token to ``job`` and end its step or the job itself where due; False if the job ended."""
         job.logprob += logprob
         new = [token]
         ended = self._native.is_end(token) and not job.request.sampling.ignore_end
@@ -330,7 +330,7 @@ class LlamaPolicy:
         return stop is None
 
     def _calculated(self, job: Job) -> list[int]:
-        """Tokens the calculator writes after the step so far; empty where it does not apply."""
+        """Tokens that the calculator writes after the step so far; none unless an expression ends there."""
         if self._calculator is None or not job.request.calculator or not job.text.endswith(b"="):
             return []
         line = job.text.decode("utf-8", errors="replace")
@@ -371,7 +371,7 @@ class LlamaPolicy:
         self._tick_seconds[bucket] = 0.7 * known + 0.3 * seconds
 
     def _predicted(self, tokens: int) -> float:
-        """Seconds of a tick over about ``tokens`` tokens, from those seen so far; 0 before any."""
+        """Seconds of a tick over about ``tokens`` tokens, from the ticks so far; 0 before the first."""
         bucket = min(max(tokens, 1), self._native.batch_size).bit_length()
         if bucket in self._tick_seconds:
             return self._tick_seconds[bucket]

@@ -1,21 +1,20 @@
-"""KV streams and who runs in them: prefix reuse, merging of equal sequences, gaps closed.
+"""KV streams and the jobs that run in them: prefixes are reused, equal sequences merged, gaps closed.
 
-A stream remembers the tokens whose keys and values it holds. A job is placed on the longest prefix of
-its tokens that any stream holds: in place where an idle stream ends there, else on a forked copy.
+A stream remembers the tokens whose keys and values it holds. A job starts from the longest prefix of its tokens that
+any stream holds: in the same stream if that is idle and ends there, else in another one that gets a copy.
 
-Jobs whose tokens are equal share a stream, so that what many samples begin with (their prompt, and
-often the first steps) is evaluated once; each still draws with its own sampler, and a job that
-draws another token than the first goes on in a stream of its own. Drawn tokens that are equal are
-charged once to each call, so that what a call costs does not depend on who else is calling. A job that
-begins later draws from what is known of them (:mod:`edge_tts.runtimes.token_tree`) and needs a stream when
-it draws something new.
+Jobs with equal tokens share a stream, so that a prompt, and often the first steps, are evaluated once for many
+samples. Each job draws with its own sampler; one that draws another token than the others moves to a stream of its
+own. Equal tokens are charged once to each call, so that the cost of a call does not depend on other callers. A job
+that begins later draws from stored logits (:mod:`edge_tts.runtimes.token_tree`) and needs a stream only once it draws
+something new.
 
-llama.cpp evaluates sequences with consecutive numbers together and begins a new part of the batch at
-every gap (``llama_batch_allocr::split_equal``), at about twice the cost for eight sequences with
-gaps. So running streams are kept side by side: copying one costs a fraction of that.
+llama.cpp evaluates sequences with consecutive numbers together and begins a new part of the batch at every gap
+(``llama_batch_allocr::split_equal``), which about doubles the cost for eight sequences with gaps. So running streams
+are kept next to each other: copying a stream costs a fraction of that.
 
-When more jobs wait than fit, the call that has the fewest running is next, and among equals the one
-served longest ago: a call of one job does not wait for all those of a call of hundreds.
+When more jobs wait than fit, the call with the fewest running jobs is next, and among equals the one served longest
+ago: a call of one job does not wait for all jobs of a call of hundreds.
 """
 
 from __future__ import annotations
@@ -31,39 +30,39 @@ from edge_tts.runtimes.llama_native import NativeSampler
 from edge_tts.runtimes.token_tree import Branches, TokenTree
 
 WAIT_FOR_PREFIX = 8
-"""A request waits a tick when a running stream is about to hold this many more of its tokens."""
+"""A request waits for a tick if a running stream will then hold this many more of its tokens."""
 MIN_FORK = 16
-"""A shorter common prefix is evaluated again: copying a stream costs more."""
+"""A common prefix shorter than this is evaluated again: copying a stream costs more."""
 
 
 @dataclass(eq=False)
 class Call:
-    """One ``generate`` call: where its events go, and when it ends."""
+    """One ``generate`` call."""
 
     deadline: float | None
     tree: TokenTree
     events: queue.SimpleQueue[StepEvent | EdgeError | None] = field(default_factory=queue.SimpleQueue)
-    """None ends a call that was cancelled."""
+    """What the caller reads; None tells it that the call was cancelled."""
     cancelled: bool = False
     dropped: set[int] = field(default_factory=set)
     """Indices of requests that are not wanted any more."""
     served: int = 0
-    """Number of the last admission of one of its jobs."""
+    """Number of the latest admission of one of its jobs."""
 
 
 @dataclass(eq=False)
 class Job:
-    """One request on its way: waiting, or running in a stream."""
+    """One request, waiting or running in a stream."""
 
     call: Call
     index: int
     request: Request
     tokens: list[int]
-    """What its stream has to hold before it draws; up to date while it waits."""
+    """What its stream has to hold before it draws; kept up to date while it waits."""
     delimiter: bytes = b"\n"
     """What ends a step."""
     fresh: int = 1
-    """How many tokens at the end of these are paid for as new text; a new request's first draw is one."""
+    """How many tokens at the end of ``tokens`` are charged as new text; 1 for the first draw of a request."""
     step: list[int] = field(default_factory=list)
     text: bytes = b""
     """Of the step under way."""
@@ -76,9 +75,9 @@ class Job:
     produced: int = 0
     steps: int = 0
     sampler: NativeSampler | None = None
-    """From its first draw to its end."""
+    """There from the first draw to the end of the job."""
     branches: Branches | None = None
-    """Where its call's tree has, under ``branch``, what to draw its next token from; None beyond the tree."""
+    """The part of its call's token tree in which ``branch`` is looked up; None beyond the tree."""
     branch: int | tuple[int, ...] = 0
 
     def cut_at_stop_text(self) -> bool:
@@ -101,38 +100,38 @@ class Job:
 
     @property
     def known(self) -> bool:
-        """Whether its next token can be drawn without evaluating anything."""
+        """Whether the next token can be drawn from stored logits."""
         return self.branches is not None and self.branch in self.branches
 
 
 @dataclass(eq=False)
 class Stream:
-    """One KV stream, and the jobs that run in it: equal in everything that is held or pending."""
+    """One KV stream, and the jobs that run in it; their tokens are all equal."""
 
     id: int
     tokens: list[int] = field(default_factory=list)
-    """What it holds."""
+    """The tokens it holds."""
     pending: list[int] = field(default_factory=list)
-    """Tokens to evaluate next; logits are wanted after the last."""
+    """Tokens to evaluate next; the logits after the last one are wanted."""
     jobs: list[Job] = field(default_factory=list)
     used: int = 0
-    """Tick of last use; the idle stream used longest ago is overwritten first."""
+    """Tick of the last use; the idle stream used longest ago is overwritten first."""
 
     def leave(self, job: Job) -> None:
-        """Take out a job that ended or went another way."""
+        """Take out ``job``, which ended or drew another token."""
         self.jobs.remove(job)
         if not self.jobs:
             self.pending = []
 
 
 class Streams:
-    """All streams of a context and the jobs that wait for one. At most as many jobs run as there are streams."""
+    """All streams of a context, and the jobs that wait for one. At most one job for each stream runs at a time."""
 
     def __init__(self, count: int, fork: Callable[[int, int, int], None]) -> None:
-        """``fork(source, target, length)`` gives a stream the first tokens of another, or trims it."""
+        """``fork(source, target, length)`` copies the first tokens of a stream to another, or trims a stream."""
         self.all = [Stream(i) for i in range(count)]
         self.waiting: deque[Job] = deque()
-        """Jobs without a stream; those that have run already stand first."""
+        """Jobs without a stream; those that have run before come first."""
         self._fork = fork
         self._admissions = 0
 
@@ -147,20 +146,20 @@ class Streams:
         return [*(job for stream in self.all for job in stream.jobs), *self.waiting]
 
     def part(self, stream: Stream, jobs: Sequence[Job]) -> None:
-        """Make ``jobs`` of ``stream`` wait for streams of their own, ahead of all that have not run yet."""
+        """Make ``jobs`` of ``stream`` wait for streams of their own, ahead of jobs that have not run yet."""
         for job in jobs:
             stream.leave(job)
         self.waiting.extendleft(reversed(jobs))
 
     def admit(self, due: Sequence[Job]) -> None:
-        """Place jobs that are :meth:`due`, each on the longest prefix it can have."""
+        """Give streams to jobs that are :meth:`due`, each on the longest prefix that a stream holds."""
         needed = {source.id for source, _ in map(self._source, due) if source}
         for job in due:
             if self._join(job) or self._place(job, needed):
                 self.waiting.remove(job)
 
     def due(self) -> list[Job]:
-        """The waiting jobs that may run now, those that have run already first."""
+        """The waiting jobs that may run now, those that have run before first."""
         if not self.waiting:
             return []
         due = [job for job in self.waiting if job.sampler is not None]
@@ -182,7 +181,7 @@ class Streams:
         return due
 
     def _join(self, job: Job) -> bool:
-        """Let ``job`` run with those it is equal to; the prompt is charged to the first of them."""
+        """Add ``job`` to a running stream with equal tokens, which have been charged; False if there is none."""
         for stream in self.all:
             held = len(stream.tokens)
             if (
@@ -196,7 +195,7 @@ class Streams:
         return False
 
     def _place(self, job: Job, needed: set[int]) -> bool:
-        """Give ``job`` a stream; False where it had better wait for a prefix that is being evaluated."""
+        """Give ``job`` a stream; False if it should wait for a prefix that is being evaluated."""
         source, length = self._source(job)
         if source is None and length:
             return False
@@ -213,21 +212,24 @@ class Streams:
         return True
 
     def _cost_of_using(self, stream: Stream) -> tuple[bool, int]:
-        """Away from the running ones it would have to be moved; used lately, it may be asked for again."""
+        """Prefer idle streams next to running ones, then those used longest ago.
+
+        A stream elsewhere would have to be moved; one used lately may hold a prefix that is asked for again.
+        """
         ids = [s.id for s in self.running]
         near = not ids or ids[0] - 1 <= stream.id <= ids[-1] + 1
         return not near, stream.used
 
     def _source(self, job: Job) -> tuple[Stream | None, int]:
-        """The stream that holds most of the job's prefix and how much of it.
+        """The stream that holds the longest prefix of the job's tokens, and the length of that prefix.
 
-        (None, n > 0) asks to wait: a running stream will hold n tokens of it after this tick.
+        (None, n) with n above 0 asks to wait: a running stream will hold n of the tokens after this tick.
         """
         target = job.tokens[:-1]
         best, length, coming = None, 0, 0
         for stream in self.all:
             has = _common(stream.tokens, target)
-            # Among equals prefer an idle stream that ends right there: no copy is needed.
+            # Among equals, an idle stream that ends there needs no copy.
             if has > length or (has == length and best and not stream.jobs and len(stream.tokens) == has):
                 best, length = stream, has
             if stream.jobs and has == len(stream.tokens):
@@ -237,7 +239,7 @@ class Streams:
         return (best, length) if length >= MIN_FORK else (None, 0)
 
     def close_gaps(self) -> None:
-        """Move running streams so that their numbers are consecutive, with as few copies as that takes."""
+        """Move running streams, with as few copies as possible, so that their numbers are consecutive."""
         running = self.running
         count = len(running)
         if not count or running[-1].id - running[0].id == count - 1:
@@ -254,7 +256,7 @@ class Streams:
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the common prefix, by bisection over slice comparisons."""
+    """Length of the common prefix, by bisection: comparing slices is faster than a loop over tokens."""
     low, high = 0, min(len(a), len(b))
     if a[:high] == b[:high]:
         return high

@@ -1,7 +1,7 @@
-"""What the samples of one call have evaluated, for those that begin later.
+"""Logits that samples of one call have computed, kept for samples that begin later.
 
-A call with more samples than streams starts the rest one by one, as others end. What such a sample begins
-with was evaluated before: as long as it draws what another has drawn, it needs that one's distributions only.
+A call with more samples than streams starts the rest one by one, as streams become free. As long as such a sample
+draws the same tokens as an earlier one, it can draw from stored logits without running the model.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGEST: Final = 2048
-"""Nodes of a tree, about 1.2 kB each; what samples share lies near the root."""
+"""Most nodes of a tree, about 1.2 kB each; what samples share is near the root."""
 LONGEST: Final = 256
-"""Candidates of a node that is kept; whole vocabularies would take too much memory."""
+"""Most candidates of a node that is kept; whole vocabularies would take too much memory."""
 
 Branches: TypeAlias = "dict[int | tuple[int, ...], Node]"
-"""By drawn token; in the root by prompt."""
+"""Nodes by the token drawn before them; at the root, by prompt."""
 
 
 @dataclass(eq=False, slots=True)
 class Node:
-    """A prefix that was evaluated: from what to draw its next token."""
+    """An evaluated prefix: what its next token is drawn from."""
 
     ids: NDArray[np.int64]
-    """Candidates, ascending; among them the top-k of every request."""
+    """Candidate tokens, ascending; they include the top-k of every request."""
     logits: NDArray[np.float32]
     total: float
     """Log of the sum of exp(logit) over the vocabulary."""
@@ -38,7 +38,7 @@ class Node:
 
 
 class TokenTree:
-    """Grows while samples are waiting that have not begun: after the last, nobody would find what is new."""
+    """The evaluated prefixes of one call. It grows until its last sample has begun, since nobody would read more."""
 
     def __init__(self, samples: int) -> None:
         self.unbegun = samples
@@ -46,7 +46,7 @@ class TokenTree:
         self._size = 0
 
     def keep(self, node: Node, branches: Branches | None, key: int | tuple[int, ...]) -> Node | None:
-        """The node at ``key`` of ``branches``, which is ``node`` if it is new; None where it is not kept."""
+        """The node kept at ``key`` of ``branches``: ``node`` if there was none; None where nothing is kept."""
         if branches is None:
             return None
         known = branches.get(key)
