@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NoReturn, Self, TypeAlias, TypedDict, Unpack
+from typing import Literal, NoReturn, Self, Unpack
 
 from edge_tts.cancellation import Cancellation
 from edge_tts.concurrency import in_thread, together
@@ -23,7 +23,6 @@ from edge_tts.core import (
     Event,
     Policy,
     Result,
-    Sampling,
     StrategyChosen,
     Verifier,
 )
@@ -36,20 +35,20 @@ from edge_tts.profiles.loader import Profile, detect, load
 from edge_tts.questions.reading import Question, checked_question
 from edge_tts.questions.results import Settings
 from edge_tts.reasoning.chat_template import ChatTemplate
-from edge_tts.reasoning.formats import TRACE_TOKENS, Asked, AskedEquations, AskedText, FormatName
+from edge_tts.reasoning.formats import Asked, AskedEquations, AskedText
 from edge_tts.reasoning.interpreter import Interpreter
-from edge_tts.reasoning.messages import Message, as_messages
+from edge_tts.reasoning.messages import as_messages
 from edge_tts.reasoning.program_format import AskedProgram, suits
-from edge_tts.reasoning.question_kind import AnswerKind, as_kind, kind_of
+from edge_tts.reasoning.question_kind import AnswerKind, kind_of
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig, VerifierFiles
 from edge_tts.search.allocation import StrategyTable
+from edge_tts.search.call import AUTO as AUTO
+from edge_tts.search.call import Call, Messages, Options
 from edge_tts.search.difficulty import Auto
 from edge_tts.search.driver import Driver, Task
 from edge_tts.search.ledger import Ledger
-from edge_tts.search.selection import Aggregate
 from edge_tts.search.strategy import Strategy
 
-AUTO = "auto"
 DEFAULT_GENERATIONS = 16
 LEAST_VOTE = 4
 """Fewest samples whose agreement decides a vote."""
@@ -58,64 +57,6 @@ VOTE_TIMES = 1.5
 LONG_S = 86400.0
 PROMPT_OF_FORMAT = {"text": 60, "equations": 0}
 """Tokens of the instructions in a format's prompt; examples of programs take 200 more."""
-
-
-Messages: TypeAlias = "str | Iterable[Message | Mapping[str, object]]"
-"""A question, or a chat whose last message asks it."""
-
-
-class Options(TypedDict, total=False):
-    """What a call of a :class:`Solver` may set besides question, strategy, budget and seed."""
-
-    sampling: Sampling | None
-    """Takes the place of the pack's, its limit of tokens included."""
-    max_tokens: int | None
-    """New tokens a trace may take, at least 1; as the format has it by default."""
-    format: Literal["auto", "text", "program"]
-    """How a chat model reasons: in words, or as a program whose lines are run. "auto" takes programs where the model is
-    good at them and the question is a computation."""
-    kind: AnswerKind | None
-    """The kind of answer wanted: "math", "choice", "yes-no" or "text"; told from the question by default."""
-    aggregate: Aggregate
-    """How the step scores of a trace become one number; "last" by default."""
-
-
-@dataclass(frozen=True)
-class _Call:
-    """The arguments of one call. Raises InputError where one has the wrong type."""
-
-    question: Messages
-    strategy: str
-    budget: Budget
-    seed: int = 0
-    sampling: Sampling | None = None
-    max_tokens: int | None = None
-    format: Literal["auto", "text", "program"] = "auto"
-    kind: AnswerKind | None = None
-    aggregate: Aggregate = "last"
-
-    def __post_init__(self) -> None:
-        for name, kinds in (("strategy", str), ("budget", Budget), ("seed", int)):
-            if not isinstance(value := getattr(self, name), kinds):
-                raise InputError(f"{name} must be of type {kinds.__name__}; got {value!r}")
-        if not isinstance(self.sampling, Sampling | None):
-            raise InputError(f"sampling must be a Sampling; got {self.sampling!r}")
-        if self.kind is not None:
-            as_kind(self.kind)
-        if self.format not in ("auto", "text", "program"):
-            raise InputError(f"format must be auto, text or program; got {self.format!r}")
-
-    def asked(self, generations: int) -> Strategy | None:
-        """The strategy that is asked for, sized to the budget; None for "auto"."""
-        return None if self.strategy == AUTO else Strategy.parse(self.strategy, self.budget.generations or generations)
-
-    def sampled(self, usual: Sampling, format: FormatName) -> Sampling:
-        """How traces in ``format`` are drawn, where ``usual`` is the pack's way."""
-        sampling = self.sampling or usual
-        tokens = sampling.max_tokens
-        if format == "program" and not self.sampling:
-            tokens = min(tokens, TRACE_TOKENS["program"])
-        return replace(sampling, max_tokens=self.max_tokens or tokens)
 
 
 class Solver:
@@ -249,7 +190,7 @@ class Solver:
         here. Same seed, pack, width and threads: same answer. ``options`` are those of :class:`Options`. Closing the
         generator stops the work at once. Raises InputError for an argument that cannot be used.
         """
-        return self._search(_Call(question, strategy, budget or Budget(), seed, **options), Cancellation())
+        return self._search(Call(question, strategy, budget or Budget(), seed, **options), Cancellation())
 
     def astream(
         self,
@@ -261,14 +202,14 @@ class Solver:
     ) -> AsyncGenerator[Event | Done, None]:
         """The same for asyncio; the search runs in a thread of its own."""
         cancel = Cancellation()
-        return in_thread(self._search(_Call(question, strategy, budget or Budget(), seed, **options), cancel), cancel)
+        return in_thread(self._search(Call(question, strategy, budget or Budget(), seed, **options), cancel), cancel)
 
     def cancel(self) -> None:
         """End every call under way with the best answer it has; from any thread."""
         for call in tuple(self._calls):
             call.request()
 
-    def _search(self, call: _Call, cancel: Cancellation) -> Generator[Event | Done, None, None]:
+    def _search(self, call: Call, cancel: Cancellation) -> Generator[Event | Done, None, None]:
         began = time.monotonic()
         self._require_own_process()
         with self._under_way(cancel):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from edge_tts.answers.equivalence import is_correct
-from edge_tts.core import EngineConfig, Request, Sampling, Trace
+from edge_tts.core import Request, Sampling, Trace
 from edge_tts.errors import InputError, ResourceError
 from edge_tts.files.atomic import Progress, silent
 from edge_tts.planning.calibration import calibrate
@@ -28,6 +28,7 @@ from edge_tts.planning.shapes import policy_shape
 from edge_tts.profiles.loader import Profile, detect
 from edge_tts.questions.reading import Question
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
+from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama import LlamaPolicy
 from edge_tts.runtimes.llama_native import NativeModel
 

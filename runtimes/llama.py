@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import EngineConfig, ModelInfo, Request, SpecialToken, StepEvent, StepEvents, StopReason
+from edge_tts.core import ModelInfo, Request, SpecialToken, StepEvent, StepEvents, StopReason
 from edge_tts.errors import BackendError, EdgeError, InputError
 from edge_tts.reasoning.calculator import written_result
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
+from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama_native import GivenUpError, NativeModel, NativeSampler
 from edge_tts.runtimes.shortlist import shortlist
 from edge_tts.runtimes.streams import Call, Job, Stream, Streams

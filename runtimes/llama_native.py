@@ -27,9 +27,10 @@ import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tts.core import ChatModelInfo, EngineConfig, Sampling, SpecialToken
+from edge_tts.core import ChatModelInfo, Sampling, SpecialToken
 from edge_tts.errors import BackendError, PackError
 from edge_tts.runtimes import device
+from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.process_memory import MAPPED, MIB, release_mapped_files
 
 _KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edge_tts.core import EngineConfig, Policy, Verifier, VerifierConfig
+from edge_tts.core import Policy, Verifier
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
+from edge_tts.runtimes.config import EngineConfig, VerifierConfig
 from edge_tts.runtimes.process_memory import peak_memory_mb
 
 

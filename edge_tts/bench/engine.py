@@ -19,9 +19,10 @@ from typing import Any
 import llama_cpp.llama_cpp as lib
 
 from edge_tts.bench.intervals import quartiles
-from edge_tts.core import EngineConfig, Request, Sampling
+from edge_tts.core import Request, Sampling
 from edge_tts.packs.pack import Pack
 from edge_tts.reasoning.prompts import PromptFormat
+from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama import LlamaPolicy
 from edge_tts.runtimes.llama_native import NativeModel, model_params
 

@@ -73,7 +73,7 @@ class Reference:
 
     def complete(self, question: str, max_tokens: int) -> tuple[str, str]:
         """The text and its finish reason."""
-        messages = [asdict(message) for message in ask((Message("user", question),), "math")]
+        messages: Any = [asdict(message) for message in ask((Message("user", question),), "math")]
         reply: Any = self._llama.create_chat_completion(messages, temperature=0, max_tokens=max_tokens)
         choice = reply["choices"][0]
         return choice["message"]["content"], choice["finish_reason"]
@@ -84,7 +84,7 @@ class Reference:
 
     def gap(self, prefix: Sequence[int], a: int, b: int) -> float:
         """Difference between the logits of tokens ``a`` and ``b`` after ``prefix``."""
-        self._llama.reset()
+        self._llama.reset()  # type: ignore[no-untyped-call]
         self._llama.eval(list(prefix))
         logits = np.asarray(self._llama._ctx.get_logits_ith(-1)[: self._llama.n_vocab()])
         return float(abs(logits[a] - logits[b]))

@@ -25,10 +25,11 @@ from rich.console import Console
 
 from edge_tts.bench import machine
 from edge_tts.bench.engine import QUESTION, against_bare_loop, sound_kernels
-from edge_tts.core import Budget, EngineConfig, Request
+from edge_tts.core import Budget, Request
 from edge_tts.packs.pack import Pack, find_pack, prepare_pack
 from edge_tts.questions.reading import read_questions
 from edge_tts.runtimes import device
+from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama import LlamaPolicy
 from edge_tts.solver import Solver
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from edge_tts.core import EngineConfig, Policy, PolicyShape, Verifier, VerifierShape
+    from edge_tts.core import Policy, Verifier
     from edge_tts.packs.pack import Pack
     from edge_tts.profiles.loader import Calibration, Profile
+    from edge_tts.runtimes.config import EngineConfig, PolicyShape, VerifierShape
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _CONTEXTS = (256, 512)
@@ -105,7 +106,7 @@ def _measure(profile: Profile, pack: Pack, seconds: float, progress: Any) -> Cal
 
 
 def _open_verifier(pack: Pack, threads: int | None) -> Verifier | None:
-    from edge_tts.core import VerifierConfig
+    from edge_tts.runtimes.config import VerifierConfig
     from edge_tts.runtimes.verifiers import open_verifier
 
     if pack.verifier_path is None or pack.tokenizer_path is None:
@@ -122,10 +123,10 @@ def _open_verifier(pack: Pack, threads: int | None) -> Verifier | None:
 
 def _configs(profile: Profile, policy: PolicyShape, verifier: VerifierShape | None) -> list[EngineConfig]:
     """The widths and contexts to measure: all that fit the profile's memory cap."""
-    from edge_tts.core import EngineConfig
     from edge_tts.errors import ResourceError
     from edge_tts.planning.calibration import WIDTHS
     from edge_tts.planning.memory import memory_plan
+    from edge_tts.runtimes.config import EngineConfig
 
     layers = None if profile.gpu else 0
     wanted = [

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from edge_tts.core import Budget, Result
     from edge_tts.questions.reading import Question
     from edge_tts.reasoning.question_kind import AnswerKind
-    from edge_tts.solver import Options, Solver
+    from edge_tts.search.call import Options
+    from edge_tts.solver import Solver
 
 KINDS = ("math", "choice", "yes-no", "text")
 

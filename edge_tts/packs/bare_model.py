@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from edge_tts.core import EngineConfig, PolicyShape, Sampling
+from edge_tts.core import Sampling
 from edge_tts.errors import EdgeError
 from edge_tts.files.atomic import Progress, silent
 from edge_tts.packs import catalogue, download, model_files
@@ -18,6 +18,7 @@ from edge_tts.planning.memory import memory_plan
 from edge_tts.planning.shapes import policy_shape
 from edge_tts.reasoning.formats import TRACE_TOKENS
 from edge_tts.reasoning.prompts import PromptFormat
+from edge_tts.runtimes.config import EngineConfig, PolicyShape
 
 VARIABLE = "EDGE_REASON_MODEL"
 TEMPERATURE = 0.7

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_tts.core import PolicyShape
 from edge_tts.errors import InputError
 from edge_tts.packs.sources import HubFile, Source, WheelParts
+from edge_tts.runtimes.config import PolicyShape
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _FILE = re.compile(r"[\w.-]+\.gguf")

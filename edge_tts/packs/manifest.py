@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from edge_tts.core import PolicyShape, Sampling, VerifierShape
+from edge_tts.core import Sampling
 from edge_tts.errors import PackError
 from edge_tts.files.integrity import FileRecord
 from edge_tts.files.typed import typed
@@ -26,6 +26,7 @@ from edge_tts.packs.catalogue_entry import Entry
 from edge_tts.packs.sources import HubFile
 from edge_tts.reasoning.formats import FormatName
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
+from edge_tts.runtimes.config import PolicyShape, VerifierShape
 from edge_tts.runtimes.graph_metadata import VERIFIER_DATA
 
 FORMAT = 1

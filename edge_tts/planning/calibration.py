@@ -15,9 +15,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge_tts.core import EngineConfig, Policy, Request, Sampling, Verifier
+from edge_tts.core import Policy, Request, Sampling, Verifier
 from edge_tts.errors import BackendError
 from edge_tts.profiles.loader import Calibration, DecodeSpeed, Speeds
+from edge_tts.runtimes.config import EngineConfig
 
 WIDTHS = (1, 4, 8, 16, 32)
 WARM_UP_TOKENS = 4

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 
-from edge_tts.core import EngineConfig, PolicyShape, VerifierConfig, VerifierShape
+from edge_tts.runtimes.config import EngineConfig, PolicyShape, VerifierConfig, VerifierShape
 from edge_tts.runtimes.process_memory import MAPPED
 
 MIB = 2**20

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from edge_tts.core import EngineConfig, PolicyShape, VerifierConfig, VerifierShape
 from edge_tts.errors import InputError, ResourceError
 from edge_tts.planning.memory import STREAM_CELLS, TRACE_TOKENS, MemoryPlan, cache_for, memory_plan
+from edge_tts.runtimes.config import EngineConfig, PolicyShape, VerifierConfig, VerifierShape
 
 if TYPE_CHECKING:
     from edge_tts.profiles.loader import Profile

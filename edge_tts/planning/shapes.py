@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_tts.core import PolicyShape, VerifierShape
 from edge_tts.errors import InputError
 from edge_tts.files.gguf_header import TensorInfo, read_gguf
+from edge_tts.runtimes.config import PolicyShape, VerifierShape
 from edge_tts.runtimes.graph_metadata import VERIFIER_DATA, VERIFIER_FORMAT, read_metadata
 
 WEIGHT_COPIES = {"fp32": 1.6, "fp16": 2.75, "int8": 1.9, "int4": 1.7}

@@ -25,12 +25,13 @@ from typing import Any
 from rich.progress import Progress
 
 from edge_tts.answers.equivalence import is_correct
-from edge_tts.core import EngineConfig, Policy, Request, Sampling, Trace
+from edge_tts.core import Policy, Request, Sampling, Trace
 from edge_tts.errors import InputError
 from edge_tts.export import command
 from edge_tts.export.train.data import Problem, read_problems, split
 from edge_tts.export.train.examples import Samples, attempts, read_samples
 from edge_tts.reasoning.prompts import ATTEMPTS_IN_CONTEXT, CalculatorFormat, PromptFormat
+from edge_tts.runtimes.config import EngineConfig
 from edge_tts.search.driver import derived_seed
 
 PROBLEMS_PER_CALL = 16

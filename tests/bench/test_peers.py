@@ -11,9 +11,10 @@ from click.testing import CliRunner
 
 from edge_tts.bench import peers
 from edge_tts.bench.records import Record, read_records
-from edge_tts.core import EngineConfig, Usage
+from edge_tts.core import Usage
 from edge_tts.packs.pack import Pack
 from edge_tts.questions.reading import read_questions
+from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama import LlamaPolicy
 
 SAMPLE = Path(__file__).parents[1] / "data" / "svamp_sample.jsonl"

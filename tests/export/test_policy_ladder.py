@@ -21,12 +21,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from edge_tts import cli
-from edge_tts.core import EngineConfig
 from edge_tts.errors import EdgeError, InputError, PackError
 from edge_tts.export import checkpoint, importance, ladder, policy_measurements
 from edge_tts.export.ladder import build
 from edge_tts.files.gguf import open_gguf
 from edge_tts.profiles.loader import load
+from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama_native import NativeModel
 
 TEXT = "Tom has 12 boxes with 8 pencils each. He gives away 20 of them and counts what is left. " * 16

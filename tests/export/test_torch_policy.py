@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from edge_tts.core import EngineConfig, Policy, Request, Sampling, Trace
+from edge_tts.core import Policy, Request, Sampling, Trace
 from edge_tts.export.adapter import convert, permute
 from edge_tts.export.train import quantised_lora, sft
 from edge_tts.export.train.data import Problem
@@ -21,6 +21,7 @@ from edge_tts.packs.base_model import SMOLLM2_135M, locate
 from edge_tts.packs.pack import Pack
 from edge_tts.reasoning.calculator import written_result
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
+from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama import LlamaPolicy
 
 SHIPPED = Path(__file__).parents[2] / "edge_tts/packs/builtin/smol-math/adapter.gguf"

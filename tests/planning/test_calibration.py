@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from edge_tts.core import EngineConfig, Request, StepEvent
+from edge_tts.core import Request, StepEvent
 from edge_tts.errors import BackendError
 from edge_tts.planning.calibration import calibrate
 from edge_tts.profiles.loader import DecodeSpeed, Speeds
+from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.scripted import ScriptedPolicy, ScriptedVerifier
 
 BEFORE = Speeds(1, (DecodeSpeed(1, 1, 1.0),), 1.0, 99.0, 77)

@@ -13,7 +13,6 @@ import pytest
 from click.testing import CliRunner
 
 from edge_tts.commands.plan import command as plan_command
-from edge_tts.core import EngineConfig, PolicyShape, VerifierConfig, VerifierShape
 from edge_tts.errors import InputError, ResourceError
 from edge_tts.packs.base_model import locate
 from edge_tts.packs.pack import Pack
@@ -21,6 +20,7 @@ from edge_tts.planning.memory import cache_for, memory_plan
 from edge_tts.planning.planner import Plan, make_plan
 from edge_tts.planning.shapes import policy_shape
 from edge_tts.profiles.loader import load
+from edge_tts.runtimes.config import EngineConfig, PolicyShape, VerifierConfig, VerifierShape
 from edge_tts.runtimes.process_memory import MAPPED, peak_memory_mb
 
 SMOL = PolicyShape(91_726_912, 134_515_008, 30, 3, 64, 576, 49_152, 8192)
@@ -30,8 +30,9 @@ USE = """
 import json, sys
 from pathlib import Path
 from edge_tts.commands import solve
-from edge_tts.core import EngineConfig, Request, Sampling
-from edge_tts.core import VerifierConfig
+from edge_tts.core import Request, Sampling
+from edge_tts.runtimes.config import EngineConfig
+from edge_tts.runtimes.config import VerifierConfig
 from edge_tts.runtimes.process_memory import peak_memory_mb
 from edge_tts.solver import Solver
 from edge_tts.runtimes.llama import LlamaPolicy

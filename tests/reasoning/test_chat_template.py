@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_tts.core import SpecialToken
 from edge_tts.errors import InputError, PackError
 from edge_tts.reasoning.chat_template import (
     KEPT_PLAIN,
@@ -24,7 +25,6 @@ from edge_tts.reasoning.chat_template import (
     Prompt,
 )
 from edge_tts.reasoning.messages import Message, as_messages
-from edge_tts.core import SpecialToken
 from edge_tts.reasoning.prompt_tokens import prompt_tokens
 
 FOLDER = Path(__file__).parents[1] / "data" / "chat_templates"

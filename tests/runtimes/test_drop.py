@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge_tts.core import EngineConfig, Policy, Request, Sampling, StepEvent
+from edge_tts.core import Policy, Request, Sampling, StepEvent
 from edge_tts.packs.pack import Pack
+from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.isolated import IsolatedModels
 from edge_tts.runtimes.loaded import LoadedModels, ModelsConfig
 from edge_tts.runtimes.scripted import ScriptedPolicy

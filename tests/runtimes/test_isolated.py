@@ -16,8 +16,8 @@ import pytest
 from questions import HARD
 
 from edge_tts import BackendError, Budget, PackError, ResourceError, Solver, StepTaken
-from edge_tts.core import EngineConfig
 from edge_tts.packs.pack import Pack
+from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.isolated import IsolatedModels
 from edge_tts.runtimes.loaded import ModelsConfig
 

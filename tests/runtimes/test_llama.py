@@ -19,11 +19,12 @@ import pytest
 from edge_tts.answers.arithmetic import evaluate, format_number
 from edge_tts.bench.engine import sound_kernels
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import EngineConfig, Request, Sampling, StepEvent
+from edge_tts.core import Request, Sampling, StepEvent
 from edge_tts.errors import BackendError, InputError, PackError
 from edge_tts.packs.pack import Pack
 from edge_tts.reasoning.prompts import PromptFormat
 from edge_tts.runtimes import device
+from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama import LlamaPolicy
 from edge_tts.runtimes.llama_native import NativeModel, model_params
 
