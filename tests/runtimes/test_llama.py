@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import statistics
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
-import gguf
-import llama_cpp.llama_cpp as lib
 import numpy as np
 import pytest
 
@@ -20,13 +15,12 @@ from edge_tts.answers.arithmetic import evaluate, format_number
 from edge_tts.bench.engine import sound_kernels
 from edge_tts.cancellation import Cancellation
 from edge_tts.core import Request, Sampling, StepEvent
-from edge_tts.errors import BackendError, InputError, PackError
+from edge_tts.errors import BackendError, InputError
 from edge_tts.packs.pack import Pack
 from edge_tts.reasoning.prompts import PromptFormat
-from edge_tts.runtimes import device
 from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama import LlamaPolicy
-from edge_tts.runtimes.llama_native import NativeModel, model_params
+from edge_tts.runtimes.llama_native import NativeModel
 
 QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
 OTHER = "A baker sells 30 loaves a day for 5 days at 2 dollars each. How much does she earn?"
@@ -76,67 +70,6 @@ def test_special_tokens_are_read_in_template_pieces_only(policy: LlamaPolicy) ->
     assert end not in written
     assert end not in policy.tokenize("a<|im_end|>b")
     assert policy.tokenize("plain words") == policy.tokenize("plain words", special=True)
-
-
-def test_what_the_file_says_about_chatting(policy: LlamaPolicy, coder_05b: Path) -> None:
-    assert policy.chat_model.template is not None
-    assert (policy.chat_model.eos, policy.chat_model.adds_bos) == ("<|im_end|>", False)
-    native = NativeModel(coder_05b, EngineConfig(width=1, context=256))
-    chat, tokens = native.chat_model, native.tokenize("<|im_end|>", special=True)
-    native.close()
-    assert chat.template is not None
-    assert "<|im_start|>" in chat.template
-    assert (chat.bos, chat.bos_id, chat.eos) == ("<|endoftext|>", 151643, "<|im_end|>")
-    assert tokens == (chat.eos_id,)
-    assert not chat.adds_bos
-
-
-@pytest.mark.parametrize(
-    ("question", "yes", "says"),
-    [
-        ("llama_model_is_recurrent", True, "recurrent state"),
-        ("llama_model_is_hybrid", True, "recurrent state"),
-        ("llama_model_has_encoder", True, "has an encoder"),
-        ("llama_model_has_decoder", False, "has an encoder"),
-        ("llama_model_is_diffusion", True, "diffusion"),
-    ],
-)
-def test_models_that_do_not_continue_text_are_refused(
-    pack: Pack, question: str, yes: bool, says: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lib, question, lambda model: yes)
-    with pytest.raises(PackError, match=rf"{says}.*choose a decoder-only chat model"):
-        NativeModel(pack.policy_path, EngineConfig(width=1, context=256))
-
-
-def test_a_model_for_embeddings_is_refused(pack: Pack, tmp_path: Path) -> None:
-    path = tmp_path / "embedding.gguf"
-    with_pooling(pack.policy_path, path)
-    with pytest.raises(PackError, match=r"embedding\.gguf \(llama\) makes embeddings"):
-        NativeModel(path, EngineConfig(width=1, context=256))
-
-
-def with_pooling(source: Path, target: Path) -> None:
-    """A copy of a GGUF that says, as files of embedding models do, how to pool its outputs."""
-    reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(target, arch="llama")
-    for field in reader.fields.values():
-        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
-            kind, *inner = field.types
-            writer.add_key_value(field.name, field.contents(), kind, inner[0] if inner else None)
-    writer.add_pooling_type(gguf.PoolingType.MEAN)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-@pytest.mark.parametrize("amx", [False, True])
-def test_kernels_that_crash_are_not_used(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lib, "llama_print_system_info", lambda: b"CPU : AVX2 = 1 | " + b"AMX_INT8 = 1 | " * amx)
-    assert model_params().use_extra_bufts is not amx
 
 
 def test_same_seed_same_samples_and_other_seeds_differ(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
@@ -444,38 +377,3 @@ def test_close_ends_a_call_under_way(pack: Pack) -> None:
     threading.Timer(0.3, policy.close).start()
     with pytest.raises(BackendError, match="closed"):
         list(stream)
-
-
-def test_damaged_and_missing_files_are_named(pack: Pack, tmp_path: Path) -> None:
-    with pytest.raises(PackError, match="does not exist"):
-        LlamaPolicy(tmp_path / "none.gguf", EngineConfig())
-    cut = tmp_path / "cut.gguf"
-    cut.write_bytes(pack.policy_path.read_bytes()[:1_000_000])
-    with pytest.raises(PackError, match=r"cut\.gguf"):
-        LlamaPolicy(cut, EngineConfig())
-
-
-def test_an_interrupt_while_loading_is_not_lost(pack: Pack) -> None:
-    def load_again_and_again() -> None:
-        for _ in range(20):
-            NativeModel(pack.policy_path, EngineConfig(width=1, context=256)).close()
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    try:
-        with pytest.raises(KeyboardInterrupt):  # while llama.cpp loads, and writes its log through a callback
-            load_again_and_again()
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        timer.join()
-        signal.signal(signal.SIGINT, before)
-
-
-def test_gpu_choice_gives_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert device.gpu_layers(None, True) == (-1, "the llama.cpp build sees a GPU")
-    assert device.gpu_layers(0, True)[0] == 0
-    monkeypatch.setattr(device, "nvidia_gpu_present", lambda: True)
-    layers, reason = device.gpu_layers(None, False)
-    assert layers == 0
-    assert "GGML_CUDA" in reason
