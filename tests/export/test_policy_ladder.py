@@ -354,7 +354,7 @@ def test_a_broken_download_from_the_hub_is_resumed(
     code = "from edge_tts.export.checkpoint import locate; print(locate('owner/tiny'))"
     broken = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert broken.returncode == 1
-    assert "could not be had from the hub" in broken.stderr
+    assert "could not be downloaded from the hub" in broken.stderr
     Hub.cut, Hub.ranges = False, []
     whole = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert whole.returncode == 0, whole.stderr
