@@ -52,8 +52,9 @@ from edge_tts.search.strategy import Strategy
 DEFAULT_GENERATIONS = 16
 LEAST_VOTE = 4
 """Fewest samples whose agreement decides a vote."""
-VOTE_TIMES = 1.5
-"""How many times the predicted time of such a vote it may take."""
+VOTE_TIMES = 3
+"""How many times the predicted time of such a vote there is by default: predictions are for an idle machine, and a
+search that is decided earlier ends earlier."""
 LONG_S = 86400.0
 PROMPT_OF_FORMAT = {"text": 60, "equations": 0}
 """Tokens of the instructions in a format's prompt; examples of programs take 200 more."""
@@ -346,7 +347,7 @@ def plan_for(
 ) -> Plan:
     """The plan for a pack or model that was found. Raises InputError, ResourceError.
 
-    Where ``deadline_s`` is None and the profile's leaves no time for a vote, there is time for a small one.
+    Where ``deadline_s`` is None it is the profile's, or more where a small vote may take longer.
     """
 
     def planned(deadline: float | None, count: int) -> Plan:
@@ -355,11 +356,10 @@ def plan_for(
         prompt = (prompt_tokens or PROMPT_TOKENS) + PROMPT_OF_FORMAT[pack.format] + 200 * pack.writes_programs
         return make_plan(pack.policy, scoring, profile, memory_mb, deadline, count, prompt, length)
 
-    plan = planned(deadline_s, generations)
-    vote = min(generations, LEAST_VOTE)
-    if deadline_s is not None or plan.generations >= vote:
-        return plan
-    return planned(math.ceil(VOTE_TIMES * planned(LONG_S, vote).seconds), generations)
+    if deadline_s is not None:
+        return planned(deadline_s, generations)
+    vote = planned(LONG_S, min(generations, LEAST_VOTE))
+    return planned(max(profile.deadline_s, math.ceil(VOTE_TIMES * vote.seconds)), generations)
 
 
 def find(
