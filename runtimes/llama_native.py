@@ -102,19 +102,19 @@ def _holding_interrupts() -> Iterator[list[int]]:
 
 
 def _releasing(path: Path, held: list[int]) -> Any:
-    """llama.cpp's progress callback: gives up where an interrupt was held back, and keeps the loaded file's pages few.
+    """llama.cpp's progress callback: stops loading after an interrupt, and keeps few of the file's pages resident.
 
-    llama.cpp maps the whole file, then writes tensors that it repacks for the CPU (all of Q4_0, Q4_K and some more
-    types) to memory of their own. The pages they came from are not used again.
+    llama.cpp maps the whole file. Tensors that it repacks for the CPU (all of Q4_0, Q4_K and some more types) get
+    memory of their own, and the pages they were read from are not used again.
     """
     step = _RELEASED_MB * MIB / max(1, path.stat().st_size)
-    due = 0.0
+    due = step
 
     def progress(done: float, _: Any) -> bool:
         nonlocal due
         if MAPPED and due <= done < 1:
             due = done + step
-            release_mapped_files(path.parent, path.suffix)
+            release_mapped_files(path.parent, path.suffix, done)
         return not held
 
     return lib.llama_progress_callback(progress)

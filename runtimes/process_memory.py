@@ -33,10 +33,11 @@ def _peak_elsewhere() -> float:
     return peak / (MIB if sys.platform == "darwin" else 1024)
 
 
-def release_mapped_files(folder: Path, suffix: str) -> None:
-    """Take the pages of files mapped from ``folder`` out of this process's resident memory (only where ``MAPPED``).
+def release_mapped_files(folder: Path, suffix: str, share: float = 1.0) -> None:
+    """Take pages of files mapped from ``folder`` out of this process's resident memory (only where ``MAPPED``).
 
-    Nothing is lost: what is used again comes from the page cache, or from the disk where memory was short.
+    Of each file that ends in ``suffix``, the first ``share`` of the mapping is released. Nothing is lost: pages that
+    are used again come from the page cache, or from the disk where memory was short.
     """
     if not MAPPED:
         return
@@ -47,4 +48,5 @@ def release_mapped_files(folder: Path, suffix: str) -> None:
         # Only what cannot be written to is the same as the file.
         if name.startswith(start) and name.endswith(suffix) and rights.startswith("r--"):
             low, high = (int(end, 16) for end in span.split("-"))
-            libc.madvise(ctypes.c_void_p(low), ctypes.c_size_t(high - low), mmap.MADV_DONTNEED)
+            length = int((high - low) * share) // mmap.PAGESIZE * mmap.PAGESIZE
+            libc.madvise(ctypes.c_void_p(low), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
