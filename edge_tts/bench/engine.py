@@ -1,13 +1,16 @@
-"""The engine against a bare ``llama_decode`` loop, and that loop at two widths: bursts in turn, a process each side.
+"""The engine's speed against a bare ``llama_decode`` loop, and the time to its first token.
 
-OpenMP keeps a team of workers for every thread that has computed, and makes all of them sleep early once they
-are more than the cores: side by side in one process, each would slow the other. Bursts are short and
-many, since a shared machine's speed drifts from second to second.
+Both sides of a comparison decode short bursts in turn, since a shared machine's speed drifts from second to second,
+each in a process of its own: OpenMP keeps a team of workers for every thread that has computed, and lets them sleep
+early once there are more than cores, so in one process each side would slow the other.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -34,7 +37,7 @@ BURST = 32
 
 @contextmanager
 def sound_kernels() -> Iterator[None]:
-    """Let ``llama_cpp.Llama``, which has no option for it, load models with our :func:`model_params` for so long."""
+    """While this is open, ``llama_cpp.Llama`` loads models with our :func:`model_params`; it has no option for that."""
     defaults, params = lib.llama_model_default_params, model_params()
     lib.llama_model_default_params = lambda: params
     try:
@@ -44,7 +47,7 @@ def sound_kernels() -> Iterator[None]:
 
 
 class _Bare:
-    """Decodes one fixed token again and again in every sequence; nothing else is done."""
+    """Decodes one fixed token again and again in every sequence, and does nothing else."""
 
     def __init__(self, path: Path, width: int) -> None:
         self._native = NativeModel(path, EngineConfig(width=width, context=CONTEXT))
@@ -75,7 +78,7 @@ class _Bare:
 
 
 class _Engine:
-    """The engine with sampling and step logic, every sequence with a prompt of its own, so that none is shared."""
+    """The engine with sampling and steps; every sequence has a prompt of its own, so that no work is shared."""
 
     def __init__(self, path: Path, width: int) -> None:
         self._policy = LlamaPolicy(path, EngineConfig(width=width, context=CONTEXT))
@@ -84,7 +87,7 @@ class _Engine:
         self._tokens: list[tuple[int, ...]] = []
 
     def burst(self) -> float:
-        """Tokens/s of one burst, which goes on where the one before ended."""
+        """Tokens/s of one burst, which continues the one before."""
         if not self._tokens or max(map(len, self._tokens)) + BURST >= CONTEXT:
             self._tokens = list(self._prompts)
             self._go_on()
@@ -112,7 +115,7 @@ def _burst() -> float:
 
 
 def against_bare_loop(pack: Pack, width: int, bursts: int) -> dict[str, Any]:
-    """Speeds of the engine and of the loop, and the ratio of the former to the latter, burst by burst."""
+    """Speeds of the engine and of the loop, and the ratio of the engine's to the loop's, burst by burst."""
     pairs = _side_by_side(pack, (_Engine, width), (_Bare, width), bursts)
     return {
         "width": width,
@@ -124,7 +127,7 @@ def against_bare_loop(pack: Pack, width: int, bursts: int) -> dict[str, Any]:
 
 
 def wider_loop(pack: Pack, width: int, times: int, bursts: int) -> dict[str, Any]:
-    """What a bare loop gains in tokens/s with ``times`` as many sequences: what sharing owes to the wider batch."""
+    """What a bare loop gains in tokens/s with ``times`` as many sequences: what a wider batch explains of sharing."""
     pairs = _side_by_side(pack, (_Bare, times * width), (_Bare, width), bursts)
     return {"widths": [width, times * width], "bursts": bursts, **quartiles([a / b for a, b in pairs])}
 
@@ -139,3 +142,34 @@ def _side_by_side(
         ProcessPoolExecutor(1, spawn, _open, (other[0], pack.policy_path, other[1])) as second,
     ):
         return [(first.submit(_burst).result(), second.submit(_burst).result()) for _ in range(bursts + 1)][1:]
+
+
+_FIRST_TOKEN = """
+import sys, time
+begun = time.time()
+import json
+from pathlib import Path
+from edge_tts.core import Request, Sampling
+from edge_tts.runtimes.config import EngineConfig
+from edge_tts.runtimes.llama import LlamaPolicy
+imported = time.time()
+policy = LlamaPolicy(Path(sys.argv[2]), EngineConfig(int(sys.argv[3]), int(sys.argv[4])))
+loaded = time.time()
+prompt = policy.tokenize(sys.argv[5])
+next(policy.generate([Request(prompt, 0, Sampling(temperature=0, max_tokens=1))]))
+done, started = time.time(), float(sys.argv[1])
+parts = {"interpreter": begun - started, "imports": imported - begun, "loading": loaded - imported}
+print(json.dumps({**parts, "first token": done - loaded, "total": done - started}))
+"""
+
+
+def first_token(pack: Pack, width: int, repeats: int) -> dict[str, Any]:
+    """Seconds from process start to the first token of a question, in all and by part; file in the page cache."""
+    pack.policy_path.read_bytes()
+    runs = []
+    for _ in range(repeats):
+        arguments = [str(pack.policy_path), str(width), str(CONTEXT), QUESTION]
+        command = [sys.executable, "-c", _FIRST_TOKEN, repr(time.time()), *arguments]
+        runs.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    medians = {part: round(statistics.median(run[part] for run in runs), 3) for part in runs[0]}
+    return {"runs": repeats, "width": width, "worst": round(max(run["total"] for run in runs), 3), **medians}

@@ -1,8 +1,7 @@
 """The runtime's own speed, deadlines and memory, as ratios measured side by side in one run.
 
-    python -m edge_tts.bench.runtime --out records/runtime.json
-
-Questions come from a small licensed sample beside the tests or from ``--data``.
+python -m edge_tts.bench.runtime --data FILE --out records/runtime.json
+python -m edge_tts.bench.runtime --model NAME_OR_GGUF --only engine,first-token --data FILE --out records/engine.json
 """
 
 from __future__ import annotations
@@ -24,8 +23,9 @@ import numpy as np
 from rich.console import Console
 
 from edge_tts.bench import machine
-from edge_tts.bench.engine import QUESTION, against_bare_loop, sound_kernels
+from edge_tts.bench.engine import QUESTION, against_bare_loop, first_token, sound_kernels
 from edge_tts.core import Budget, Request
+from edge_tts.packs.bare_model import find_model
 from edge_tts.packs.pack import Pack, find_pack, prepare_pack
 from edge_tts.questions.reading import read_questions
 from edge_tts.runtimes import device
@@ -34,6 +34,7 @@ from edge_tts.runtimes.llama import LlamaPolicy
 from edge_tts.solver import Solver
 
 BURSTS = 24
+WIDTHS = (8, 16, 32)
 CAPS_MB = (300, 400, 512, 768, 1024, 2048)
 HIGH_LEVEL_QUESTIONS = 8
 LONG_QUESTION = (
@@ -210,12 +211,13 @@ def _command(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
 @click.option("--data", type=click.Path(exists=True, path_type=Path), required=True, help="JSON lines with questions.")
 @click.option("--repeats", type=int, default=5, show_default=True)
 @click.option("--solves", type=int, default=100, show_default=True, help="Solves of the deadline test.")
-@click.option("--only", default="engine,high-level,beam,deadline,memory,startup", show_default=True)
+@click.option("--model", help="Measure this model in place of the built-in pack: a GGUF or a catalogue name.")
+@click.option("--only", default="engine,first-token,high-level,beam,deadline,memory,startup", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-def main(data: Path, repeats: int, solves: int, only: str, out: Path) -> None:
+def main(data: Path, repeats: int, solves: int, model: str | None, only: str, out: Path) -> None:
     """Measure the runtime and write a record."""
     console = Console(stderr=True)
-    pack = prepare_pack(find_pack(None))
+    pack = prepare_pack(find_model(model) if model else find_pack(None))
     questions = [q.question for q in read_questions(data)]
     record: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     record["machine"] = machine.describe()
@@ -228,7 +230,8 @@ def main(data: Path, repeats: int, solves: int, only: str, out: Path) -> None:
             out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
     measure("startup", lambda: startup(repeats))
-    measure("engine", lambda: [against_bare_loop(pack, width, BURSTS) for width in (16, 32)])
+    measure("engine", lambda: [against_bare_loop(pack, width, BURSTS) for width in WIDTHS])
+    measure("first-token", lambda: first_token(pack, 16, repeats))
     measure("high-level", lambda: against_high_level(pack, questions[:HIGH_LEVEL_QUESTIONS]))
     measure("memory", lambda: memory(CAPS_MB, ("beam", "weighted", "revise", "majority")))
     if {"beam", "deadline"} & set(only.split(",")):
