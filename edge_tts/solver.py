@@ -56,6 +56,8 @@ VOTE_TIMES = 3
 """How many times the predicted time of such a vote there is by default: predictions are for an idle machine, and a
 search that is decided earlier ends earlier."""
 LONG_S = 86400.0
+USUAL_TOKENS = {"text": 300, "program": 60, "equations": 50}
+"""New tokens of a usual trace: what the formats took on GSM8K."""
 PROMPT_OF_FORMAT = {"text": 60, "equations": 0}
 """Tokens of the instructions in a format's prompt; examples of programs take 200 more."""
 
@@ -350,16 +352,17 @@ def plan_for(
     Where ``deadline_s`` is None it is the profile's, or more where a small vote may take longer.
     """
 
-    def planned(deadline: float | None, count: int) -> Plan:
+    def planned(deadline: float | None, count: int, usual: int) -> Plan:
         scoring = pack.verifier if verifier else None
         length = max_tokens or pack.sampling.max_tokens
         prompt = (prompt_tokens or PROMPT_TOKENS) + PROMPT_OF_FORMAT[pack.format] + 200 * pack.writes_programs
-        return make_plan(pack.policy, scoring, profile, memory_mb, deadline, count, prompt, length)
+        return make_plan(pack.policy, scoring, profile, memory_mb, deadline, count, prompt, length, min(length, usual))
 
+    usual = USUAL_TOKENS["program" if pack.writes_programs else pack.format]
     if deadline_s is not None:
-        return planned(deadline_s, generations)
-    vote = planned(LONG_S, min(generations, LEAST_VOTE))
-    return planned(max(profile.deadline_s, math.ceil(VOTE_TIMES * vote.seconds)), generations)
+        return planned(deadline_s, generations, usual)
+    vote = planned(LONG_S, min(generations, LEAST_VOTE), USUAL_TOKENS[pack.format])
+    return planned(max(profile.deadline_s, math.ceil(VOTE_TIMES * vote.seconds)), generations, usual)
 
 
 def find(

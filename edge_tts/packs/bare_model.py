@@ -41,9 +41,9 @@ def find_model(reference: str | Path, progress: Progress = silent) -> Pack:
         return catalogued(model)
     if isinstance(model, HubFile):
         path = download.locate(model, progress)
-        return replace(_described(path.stem, policy_shape(path)), gguf=path, model=model)
+        return replace(_described(path.stem, policy_shape(*model_files.split_parts(path))), gguf=path, model=model)
     known = next((e for e in catalogue.entries().values() if _is_file_of(e, model.path)), None)
-    described = catalogued(known) if known else _described(model.path.stem, policy_shape(model.path))
+    described = catalogued(known) if known else _described(model.path.stem, policy_shape(*model.parts))
     return replace(described, gguf=model.path, model=None)
 
 

@@ -120,6 +120,7 @@ def read_entry(file: Path, name: str, raw: Mapping[str, Any]) -> Entry:
             hidden=table.integer("hidden"),
             vocabulary=table.integer("vocabulary"),
             trained_context=table.integer("trained_context"),
+            lookup_bytes=table.integer("lookup_bytes", 0) if "lookup_bytes" in table else 0,
         ),
         formats=formats,
         measured_on=table.text("measured_on", needed=False) or None,
