@@ -42,7 +42,7 @@ _WATCHED = 10.0
 _libc = ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)
 """llama.cpp calls strlen of a text of at most one byte between the nodes of a compute graph, and gives up unless it is
 0. A callback in Python would wait for the interpreter's lock hundreds of times a token."""
-_RELEASED_MB = 64
+_RELEASED_MB = 32
 """How much of a mapped file is loaded between two releases of its pages."""
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 """llama_token_data."""
