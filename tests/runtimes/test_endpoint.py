@@ -390,7 +390,7 @@ def test_the_caller_can_be_interrupted() -> None:
 
 @pytest.mark.parametrize(("strategies", "budgets"), [(["beam"], [4]), (["majority"], [0])])
 def test_wishes_that_cannot_be_had(strategies: list[str], budgets: list[int]) -> None:
-    with pytest.raises(InputError, match=strategies[0] if budgets[0] else "budget 0"):
+    with pytest.raises(InputError, match=strategies[0] if budgets[0] else "at least 1 generation; got 0"):
         run_baseline(Endpoint(EndpointSettings("http://127.0.0.1:1", "big")), [], strategies, budgets, [0])
 
 
