@@ -24,6 +24,7 @@ from edge_tts.core import (
     Policy,
     Result,
     StrategyChosen,
+    Trace,
     Verifier,
 )
 from edge_tts.errors import BackendError, InputError
@@ -252,7 +253,7 @@ class Solver:
                 scores=best.scores if best else (),
                 dropped_scores=outcome.dropped_scores,
                 text=best.text if best else "",
-                partial=() if best else max((t.steps for t in outcome.traces), key=len, default=()),
+                partial=() if best else _furthest(outcome.traces),
                 notes=asked_question.notes,
                 format=asked_question.name,
             )
@@ -385,6 +386,14 @@ def _profile(profile: str | Path | Profile | None) -> Profile:
     if profile is None:
         return detect()[0]
     return profile if isinstance(profile, Profile) else load(profile)
+
+
+def _furthest(traces: Sequence[Trace]) -> tuple[str, ...]:
+    """The steps of the longest of ``traces``; its text where no step is complete."""
+    longest = max(traces, key=lambda trace: len(trace.tokens), default=None)
+    if longest is None:
+        return ()
+    return longest.steps or tuple(filter(None, (longest.text.strip(),)))
 
 
 def _result(events: Sequence[Event | Done]) -> Result:

@@ -123,10 +123,10 @@ def test_sampling_of_a_call_takes_the_place_of_the_packs(solver: Solver) -> None
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: Sampling(temperature=-1), "temperature -1"),
-        (lambda: Sampling(temperature=float("nan")), "temperature nan"),
-        (lambda: Sampling(max_tokens=0), "max_tokens=0"),
-        (lambda: Sampling(top_k=-1), "top_k=-1"),
+        (lambda: Sampling(temperature=-1), "temperature must be 0 or at least 0.01; got -1"),
+        (lambda: Sampling(temperature=float("nan")), "temperature must be 0 or at least 0.01; got nan"),
+        (lambda: Sampling(max_tokens=0), "max_tokens must be at least 1; got 0"),
+        (lambda: Sampling(top_k=-1), r"top_k must be at least 0 .*; got -1"),
         (lambda: Budget(generations=0), "0 generations"),
         (lambda: Budget(seconds=-2.0), r"-2\.0 seconds"),
         (lambda: Budget(joules=float("nan")), "nan joules"),

@@ -61,7 +61,8 @@ class TreeSearch:
             branches = _distinct(lanes, grown)
             ends = yield from self._scored([candidate for _, candidate in branches])
             finished += [end for end in ends if end.trace.finished]
-            if not branches or not all(end.trace.scores for end in ends):
+            ended = len(ends) < len(branches)  # the search was over before the rollouts
+            if not branches or ended or not all(end.trace.scores for end in ends):
                 break
             _keep(trees, branches, [aggregate(end.trace.scores, self.aggregate) for end in ends])
             trees = [tree for tree in trees if tree.nodes]

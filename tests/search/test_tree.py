@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 import pytest
 from searching import PROMPT, announced, context, drain, finished, in_turn, last_step, scored, steps_taken
 
-from edge_tts.core import Budget, Outcome, Sampling
+from edge_tts.core import Budget, Outcome, Sampling, Trace
 from edge_tts.errors import InputError
 from edge_tts.runtimes.scripted import GREEDY_SEED, ScriptedClock, ScriptedPolicy, ScriptedVerifier
 from edge_tts.search.tree import MAX_ROUNDS, TreeSearch
+from edge_tts.search.wave import Candidate, End, Wave
 
 
 def branching(first: Sequence[str], then: Callable[[list[str], int], str]) -> Callable[[str, int], str]:
@@ -145,6 +146,17 @@ def test_lookahead_costs_k_plus_1_generations_each_and_keeps_finished_rollouts()
     _, outcome = drain(short.run(TreeSearch(n=4, m=2, lookahead=1)))
     assert len(short.policy.calls[0]) == 2  # type: ignore[attr-defined]
     assert outcome.stop_reason == "budget: generations"
+
+
+def test_a_search_that_is_over_before_the_rollouts_ends_with_what_it_has() -> None:
+    waves = TreeSearch(2, 2, lookahead=1).waves([])
+    assert isinstance(next(waves), Wave)
+    done = Candidate(0, 0, Trace((1, 2, 3), ("#### 4",), finished=True, answer="4"), prompt_tokens=1, room=0)
+    half = Candidate(1, 1, Trace((1, 2), ("go",)), prompt_tokens=1, room=5)
+    assert isinstance(waves.send([done, half]), Wave)  # the rollouts
+    with pytest.raises(StopIteration) as stop:
+        waves.send([])
+    assert isinstance(stop.value.value, End)
 
 
 def test_dvts_keeps_one_in_each_subtree() -> None:
