@@ -369,6 +369,8 @@ def test_closing_cancels_what_is_under_way() -> None:
     with Faulty(right("7"), stall) as server:
         found = run_baseline(Endpoint(replace(server.settings, concurrency=2)), problems, ["greedy"], [], [0])
         next(found)
+        while len(server.requests) < 2:  # one that stalls is under way
+            time.sleep(0.01)
         begun = time.monotonic()
         found.close()
         assert time.monotonic() - begun < 2
