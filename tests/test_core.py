@@ -33,5 +33,5 @@ def test_sampling_refuses_values_out_of_range_and_names_them(values: dict[str, A
 
 
 def test_sampling_accepts_its_bounds() -> None:
-    Sampling(temperature=0, top_k=0, top_p=1, min_p=0, max_tokens=1)
-    Sampling(temperature=0.01, top_p=1e-9, min_p=0.999)
+    assert Sampling(temperature=0, top_k=0, top_p=1, min_p=0, max_tokens=1).max_tokens == 1
+    assert Sampling(temperature=0.01, top_p=1e-9, min_p=0.999).temperature == 0.01
