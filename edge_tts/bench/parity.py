@@ -54,7 +54,7 @@ class Compared:
 
 def ours(solver: Solver, questions: Sequence[Question], max_tokens: int) -> list[Trace]:
     """Greedy traces of all questions, decoded together."""
-    asked = [solver.asked(question.question, "math") for question in questions]
+    asked = [solver.asked(question.question, "math", "text") for question in questions]
     sampling = Sampling(0, max_tokens=max_tokens)
     requests = [Request(one.prompt(solver.policy), 0, sampling, delimiter=one.delimiter) for one in asked]
     traces = [Trace(request.tokens) for request in requests]
@@ -128,7 +128,7 @@ def main() -> None:
         began = time.monotonic()
         traces = ours(solver, questions, options.max_tokens)
         seconds = time.monotonic() - began
-        prompts = [len(solver.asked(q.question, "math").prompt(solver.policy)) for q in questions]
+        prompts = [len(solver.asked(q.question, "math", "text").prompt(solver.policy)) for q in questions]
         path, name, threads = solver.pack.policy_path, solver.pack.title, solver.plan.engine.threads
     reference = Reference(path, max(len(trace.tokens) for trace in traces) + options.max_tokens, threads)
     began = time.monotonic()
