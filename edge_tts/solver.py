@@ -223,10 +223,10 @@ class Solver:
             deadline = None if budget.seconds is None else began + budget.seconds
             verifier = self.verifier.info if self.verifier else None
             ledger = Ledger(self.policy.info, verifier, budget, deadline, self.profile.watts, cancel)
-            asked_question = self.asked(call.question, call.kind, call.format)
-            text = as_messages(call.question)[-1].content.strip()
+            messages = as_messages(call.question)  # once: it may be an iterator
+            asked_question = self.asked(messages, call.kind, call.format)
             sampling = call.sampled(self.pack.sampling, asked_question.name)
-            task = Task(text, asked_question, sampling, call.aggregate, call.seed)
+            task = Task(messages[-1].content.strip(), asked_question, sampling, call.aggregate, call.seed)
             driver = Driver(task, self.policy, self.verifier, ledger)
             auto = Auto(self.table, generations, call.aggregate, self.verifier is not None)
             if asked:

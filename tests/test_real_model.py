@@ -65,6 +65,7 @@ def test_earlier_turns_and_the_system_message_are_read(solver: Solver) -> None:
     result = solver.solve(chat, "majority", Budget(generations=4), seed=0, kind="text")
     assert result.answer is not None
     assert "Rex" in result.answer
+    assert solver.solve(iter(chat), "majority", Budget(generations=4), seed=0, kind="text").answer == result.answer
 
 
 def test_a_trace_that_is_cut_answers_nothing_and_shows_how_far_it_got(solver: Solver) -> None:
