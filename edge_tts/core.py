@@ -219,6 +219,15 @@ class Verifier(Protocol):
 
 
 @dataclass(frozen=True)
+class StepValue:
+    """What a step assigned."""
+
+    name: str
+    value: str
+    """As people write it: "76", "0.3", "Yes"."""
+
+
+@dataclass(frozen=True)
 class Trace:
     """A question and the steps taken so far."""
 
@@ -236,6 +245,14 @@ class Trace:
     """Everything generated, in formats whose steps are not all there is to show."""
     vote: str = ""
     """What answers that mean the same have in common, where that is not for arithmetic to say; else empty."""
+    values: tuple[tuple[StepValue, ...], ...] = ()
+    """In the program format, what each of ``steps`` assigned or changed; empty where it only defines something."""
+    variables: tuple[StepValue, ...] = ()
+    """In the program format, all plain variables after the last line that was run."""
+    error: str = ""
+    """Why a program is no solution: an error of Python, or what it lacks. Then it is finished, without an answer."""
+    run_seconds: float = 0.0
+    """Interpreter time so far."""
 
     def extended(self, event: StepEvent, answer_marker: str) -> Trace:
         """This trace with one more step. An empty step adds its tokens only.
@@ -270,6 +287,8 @@ class Usage:
     """2 x parameters x tokens."""
     verifier_flops: float = 0.0
     verifier_seconds: float = 0.0
+    interpreter_seconds: float = 0.0
+    """Spent on running programs."""
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
     """Peak resident memory of the process, in MiB."""
@@ -283,6 +302,7 @@ class Usage:
             self.policy_flops + other.policy_flops,
             self.verifier_flops + other.verifier_flops,
             self.verifier_seconds + other.verifier_seconds,
+            self.interpreter_seconds + other.interpreter_seconds,
             self.seconds + other.seconds,
             max(self.peak_memory_mb, other.peak_memory_mb),
         )
@@ -338,6 +358,10 @@ class StepTaken:
     finished: bool
     steps: tuple[str, ...] = ()
     """All its steps, this one last; where it goes on from another candidate, that one's come first."""
+    values: tuple[StepValue, ...] = ()
+    """What the step assigned, in the program format."""
+    error: str = ""
+    """Why the candidate ended without an answer, in the program format."""
 
 
 @dataclass(frozen=True)
@@ -354,6 +378,8 @@ class BestSoFar:
 
     answer: str
     score: float
+    confidence: float = 0.0
+    """Probability in [0, 1] that it is right."""
 
 
 Event = DifficultyEstimated | StrategyChosen | StepTaken | CandidateScored | BestSoFar
@@ -373,6 +399,8 @@ class Outcome:
     """Share of the (weighted) vote the chosen answer got, in [0, 1]."""
     dropped_scores: int = 0
     """Traces whose verifier scores were not in [0, 1]; they counted as scored 0."""
+    confidence: float = 0.0
+    """Probability in [0, 1] that the chosen answer is right; 0 without an answer."""
 
 
 @dataclass(frozen=True)
@@ -409,6 +437,8 @@ class Result:
     """Verifier scores of ``steps``, each in [0, 1]; empty where they were not scored."""
     dropped_scores: int = 0
     """As in :class:`Outcome`."""
+    values: tuple[tuple[StepValue, ...], ...] = ()
+    """What each of ``steps`` assigned, in the program format."""
     text: str = ""
     """All the chosen trace says, its thinking included, in formats whose steps are not all there is."""
     partial: tuple[str, ...] = ()
@@ -417,6 +447,8 @@ class Result:
     """What was done to messages that the model's chat template does not take as they are."""
     format: str = ""
     """How the policy reasoned: "text", "program" or "equations"."""
+    confidence: float = 0.0
+    """As in :class:`Outcome`."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Seque
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NoReturn, Self, Unpack
+from typing import NoReturn, Self, Unpack
 
 from edge_tts.cancellation import Cancellation
 from edge_tts.concurrency import in_thread, together
@@ -44,7 +44,7 @@ from edge_tts.reasoning.question_kind import AnswerKind, kind_of
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig, VerifierFiles
 from edge_tts.search.allocation import StrategyTable
 from edge_tts.search.call import AUTO as AUTO
-from edge_tts.search.call import Call, Messages, Options
+from edge_tts.search.call import Call, Format, Messages, Options
 from edge_tts.search.difficulty import Auto
 from edge_tts.search.driver import Driver, Task
 from edge_tts.search.ledger import Ledger
@@ -138,7 +138,7 @@ class Solver:
         self,
         question: Messages,
         kind: AnswerKind | None = None,
-        format: Literal["auto", "text", "program"] = "auto",
+        format: Format = "auto",
     ) -> Asked:
         """``question`` as the policy is asked; see :class:`Options`. Raises InputError where it cannot be asked."""
         messages = as_messages(question)
@@ -237,12 +237,14 @@ class Solver:
             Result(
                 answer=best.answer if best else None,
                 steps=best.steps if best else (),
+                values=best.values if best else (),
                 finished=best is not None,
                 strategy=str(asked or auto.strategy),
                 reason="asked for" if asked else auto.reason,
                 difficulty=None if asked else auto.difficulty,
                 stop_reason=outcome.stop_reason,
                 support=outcome.support,
+                confidence=outcome.confidence,
                 usage=replace(
                     ledger.usage,
                     seconds=time.monotonic() - began,

@@ -8,12 +8,13 @@ have been charged for that part of the pool alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
 from typing import Any, Self
 
 from edge_tts.answers.equivalence import is_correct
+from edge_tts.answers.formulas import Timeout
 from edge_tts.cancellation import Cancellation
 from edge_tts.core import (
     Budget,
@@ -23,6 +24,7 @@ from edge_tts.core import (
     Outcome,
     Policy,
     Request,
+    Sampling,
     Scored,
     StepEvent,
     StepEvents,
@@ -33,10 +35,12 @@ from edge_tts.core import (
 from edge_tts.errors import InputError
 from edge_tts.questions.reading import Question
 from edge_tts.reasoning.formats import Asked, FormatName
+from edge_tts.search.call import AUTO, Call, Format
 from edge_tts.search.driver import Driver, Task, derived_seed
 from edge_tts.search.ledger import Ledger
-from edge_tts.search.selection import voters
+from edge_tts.search.selection import Choice, voters
 from edge_tts.search.strategy import Kind, Strategy
+from edge_tts.search.wave import Candidate, End, Wave, Waves
 from edge_tts.solver import Solver
 
 SAMPLING_KINDS: tuple[Kind, ...] = ("greedy", "majority", "adaptive", "best-of-n", "weighted")
@@ -75,6 +79,8 @@ class Sample:
     answer: str | None
     """None also where it did not finish."""
     correct: bool
+    error: str = ""
+    """Why a program is no solution."""
     scores: tuple[float, ...] = ()
     """Step scores; empty without a verifier or an answer."""
     verifier_tokens: int = 0
@@ -115,38 +121,81 @@ class Pool:
 
 
 def draw(
-    solver: Solver, question: Question, size: int, seed: int, greedy: bool, stopped: Callable[[], bool]
+    solver: Solver,
+    question: Question,
+    size: int,
+    seed: int,
+    greedy: bool,
+    stopped: Callable[[], bool],
+    asked: Asked | None = None,
 ) -> Pool | None:
     """Draw and score ``size`` samples, and one at temperature 0 with ``greedy``; None once ``stopped``.
 
-    Raises InputError for a question that fills the context.
+    ``asked`` is the question as the solver asks it, in a format of the caller's choice. Raises InputError for a
+    question that fills the context.
     """
-    asked = solver.asked(question.question)
-    task = Task(question.question, asked, solver.pack.sampling)
-    root = Trace(Driver(task, solver.policy, None, Ledger(solver.policy.info)).root)
-    room = solver.policy.info.context_length - len(root.tokens)
-    sampling = replace(solver.pack.sampling, max_tokens=min(solver.pack.sampling.max_tokens, room))
-    start = problem_seed(seed, question.id)
-    requests = [Request(root.tokens, derived_seed(start, i), sampling) for i in range(size)]
-    if greedy:
-        requests.append(Request(root.tokens, derived_seed(start, 0), replace(sampling, temperature=0.0)))
-    events: list[list[StepEvent]] = [[] for _ in requests]
-    traces = [root] * len(requests)
-    running = set(range(len(requests)))
-    with closing(solver.policy.generate(requests)) as generated:
-        for event in generated:
-            if stopped():
-                return None
-            events[event.request].append(event)
-            if not traces[event.request].finished:
-                traces[event.request] = asked.extended(traces[event.request], event)
-            if event.stop is not None:
-                running.discard(event.request)
-            if all(traces[i].finished for i in running):
-                break
+    asked = asked or solver.asked(question.question)
+    recorder = _Recorder(solver.policy)
+    task = Task(question.question, asked, sampling(solver, asked), seed=problem_seed(seed, question.id))
+    driver = Driver(task, recorder, None, Ledger(solver.policy.info))
+    with closing(driver.run(_Samples(size, greedy))) as search:
+        try:
+            while not stopped():
+                next(search)
+            return None
+        except StopIteration as end:
+            traces = end.value.traces
     scored = _scores(solver, question, traces)
-    samples = [_sample(e, t, question, scored) for e, t in zip(events, traces, strict=True)]
-    return Pool(question.id, seed, root.tokens, tuple(samples[:size]), samples[size] if greedy else None)
+    samples = [_sample(e, t, question, scored) for e, t in zip(recorder.events, traces, strict=True)]
+    return Pool(question.id, seed, driver.root, tuple(samples[:size]), samples[size] if greedy else None)
+
+
+def sampling(solver: Solver, asked: Asked) -> Sampling:
+    """How the solver draws traces of ``asked`` where the caller sets nothing."""
+    return Call(asked.name, AUTO, Budget()).sampled(solver.pack.sampling, asked.name)
+
+
+@dataclass
+class _Samples:
+    """All samples as one wave, then one more at temperature 0 with ``greedy``."""
+
+    size: int
+    greedy: bool
+    needs_verifier = uses_scores = eager = False
+
+    def waves(self, initial: Sequence[Candidate]) -> Waves:
+        grown = yield Wave(Wave.samples(self.size))
+        if self.greedy:
+            grown += yield Wave(Wave.samples(1, self.size), greedy=True)
+        return End(grown)
+
+    def choose(self, candidates: Sequence[Candidate], timeout: Timeout) -> Choice:
+        return Choice()
+
+
+class _Recorder:
+    """A policy that remembers the events of every request."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.info, self.chat_model, self.width = policy.info, policy.chat_model, policy.width
+        self.special, self.tokenize = policy.special, policy.tokenize
+        self.events: list[list[StepEvent]] = []
+
+    def generate(
+        self, requests: Sequence[Request], deadline: float | None = None, cancel: Cancellation | None = None
+    ) -> StepEvents:
+        first = len(self.events)
+        self.events += [[] for _ in requests]
+        dropped: Sequence[int] | None = None
+        with closing(self._policy.generate(requests, deadline, cancel)) as events, suppress(StopIteration):
+            while True:
+                event = events.send(dropped)
+                self.events[first + event.request].append(event)
+                dropped = yield event
+
+    def close(self) -> None:
+        pass
 
 
 def _scores(solver: Solver, question: Question, traces: Sequence[Trace]) -> dict[tuple[str, ...], Scored]:
@@ -171,6 +220,7 @@ def _sample(
         trace.steps,
         answer,
         is_correct(answer, question.answer or ""),
+        trace.error,
         tuple(round(score, 5) for score in known.scores) if known else (),
         known.tokens if known else 0,
     )
@@ -183,9 +233,9 @@ class Replay:
         self._policy = solver.policy.info
         self._width = solver.policy.width
         self._verifier = solver.verifier.info if solver.verifier else None
-        self._asked, self._sampling = solver.asked, solver.pack.sampling
+        self._solver = solver
 
-    def run(self, question: str, pool: Pool, strategy: Strategy) -> tuple[Outcome, Usage]:
+    def run(self, question: str, pool: Pool, strategy: Strategy, format: Format = "auto") -> tuple[Outcome, Usage]:
         """The outcome of ``strategy`` and what it cost, ``seconds`` left out.
 
         Raises InputError for a strategy that is no choice among samples, or wants more than there are.
@@ -194,8 +244,10 @@ class Replay:
         if strategy.kind not in SAMPLING_KINDS or strategy.n > size or (strategy.kind == "greedy" and not pool.greedy):
             raise InputError(f"a pool of {size} samples cannot serve {strategy}; draw a larger one or run it by itself")
         ledger = Ledger(self._policy, self._verifier, Budget(generations=strategy.generations))
+        asked = self._solver.asked(question, format=format)
+        seed = problem_seed(pool.seed, pool.id)
         driver = Driver(
-            Task(question, _Drawn(pool, self._asked(question)), self._sampling, seed=problem_seed(pool.seed, pool.id)),
+            Task(question, _Drawn(pool, asked), sampling(self._solver, asked), seed=seed),
             _PoolPolicy(pool, self._policy, self._width),
             _PoolVerifier(pool, self._verifier) if self._verifier else None,
             ledger,

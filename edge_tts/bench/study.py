@@ -24,6 +24,7 @@ from edge_tts.core import Budget
 from edge_tts.errors import InputError
 from edge_tts.files.json_lines import Appender, read_lines
 from edge_tts.questions.reading import Question
+from edge_tts.search.call import Format
 from edge_tts.search.selection import aggregate
 from edge_tts.search.strategy import Strategy
 from edge_tts.solver import AUTO, Solver, finish
@@ -43,6 +44,8 @@ class Grid:
     search_budgets: tuple[int, ...]
     """The same for strategies that generate their own text."""
     seeds: int
+    format: Format = "auto"
+    """How a chat model is asked."""
 
     def __post_init__(self) -> None:
         for text in self.strategies:
@@ -121,7 +124,7 @@ def config(solver: Solver, data: DataSet, problems: int, grid: Grid) -> dict[str
     pack = solver.pack
     return {
         "pack": pack.title,
-        "reasoning_format": pack.format,
+        "reasoning_format": pack.format if grid.format == "auto" else grid.format,
         "pack_files": {name: entry.sha256 for name, entry in sorted(pack.files.items())},
         "policy_parameters": solver.policy.info.parameters,
         "verifier_parameters": solver.verifier.info.parameters if solver.verifier else None,
@@ -129,7 +132,7 @@ def config(solver: Solver, data: DataSet, problems: int, grid: Grid) -> dict[str
         "calculator": solver.calculator,
         "device": {"policy": solver.policy.info.device, "width": solver.policy.width},
         "data": data.describe(problems),
-        **asdict(grid),
+        **{name: value for name, value in asdict(grid).items() if name != "format"},
     }
 
 
@@ -262,12 +265,13 @@ def run_units(
 
     def work(unit: Unit, stopped: Callable[[], bool]) -> Done | None:
         if unit.cell:
-            return _search(solver, unit, unit.cell, stopped)
+            return _search(solver, unit, unit.cell, stopped, grid.format)
         pool = known.get((unit.problem.id, unit.seed))
         if pool is not None:
             return Done(unit, _share_seconds(choose(replay, unit.problem, pool, grid), pool), None)
         greedy = any(Strategy.parse(strategy, MANY).kind == "greedy" for strategy, _ in grid.sampled)
-        pool = draw(solver, unit.problem, unit.generations(grid), unit.seed, greedy, stopped)
+        asked = solver.asked(unit.problem.question, format=grid.format)
+        pool = draw(solver, unit.problem, unit.generations(grid), unit.seed, greedy, stopped, asked)
         return Done(unit, choose(replay, unit.problem, pool, grid), pool) if pool else None
 
     last = time.monotonic()
@@ -282,7 +286,7 @@ def choose(replay: Replay, problem: Question, pool: Pool, grid: Grid) -> tuple[R
     records = []
     for text, budget in grid.sampled:
         strategy = Strategy.parse(text, budget)
-        outcome, usage = replay.run(problem.question, pool, strategy)
+        outcome, usage = replay.run(problem.question, pool, strategy, grid.format)
         answer = outcome.best.answer if outcome.best else None
         scores = outcome.best.scores if outcome.best else ()
         detail = {} if strategy.kind == "greedy" else _difficulty(pool.samples[: strategy.n])
@@ -321,10 +325,12 @@ def _timed(done: Done, seconds: float) -> Done:
     return replace(done, pool=pool, records=_share_seconds(done.records, pool))
 
 
-def _search(solver: Solver, unit: Unit, cell: tuple[str, int], stopped: Callable[[], bool]) -> Done | None:
+def _search(
+    solver: Solver, unit: Unit, cell: tuple[str, int], stopped: Callable[[], bool], format: Format
+) -> Done | None:
     strategy, budget = cell
     seed = problem_seed(unit.seed, unit.problem.id)
-    events = solver.stream(unit.problem.question, strategy, Budget(generations=budget), seed)
+    events = solver.stream(unit.problem.question, strategy, Budget(generations=budget), seed, format=format)
     result = finish(events, stopped)
     if result is None:
         return None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edge_tts.bench.runtime_settings import RuntimeSettings
     from edge_tts.bench.study import Study
     from edge_tts.questions.reading import Question
+    from edge_tts.search.call import Format
 
 STRATEGIES = "greedy,majority,adaptive,best-of-n,weighted,beam,revise"
 FULL_BATCH = 32
@@ -57,6 +58,7 @@ def command() -> None:
 @click.option("--memory", type=float, default=None, help="Memory cap in MB.")
 @click.option("--profile", default=None, help="Device profile, by name or file; detected by default.")
 @click.option("--calculator/--no-calculator", default=True, help="Let the runtime write the results of equations.")
+@click.option("--format", type=click.Choice(("auto", "text", "program")), default="auto", help="How it is asked.")
 @click.option(
     "--alone", type=click.IntRange(0), default=0, help="Afterwards also time the first N questions one by one."
 )
@@ -79,6 +81,7 @@ def run_command(
     memory: float | None,
     profile: str | None,
     calculator: bool,
+    format: Format,
     alone: int,
     address: str | None,
     ray_cores: int | None,
@@ -93,7 +96,7 @@ def run_command(
 
     sampled = _numbers(budgets, "--budgets")
     searched = _numbers(search_budgets, "--search-budgets") if search_budgets else sampled
-    grid = Grid(_strategies(strategies), sampled, searched, seeds)
+    grid = Grid(_strategies(strategies), sampled, searched, seeds, format)
     chosen, problems = _problems(data, skip_bad, first)
     largest = max(budget for _, budget in grid.sampled + grid.searched)
     together = parallel or max(2, 2 * FULL_BATCH // largest)

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from edge_tts.core import StepValue
 from edge_tts.errors import BackendError
-from edge_tts.reasoning.program_values import LONGEST_VALUE, MOST_ITEMS, StepValue, plain
+from edge_tts.reasoning.program_values import LONGEST_VALUE, MOST_ITEMS, plain
 
 if TYPE_CHECKING:
     from pydantic_monty import Monty, ResourceLimits

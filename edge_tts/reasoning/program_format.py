@@ -1,7 +1,7 @@
 """The ``program`` format: a policy writes a short Python program, which is run line by line while it is written.
 
-The answer is the value of ``answer`` when the program ends. An error ends a candidate at once: nothing that it
-would have written after it could be right, and the message is what a revision needs.
+The answer is the value of ``answer`` when the program ends, or what its last line assigned. An error ends a candidate
+at once: nothing that it would have written after it could be right, and the message is what a revision needs.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import io
 import re
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from types import MappingProxyType
 
-from edge_tts.core import Policy, StepEvent, Trace
+from edge_tts.core import Policy, StepEvent, StepValue, Trace
 from edge_tts.errors import BackendError
 from edge_tts.reasoning.answer_reading import clean, vote_key
 from edge_tts.reasoning.chat_template import ChatTemplate, Prompt
 from edge_tts.reasoning.formats import FormatName
 from edge_tts.reasoning.interpreter import Interpreter
 from edge_tts.reasoning.messages import Message
-from edge_tts.reasoning.program_values import StepValue
+from edge_tts.reasoning.program_prompt import PROMPT, ProgramPrompt
 from edge_tts.reasoning.prompt_tokens import prompt_tokens
 from edge_tts.reasoning.prompts import ATTEMPTS_IN_CONTEXT
 from edge_tts.reasoning.question_kind import AnswerKind, kind_of
@@ -35,10 +35,6 @@ LONGEST_LINE = 400
 MOST_SECONDS = 3.0
 """Interpreter time of one candidate, all its lines together."""
 
-INSTRUCTION = (
-    "Solve the problem with a short Python program. Write only code: one assignment a line, with names that say what "
-    "the values are. The last line assigns the result to `answer`."
-)
 KIND_INSTRUCTIONS: Mapping[AnswerKind, str] = MappingProxyType(
     {
         "math": "",
@@ -47,26 +43,6 @@ KIND_INSTRUCTIONS: Mapping[AnswerKind, str] = MappingProxyType(
         "text": " `answer` is as short as possible.",
     }
 )
-EXAMPLES = (
-    (
-        "A baker fills 4 trays with 15 rolls each. He sells 38 rolls in the morning and half of the rest in the "
-        "afternoon. How many rolls are left?",
-        "rolls_baked = 4 * 15\n"
-        "rolls_after_morning = rolls_baked - 38\n"
-        "rolls_sold_afternoon = rolls_after_morning / 2\n"
-        "answer = rolls_after_morning - rolls_sold_afternoon\n",
-    ),
-    (
-        "Mia pays $24 for a book after a discount of 20%. Her brother pays the full price for the same book. How "
-        "many dollars do they pay together?",
-        "price_paid_by_mia = 24\n"
-        "discount_rate = 20 / 100\n"
-        "full_price = price_paid_by_mia / (1 - discount_rate)\n"
-        "answer = price_paid_by_mia + full_price\n",
-    ),
-)
-"""Problems and their programs, shown as earlier turns."""
-
 _WRITE_AGAIN = "Look for the mistake, then write the whole program again."
 _CHECK_AGAIN = "Check every line against the problem, then write the whole program again, corrected where it is wrong."
 _OPENING_BRACKETS = frozenset("([{")
@@ -82,32 +58,6 @@ _WORDS = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class ProgramTrace(Trace):
-    """A program as far as it is written, and what running it said."""
-
-    values: tuple[tuple[StepValue, ...], ...] = ()
-    """What each of ``steps`` assigned or changed; nothing where it only defines or continues something."""
-    variables: tuple[StepValue, ...] = ()
-    """All plain variables after the last line that was run."""
-    error: str = ""
-    """Why the program is no solution: an error of Python, or what it lacks. Then it is finished, without an answer."""
-    seconds: float = 0.0
-    """Interpreter time so far."""
-
-    @classmethod
-    def of(cls, trace: Trace) -> ProgramTrace:
-        """``trace`` itself, or what it becomes when a program begins."""
-        if isinstance(trace, cls):
-            return trace
-        return cls(**{item.name: getattr(trace, item.name) for item in fields(trace)})
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """The program's lines that are complete, without fences."""
-        return tuple(line for line in self.text.split("\n")[:-1] if not line.startswith(FENCE))
-
-
-@dataclass(frozen=True)
 class AskedProgram:
     """Messages, the last of which asks, in the ``program`` format."""
 
@@ -115,6 +65,7 @@ class AskedProgram:
     messages: tuple[Message, ...]
     kind: AnswerKind
     interpreter: Interpreter = field(repr=False)
+    asks: ProgramPrompt = PROMPT
     calculator: bool = False
 
     @classmethod
@@ -147,14 +98,14 @@ class AskedProgram:
     @cached_property
     def _asked(self) -> tuple[Message, ...]:
         """The system message, the examples and the messages themselves."""
-        instruction = INSTRUCTION + KIND_INSTRUCTIONS[self.kind]
+        instruction = self.asks.instruction + KIND_INSTRUCTIONS[self.kind]
         rest = self.messages
         if rest[0].role == "system":
             instruction = f"{rest[0].content.rstrip()}\n\n{instruction}".lstrip()
             rest = rest[1:]
         examples = [
             turn
-            for problem, program in EXAMPLES
+            for problem, program in self.asks.examples
             for turn in (Message("user", problem), Message("assistant", _fenced(program)))
         ]
         return (Message("system", instruction), *examples, *rest)
@@ -166,31 +117,30 @@ class AskedProgram:
             return prompt_tokens(self._rendered.pieces, policy)
         turns = [
             turn
-            for trace in map(ProgramTrace.of, attempts[-ATTEMPTS_IN_CONTEXT:])
+            for trace in attempts[-ATTEMPTS_IN_CONTEXT:]
             for turn in (
-                Message("assistant", _fenced("\n".join(trace.lines) + "\n")),
+                Message("assistant", _fenced("\n".join(lines_of(trace)) + "\n")),
                 Message("user", _feedback(trace)),
             )
         ]
         return prompt_tokens(self.template.render((*self._asked, *turns), OPENING).pieces, policy)
 
-    def extended(self, trace: Trace, event: StepEvent) -> ProgramTrace:
+    def extended(self, trace: Trace, event: StepEvent) -> Trace:
         """``trace`` with the line of ``event``, run where it is complete.
 
         A line that a token limit or a deadline cut is kept and not run.
         """
-        program = ProgramTrace.of(trace)
         is_cut = event.stop in ("length", "cancelled")
         grown = replace(
-            program,
-            tokens=program.tokens + event.tokens,
-            text=program.text + event.text + ("" if is_cut else "\n"),
-            logprob=program.logprob + event.logprob,
+            trace,
+            tokens=trace.tokens + event.tokens,
+            text=trace.text + event.text + ("" if is_cut else "\n"),
+            logprob=trace.logprob + event.logprob,
         )
-        if is_cut or program.finished:
+        if is_cut or trace.finished:
             return grown
         text = event.text.rstrip()
-        closes = text.startswith(FENCE) and bool(program.lines)
+        closes = text.startswith(FENCE) and bool(lines_of(trace))
         if closes or event.stop == "end":
             grown = grown if closes or not text else self._with_line(grown, text)
             return grown if grown.finished else self._ended(grown)
@@ -198,26 +148,26 @@ class AskedProgram:
             return grown
         return self._with_line(grown, text)
 
-    def _with_line(self, program: ProgramTrace, text: str) -> ProgramTrace:
+    def _with_line(self, program: Trace, text: str) -> Trace:
         """``program``, whose last line is ``text``, after that line: waiting for more, run, or failed."""
         if len(text) > LONGEST_LINE:
             return _failed(program, text, f"a line has more than {LONGEST_LINE} characters")
-        if len(program.lines) > MOST_LINES:
+        if len(lines_of(program)) > MOST_LINES:
             return _failed(program, text, f"the program has more than {MOST_LINES} lines")
-        if text.lstrip().startswith("#") or is_open(program.lines):
+        if text.lstrip().startswith("#") or is_open(lines_of(program)):
             return _with_step(program, text, ())
         return self._run(program, text)
 
-    def _run(self, program: ProgramTrace, text: str) -> ProgramTrace:
+    def _run(self, program: Trace, text: str) -> Trace:
         """Run the lines so far; ``text`` is shown as the step, with what it changed."""
         try:
-            run = self.interpreter.run(program.lines)
+            run = self.interpreter.run(lines_of(program))
         except BackendError as error:  # the worker died and cannot be started again: this candidate's loss only
             return _failed(program, text, str(error))
-        program = replace(program, seconds=program.seconds + run.seconds)
+        program = replace(program, run_seconds=program.run_seconds + run.seconds)
         if run.error:
             return _failed(program, text, run.error)
-        if program.seconds > MOST_SECONDS:
+        if program.run_seconds > MOST_SECONDS:
             return _failed(program, text, f"running the program takes more than {MOST_SECONDS:g} seconds")
         assigned = _assigned(text)
         known = set(program.variables)
@@ -225,20 +175,25 @@ class AskedProgram:
         program = replace(program, variables=run.values)
         return _with_step(program, text, changed) if text else program
 
-    def _ended(self, program: ProgramTrace) -> ProgramTrace:
+    def _ended(self, program: Trace) -> Trace:
         """``program`` at its end: with its answer, or with what it lacks."""
-        if is_open(program.lines):  # a block or bracket that nothing followed
+        if is_open(lines_of(program)):  # a block or bracket that nothing followed
             program = self._run(program, "")
             if program.finished:
                 return program
-        answer = next((value.value for value in program.variables if value.name == "answer"), None)
+        answer = _result_of(program)
         question = self.messages[-1].content
         if answer is None:
             return _failed(program, "", "the program ends without a plain value in `answer`")
-        if not _uses_numbers(question, program.lines):
+        if not _uses_numbers(question, lines_of(program)):
             return _failed(program, "", "the program uses none of the numbers in the problem")
         read = clean(answer, self.kind, question) or answer
         return replace(program, finished=True, answer=read, vote=vote_key(read, self.kind))
+
+
+def lines_of(program: Trace) -> tuple[str, ...]:
+    """The lines of ``program`` that are complete, without fences."""
+    return tuple(line for line in program.text.split("\n")[:-1] if not line.startswith(FENCE))
 
 
 def suits(question: str, kind: AnswerKind) -> bool:
@@ -275,13 +230,24 @@ def is_open(lines: Sequence[str]) -> bool:
     return last_token == ":"
 
 
+def _result_of(program: Trace) -> str | None:
+    """The value of ``answer``; where no line mentions it, of the only variable that the last one assigns or prints."""
+    values = {value.name: value.value for value in program.variables}
+    if any(re.search(r"\banswer\b", line) for line in lines_of(program)):
+        return values.get("answer")
+    if program.steps and (printed := re.match(r"print\((\w+)\)\s*$", program.steps[-1])):
+        return values.get(printed[1])
+    last = program.values[-1] if program.values else ()
+    return last[0].value if len(last) == 1 else None
+
+
 def _assigned(line: str) -> set[str]:
     """The names a line assigns at its beginning: {"a", "b"} for "a, b = 1, 2"."""
     target = re.match(r"\s*([A-Za-z_][\w, ]*?)\s*(?::[^=]+)?(?:\*\*|//|<<|>>|[-+*/%&|^])?=(?!=)", line)
     return set(re.findall(r"\w+", target[1])) if target else set()
 
 
-def _with_step(program: ProgramTrace, text: str, values: tuple[StepValue, ...]) -> ProgramTrace:
+def _with_step(program: Trace, text: str, values: tuple[StepValue, ...]) -> Trace:
     """``program`` with a step shown as "left = pencils - 20  # 76"."""
     told = [value for value in values if not re.fullmatch(rf"\w+\s*=\s*{re.escape(value.value)}", text)]
     if len(values) == 1:
@@ -292,7 +258,7 @@ def _with_step(program: ProgramTrace, text: str, values: tuple[StepValue, ...]) 
     return replace(program, steps=(*program.steps, step), values=(*program.values, values))
 
 
-def _failed(program: ProgramTrace, text: str, error: str) -> ProgramTrace:
+def _failed(program: Trace, text: str, error: str) -> Trace:
     """``program`` ended by ``error``, without an answer; ``text`` is the line that it came with, "" for the end."""
     shown = _with_step(program, text, ()) if text else program
     return replace(shown, finished=True, answer=None, vote="", error=error)
@@ -302,7 +268,7 @@ def _fenced(program: str) -> str:
     return f"{OPENING}{program}{FENCE}"
 
 
-def _feedback(program: ProgramTrace) -> str:
+def _feedback(program: Trace) -> str:
     """What a policy is told of a program it wrote."""
     if program.error:
         return f"Running this program says:\n{program.error}\n{_WRITE_AGAIN}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -14,15 +13,6 @@ MOST_ITEMS = 20
 """Items of a list that is read."""
 SIGNIFICANT_DIGITS = 10
 """Of a number that is not whole: what binary fractions add behind them is no part of it, as in 0.1 + 0.2."""
-
-
-@dataclass(frozen=True)
-class StepValue:
-    """What a step assigned."""
-
-    name: str
-    value: str
-    """As people write it: "76", "0.3", "Yes"."""
 
 
 def plain(value: object) -> str | None:

@@ -16,6 +16,8 @@ from edge_tts.search.strategy import Strategy
 
 AUTO = "auto"
 
+Format: TypeAlias = Literal["auto", "text", "program"]
+
 Messages: TypeAlias = "str | Iterable[Message | Mapping[str, object]]"
 """A question, or a chat whose last message asks it."""
 
@@ -27,7 +29,7 @@ class Options(TypedDict, total=False):
     """Takes the place of the pack's, its limit of tokens included."""
     max_tokens: int | None
     """New tokens a trace may take, at least 1; as the format has it by default."""
-    format: Literal["auto", "text", "program"]
+    format: Format
     """How a chat model reasons: in words, or as a program whose lines are run. "auto" takes programs where the model is
     good at them and the question is a computation."""
     kind: AnswerKind | None
@@ -46,7 +48,7 @@ class Call:
     seed: int = 0
     sampling: Sampling | None = None
     max_tokens: int | None = None
-    format: Literal["auto", "text", "program"] = "auto"
+    format: Format = "auto"
     kind: AnswerKind | None = None
     aggregate: Aggregate = "last"
 

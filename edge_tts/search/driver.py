@@ -27,6 +27,7 @@ from edge_tts.core import (
 )
 from edge_tts.errors import InputError
 from edge_tts.reasoning.formats import Asked
+from edge_tts.search.confidence import Standing, confidence
 from edge_tts.search.ledger import Ledger
 from edge_tts.search.selection import Aggregate, Choice, aggregate, voters
 from edge_tts.search.wave import Candidate, End, Proposer, Start, Wave
@@ -106,7 +107,8 @@ class Driver:
         choice = self._choice(strategy)
         reason = end.reason or self.ledger.exhausted() or ("budget: generations" if self.ledger.clipped else "complete")
         kept = (self._candidates[candidate.id].trace for candidate in end.candidates)
-        return Outcome(choice.best, tuple(kept), reason, choice.support, self.dropped_scores)
+        sure = self._confidence(choice)
+        return Outcome(choice.best, tuple(kept), reason, choice.support, self.dropped_scores, sure)
 
     # --- prompts ---------------------------------------------------------------------------------
 
@@ -189,7 +191,9 @@ class Driver:
                     trace = self.task.asked.extended(candidate.trace, event)
                     room = self._room(len(trace.tokens), candidate.prompt_tokens)
                     self._candidates[id] = replace(candidate, trace=trace, room=room)
-                    yield StepTaken(candidate.name, event.text, trace.finished, trace.steps)
+                    self.ledger.charge_interpreter(trace.run_seconds - candidate.trace.run_seconds)
+                    values = trace.values[-1] if len(trace.values) > len(candidate.trace.values) else ()
+                    yield StepTaken(candidate.name, event.text, trace.finished, trace.steps, values, trace.error)
                     if trace.finished and strategy.eager:
                         yield from self._announce(strategy)
                     if trace.finished and event.stop is None:
@@ -277,7 +281,12 @@ class Driver:
         choice = self._choice(strategy)
         if choice.best is not None and choice.best.answer is not None and choice.best.answer != self._announced:
             self._announced = choice.best.answer
-            yield BestSoFar(choice.best.answer, choice.score)
+            yield BestSoFar(choice.best.answer, choice.score, self._confidence(choice))
+
+    def _confidence(self, choice: Choice) -> float:
+        answer = choice.best.answer if choice.best else None
+        standing = Standing.of(self._candidates, answer, self.task.aggregate, self.ledger.seconds_left)
+        return round(confidence(standing), 4)
 
 
 def _listening(events: StepEvents, unwanted: list[int]) -> Iterator[StepEvent]:

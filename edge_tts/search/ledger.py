@@ -127,6 +127,10 @@ class Ledger:
             verifier_tokens=tokens, verifier_flops=self._verifier_flops * tokens, verifier_seconds=seconds
         )
 
+    def charge_interpreter(self, seconds: float) -> None:
+        """Charge the time that running a program took."""
+        self._spent += Usage(interpreter_seconds=seconds)
+
     def verifier_tokens(self, trace_tokens: int) -> int:
         """Predicted verifier tokens of traces that have ``trace_tokens`` policy tokens, prompts included."""
         if not self._scored_trace_tokens:

@@ -12,20 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_tts.core import Request as PolicyRequest
-from edge_tts.core import Sampling, StepEvent, StopReason, Trace
+from edge_tts.core import Sampling, StepEvent, StepValue, StopReason, Trace
 from edge_tts.reasoning.chat_template import ChatTemplate
 from edge_tts.reasoning.interpreter import Interpreter
 from edge_tts.reasoning.messages import Message
 from edge_tts.reasoning.program_format import (
-    EXAMPLES,
-    INSTRUCTION,
     LONGEST_LINE,
     MOST_LINES,
     AskedProgram,
-    ProgramTrace,
     is_open,
 )
-from edge_tts.reasoning.program_values import StepValue
+from edge_tts.reasoning.program_prompt import PROMPT
 from edge_tts.reasoning.question_kind import AnswerKind
 from edge_tts.runtimes.scripted import ScriptedPolicy
 
@@ -48,17 +45,17 @@ def event(text: str, stop: StopReason | None = None) -> StepEvent:
     return StepEvent(0, text, (1, 2), -0.5, 0, 0, stop)
 
 
-def written(asked: AskedProgram, lines: list[str], last: StopReason | None = None) -> ProgramTrace:
+def written(asked: AskedProgram, lines: list[str], last: StopReason | None = None) -> Trace:
     """The trace after ``lines``; further ones are not given to a trace that is finished."""
     trace: Trace = Trace((7,))
     for number, line in enumerate(lines):
         trace = asked.extended(trace, event(line, last if number == len(lines) - 1 else None))
         if trace.finished:
             break
-    return ProgramTrace.of(trace)
+    return trace
 
 
-def finished(asked: AskedProgram, program: str, kind: AnswerKind = "math") -> ProgramTrace:
+def finished(asked: AskedProgram, program: str, kind: AnswerKind = "math") -> Trace:
     return written(replace(asked, kind=kind), [*program.split("\n"), "```"], "end")
 
 
@@ -169,6 +166,11 @@ def test_what_is_open_waits(lines: list[str], expected: bool) -> None:
 # --- ends ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("program", ["left = 8 * 12 - 20", "left = 8 * 12 - 20\nprint(left)"])
+def test_a_program_without_answer_means_what_its_last_line_assigns_or_prints(asked: AskedProgram, program: str) -> None:
+    assert finished(asked, program).answer == "76"
+
+
 @pytest.mark.parametrize(
     ("program", "error"),
     [
@@ -178,7 +180,7 @@ def test_what_is_open_waits(lines: list[str], expected: bool) -> None:
         ("while 8 < 12: pass", "TimeoutError"),
         ("x = 8\nx = '" + "a" * LONGEST_LINE + "'", "a line has more than"),
         ("\n".join(f"x{i} = 8" for i in range(MOST_LINES + 5)), "the program has more than"),
-        ("left = 8 * 12 - 20", "the program ends without a plain value in `answer`"),
+        ("a, b = 8, 12", "the program ends without a plain value in `answer`"),
         ("answer = None\nx = 8", "the program ends without a plain value in `answer`"),
         ("answer = {8: 12}", "the program ends without a plain value in `answer`"),
         ("answer = float('inf') * 8", "the program ends without a plain value in `answer`"),
@@ -243,8 +245,8 @@ def test_a_worker_that_cannot_be_started_costs_the_candidate_and_says_so(asked: 
 
 def test_candidates_share_what_their_programs_begin_with(asked: AskedProgram) -> None:
     begin = ["shared_pencils = 8 * 12", "shared_left = shared_pencils - 20"]
-    assert written(asked, begin).seconds > 0
-    assert written(asked, begin).seconds == 0
+    assert written(asked, begin).run_seconds > 0
+    assert written(asked, begin).run_seconds == 0
 
 
 # --- any program -----------------------------------------------------------------------------
@@ -275,7 +277,9 @@ def text_of(tokens: tuple[int, ...]) -> str:
 def test_the_prompt_has_the_instruction_the_examples_the_question_and_an_open_program(asked: AskedProgram) -> None:
     policy = ScriptedPolicy(lambda text, seed: "")
     prompt = text_of(asked.prompt(policy))
-    positions = [prompt.index(part) for part in (INSTRUCTION, *(problem for problem, _ in EXAMPLES), QUESTION)]
+    positions = [
+        prompt.index(part) for part in (PROMPT.instruction, *(problem for problem, _ in PROMPT.examples), QUESTION)
+    ]
     assert positions == sorted(positions)
     assert prompt.endswith("<|im_start|>assistant\n```python\n")
 
@@ -283,7 +287,7 @@ def test_the_prompt_has_the_instruction_the_examples_the_question_and_an_open_pr
 def test_a_system_message_of_the_user_stays_first(asked: AskedProgram) -> None:
     messages = (Message("system", "Prices are in euros."), Message("user", QUESTION))
     prompt = text_of(replace(asked, messages=messages).prompt(ScriptedPolicy(lambda text, seed: "")))
-    assert prompt.index("Prices are in euros.") < prompt.index(INSTRUCTION) < prompt.index(EXAMPLES[0][0])
+    assert prompt.index("Prices are in euros.") < prompt.index(PROMPT.instruction) < prompt.index(PROMPT.examples[0][0])
     assert prompt.count("<|im_start|>system") == 1
 
 
@@ -298,7 +302,7 @@ def test_a_revision_shows_each_program_and_what_running_it_said(asked: AskedProg
     assert prompt.endswith("<|im_start|>assistant\n```python\n")
 
 
-@pytest.mark.parametrize(("problem", "program"), EXAMPLES)
+@pytest.mark.parametrize(("problem", "program"), PROMPT.examples)
 def test_the_examples_are_programs_of_this_format(asked: AskedProgram, problem: str, program: str) -> None:
     trace = finished(replace(asked, messages=(Message("user", problem),)), program.rstrip("\n"))
     assert trace.error == ""

@@ -1,0 +1,36 @@
+"""Confidence in the leading answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge_tts.core import Trace
+from edge_tts.search.confidence import Standing, confidence
+from edge_tts.search.wave import Candidate
+
+
+def candidate(answer: str | None, tokens: int = 10, logprob: float = -1.0, scores: tuple[float, ...] = ()) -> Candidate:
+    trace = Trace(tuple(range(4 + tokens)), ("step",), True, answer, scores, logprob)
+    return Candidate(0, 0, trace, 4, 100)
+
+
+def test_standing_counts_votes_failures_and_the_rest() -> None:
+    unfinished = Candidate(9, 9, Trace((1, 2)), 1, 50)
+    pool = [candidate("76"), candidate("76.0", tokens=5), candidate("74"), candidate(None), unfinished]
+    standing = Standing.of(pool, "76")
+    assert (standing.samples, standing.votes, standing.second, standing.distinct) == (4, 2, 1, 2)
+    assert standing.logprob == pytest.approx((-1 / 10 - 1 / 5) / 2)
+    assert standing.score is None
+
+
+def test_standing_has_a_score_only_where_every_agreeing_trace_was_scored() -> None:
+    assert Standing.of([candidate("1", scores=(0.2, 0.8)), candidate("1", scores=(0.4,))], "1").score == 0.6
+    assert Standing.of([candidate("1", scores=(0.8,)), candidate("1")], "1").score is None
+
+
+def test_more_agreement_is_more_confidence_and_none_is_none() -> None:
+    sure = [confidence(Standing(4, votes)) for votes in (1, 2, 3, 4)]
+    assert sure == sorted(sure)
+    assert 0 < sure[0] < sure[-1] < 1
+    assert confidence(Standing(16, 16)) > sure[-1]
+    assert confidence(Standing(4)) == confidence(Standing.of([candidate(None)], None)) == 0
