@@ -24,7 +24,7 @@ def test_standing_counts_votes_failures_and_the_rest() -> None:
 
 
 def test_standing_has_a_score_only_where_every_agreeing_trace_was_scored() -> None:
-    assert Standing.of([candidate("1", scores=(0.2, 0.8)), candidate("1", scores=(0.4,))], "1").score == 0.6
+    assert Standing.of([candidate("1", scores=(0.2, 0.8)), candidate("1", scores=(0.4,))], "1").score == pytest.approx(0.6)
     assert Standing.of([candidate("1", scores=(0.8,)), candidate("1")], "1").score is None
 
 
