@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from edge_tts.commands.live import LiveView
     from edge_tts.core import Budget, Result
-    from edge_tts.questions.reading import Question
+    from edge_tts.questions.results import Settings
     from edge_tts.reasoning.question_kind import AnswerKind
     from edge_tts.search.call import Options
     from edge_tts.solver import Solver
@@ -47,6 +47,13 @@ class _Asking:
         if any(value not in (None, ()) for value in given.values()):
             options["sampling"] = overlaid(solver.pack.sampling, given)
         return options
+
+    def settings(self, solver: Solver) -> Settings:
+        from edge_tts.questions.results import Settings
+
+        given = {name: value for name, value in self.sampling.items() if value not in (None, ())}
+        how = (self.kind, self.format, given)
+        return Settings(self.strategy, self.limits, self.seed, solver.pack.title, solver.calculator, *how)
 
 
 @click.command()
@@ -96,6 +103,7 @@ def command(
     """
     from rich.console import Console
 
+    from edge_tts.commands.question_file import solve_file
     from edge_tts.core import Budget, Sampling
     from edge_tts.questions.reading import Question, checked_question, read_questions
     from edge_tts.solver import DEFAULT_GENERATIONS, Solver, uses_verifier
@@ -136,7 +144,8 @@ def command(
         if file is not None and out is not None:
             if deadline is None:
                 solver.deadline_s = None  # a file asks for throughput, not for latency
-            _solve_file(solver, questions, out, asking, parallel, errors)
+            options = asking.options(solver)
+            solve_file(solver, questions, out, asking.settings(solver), options, parallel, errors)
             return
         result = _solve_one(solver, questions[0].question, asking, verbose, errors)
     _print(result, as_json)
@@ -181,38 +190,6 @@ def _view(solver: Solver, errors: Console) -> LiveView:
 
     errors.print(f"[dim]{solver.plan.summary()}[/dim]", highlight=False)
     return LiveView(errors)
-
-
-def _solve_file(
-    solver: Solver, questions: Sequence[Question], out: Path, asking: _Asking, parallel: int | None, errors: Console
-) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from edge_tts.files.json_lines import Appender
-    from edge_tts.questions.results import Settings, finished_ids, result_row
-    from edge_tts.solver import solve_all
-
-    given = {name: value for name, value in asking.sampling.items() if value not in (None, ())}
-    how = (asking.kind, asking.format, given)
-    settings = Settings(asking.strategy, asking.limits, asking.seed, solver.pack.title, solver.calculator, *how)
-    done = finished_ids(out, settings)
-    todo = [q for q in questions if q.id not in done]
-    if done:
-        errors.print(f"{len(done)} of {len(questions)} are in {out} already")
-    # A deadline is a promise to each question, so by default they do not share the machine then.
-    default = 1 if solver.deadline_s else max(2, 2 * solver.policy.width // solver.plan.generations)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    right = graded = 0
-    with Appender(out) as sink, Progress(*columns, console=errors) as bar:
-        task = bar.add_task("solving", total=len(questions), completed=len(done))
-        for question, result in solve_all(
-            solver, todo, settings, parallel or min(default, 8), **asking.options(solver)
-        ):
-            content = result_row(question, result, settings)
-            sink.add([content])
-            graded += "correct" in content
-            right += content.get("correct", False)
-            bar.update(task, advance=1, description=f"{right} of {graded} right" if graded else "solving")
 
 
 def _print(result: Result, as_json: bool) -> None:
