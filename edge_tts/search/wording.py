@@ -1,0 +1,92 @@
+"""What people read about a search, in plain words: how sure the answer is, why the search stopped, what it cost.
+
+The terminal, the web page and the desktop app use these words, so that a number means the same everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edge_tts.core import Usage
+
+SURE = 0.9
+"""From this confidence on an answer is called sure."""
+LIKELY = 0.6
+"""From here on it is called likely."""
+GUESS = 0.5
+"""Below this it is called a guess."""
+
+Level = Literal["sure", "likely", "unsure", "guess"]
+
+_MOST_SHOWN = 99
+"""No search is certain, so 100% is never shown."""
+_STOPS = {
+    "complete": "all samples were drawn",
+    "decided": "the vote was settled",
+    "deadline": "the time was up",
+    "cancelled": "it was cancelled",
+    "budget: generations": "the budget of samples was used up",
+    "budget: tokens": "the budget of tokens was used up",
+    "budget: flops": "the budget of FLOPs was used up",
+    "budget: joules": "the budget of energy was used up",
+}
+_FORMATS = {"text": "in words", "program": "as a program", "equations": "as equations"}
+
+
+def level(confidence: float) -> Level:
+    """How sure an answer with ``confidence`` in [0, 1] is."""
+    if confidence >= SURE:
+        return "sure"
+    if confidence >= LIKELY:
+        return "likely"
+    return "unsure" if confidence >= GUESS else "guess"
+
+
+def percent(share: float) -> str:
+    """``share`` of [0, 1] as "92%"."""
+    return f"{100 * share:.0f}%"
+
+
+def sureness(confidence: float) -> str:
+    """``confidence`` in [0, 1] in words: "about 92% sure", "likely, about 72%", "unsure, 55%", "a guess, 20%"."""
+    shown = f"{min(_MOST_SHOWN, int(100 * confidence + 0.5))}%"
+    match level(confidence):
+        case "sure":
+            return f"about {shown} sure"
+        case "likely":
+            return f"likely, about {shown}"
+        case "unsure":
+            return f"unsure, {shown}"
+        case "guess":
+            return f"a guess, {shown}"
+
+
+def why_stopped(stop_reason: str) -> str:
+    """A ``stop_reason`` of an outcome as a clause; one that is not known stays as it is."""
+    return _STOPS.get(stop_reason, stop_reason)
+
+
+def in_format(format: str) -> str:
+    """How a format reasons: "in words"."""
+    return _FORMATS.get(format, format)
+
+
+def duration(seconds: float) -> str:
+    """ "0.4 s", "19.9 s", "2 min 5 s"."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+
+
+def amount(count: float) -> str:
+    """A count as people write it: "940", "12,300", "1.2 million"."""
+    if count >= 999_500:
+        return f"{count / 1e6:.3g} million"
+    return f"{float(f'{count:.3g}'):,.0f}"
+
+
+def cost(usage: Usage, samples: int = 0) -> str:
+    """What an answer cost: "19.9 s, 8 samples, 488 tokens". ``samples`` is left out where it is 0."""
+    drawn = f"{samples} {'sample' if samples == 1 else 'samples'}, " if samples else ""
+    return f"{duration(usage.seconds)}, {drawn}{amount(usage.policy_tokens + usage.verifier_tokens)} tokens"
