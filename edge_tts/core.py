@@ -76,6 +76,9 @@ class Request:
     """What ends a step; None: what the policy was loaded with."""
     calculator: bool = True
     """Whether a policy that was loaded with a calculator writes the results of equations."""
+    family: int | None = None
+    """Requests of one search have the same number: later calls draw from what earlier ones evaluated, where a policy
+    keeps it."""
 
 
 @dataclass(frozen=True)
@@ -253,6 +256,10 @@ class Trace:
     """Why a program is no solution: an error of Python, or what it lacks. Then it is finished, without an answer."""
     run_seconds: float = 0.0
     """Interpreter time so far."""
+    weight: float = 1.0
+    """How much its vote counts; at least 0."""
+    doubts: tuple[str, ...] = ()
+    """What its steps state that does not hold, such as "12 * 8 = 98"."""
 
     def extended(self, event: StepEvent, answer_marker: str) -> Trace:
         """This trace with one more step. An empty step adds its tokens only.
@@ -362,6 +369,10 @@ class StepTaken:
     """What the step assigned, in the program format."""
     error: str = ""
     """Why the candidate ended without an answer, in the program format."""
+    doubts: tuple[str, ...] = ()
+    """What its steps state that does not hold, such as "12 * 8 = 98"."""
+    answer: str | None = None
+    """What the candidate answers, once it is finished."""
 
 
 @dataclass(frozen=True)
@@ -382,7 +393,20 @@ class BestSoFar:
     """Probability in [0, 1] that it is right."""
 
 
-Event = DifficultyEstimated | StrategyChosen | StepTaken | CandidateScored | BestSoFar
+@dataclass(frozen=True)
+class Decided:
+    """What the controller does after a wave of samples, and why."""
+
+    action: str
+    """"stop", "sample", or the name of a format to ask in: "text"."""
+    samples: int
+    """How many samples of the question there are."""
+    confidence: float
+    """Probability in [0, 1] that the leading answer is right."""
+    reason: str
+
+
+Event = DifficultyEstimated | StrategyChosen | StepTaken | CandidateScored | BestSoFar | Decided
 
 
 @dataclass(frozen=True)
@@ -449,6 +473,8 @@ class Result:
     """How the policy reasoned: "text", "program" or "equations"."""
     confidence: float = 0.0
     """As in :class:`Outcome`."""
+    votes: tuple[tuple[str, float], ...] = ()
+    """Answers and their share of the vote, in [0, 1], most first; verifier scores play no part in it."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""

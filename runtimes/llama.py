@@ -8,10 +8,12 @@ stream that becomes free takes the next waiting request at once, whoever sent it
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -35,6 +37,8 @@ FEW_TOKENS = 8
 """A stream with at most this many waiting tokens evaluates them one a tick while others run ..."""
 CROWD = 4
 """... if at least this many streams run."""
+KEPT_TREES = 4
+"""Searches whose evaluated prefixes are kept between their calls; each takes up to 2.5 MB."""
 TICK_MARGIN = 1.3
 """A tick is not started when this many times its predicted duration would pass the deadline."""
 
@@ -64,6 +68,8 @@ class LlamaPolicy:
         self._evaluating: list[tuple[int, list[Call]]] = []
         """For each stream in the batch under way, how many of its tokens are in it and the calls they are for."""
         self._evaluating_lock = threading.Lock()
+        self._trees: OrderedDict[tuple[int | None, int, float], TokenTree] = OrderedDict()
+        self._trees_lock = threading.Lock()
         self._tick_seconds: dict[int, float] = {}
         self._ticks = 0
         self._closed = False
@@ -101,8 +107,7 @@ class LlamaPolicy:
             raise BackendError("the policy is closed; load it again")
         if self._failure:
             raise self._failure
-        alike = len({(request.sampling.top_k, max(1.0, request.sampling.temperature)) for request in requests}) == 1
-        call = Call(deadline, TokenTree(len(requests) if alike else 0))
+        call = Call(deadline, self._tree(requests))
         running = len(requests)
         with (cancel or Cancellation()).telling(partial(self._end, call)):
             for index, request in enumerate(requests):
@@ -123,6 +128,21 @@ class LlamaPolicy:
                     call.dropped.update((yield event) or ())
             finally:
                 self._end(call)
+
+    def _tree(self, requests: Sequence[Request]) -> TokenTree:
+        """What samples of these requests share; the tree of earlier calls where they belong to one family."""
+        kinds = {(r.family, r.sampling.top_k, max(1.0, r.sampling.temperature)) for r in requests}
+        if len(kinds) != 1:
+            return TokenTree(0)
+        (kind,) = kinds
+        if kind[0] is None:
+            return TokenTree(len(requests))
+        with self._trees_lock:
+            tree = self._trees.setdefault(kind, TokenTree(math.inf))
+            self._trees.move_to_end(kind)
+            if len(self._trees) > KEPT_TREES:
+                self._trees.popitem(last=False)
+        return tree
 
     def _end(self, call: Call) -> None:
         """End ``call``: wake its caller, free its streams, and give up the batch under way if most of it is for it."""

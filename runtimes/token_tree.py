@@ -1,4 +1,4 @@
-"""Logits that samples of one call have computed, kept for samples that begin later.
+"""Logits that samples of one call, or of one search, have computed, kept for samples that begin later.
 
 A call with more samples than streams starts the rest one by one, as streams become free. As long as such a sample
 draws the same tokens as an earlier one, it can draw from stored logits without running the model.
@@ -38,9 +38,13 @@ class Node:
 
 
 class TokenTree:
-    """The evaluated prefixes of one call. It grows until its last sample has begun, since nobody would read more."""
+    """The evaluated prefixes of one call, or of the calls of one search.
 
-    def __init__(self, samples: int) -> None:
+    It grows until its last sample has begun, since nobody would read more.
+    """
+
+    def __init__(self, samples: float) -> None:
+        """``samples``: how many there will be; infinite where that is not known."""
         self.unbegun = samples
         self.roots: Branches = {}
         self._size = 0

@@ -303,6 +303,8 @@ class _PoolPolicy:
         start = problem_seed(pool.seed, pool.id)
         self._by_seed = {derived_seed(start, i): sample for i, sample in enumerate(pool.samples)}
         self._prefilled = False
+        self._drawn: list[Sample] = []
+        """In all calls so far: a search keeps what its samples evaluated."""
 
     def special(self, token: int) -> None:
         return None
@@ -314,11 +316,12 @@ class _PoolPolicy:
         self, requests: Sequence[Request], deadline: float | None = None, cancel: Cancellation | None = None
     ) -> StepEvents:
         """Events in the order in which a batch of equally fast sequences has them."""
-        drawn = [self._sample(request) for request in requests]
+        first = len(self._drawn)
+        self._drawn += [self._sample(request) for request in requests]
         due = [
             (end, index, event)
-            for index, sample in enumerate(drawn)
-            for end, event in _events(index, sample, self._shared(drawn, index))
+            for index, sample in enumerate(self._drawn[first:])
+            for end, event in _events(index, sample, self._shared(self._drawn, first + index))
         ]
         for _, _, event in sorted(due, key=lambda item: item[:2]):
             prefill = 0 if self._prefilled else len(self._pool.prompt)

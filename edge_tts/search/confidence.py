@@ -1,19 +1,21 @@
 """How sure a search may be of its leading answer: one probability, from what its samples say.
 
 Without a fit it is the posterior mean of a vote: with v of n samples for the leader and a uniform prior, Beta(v + 1,
-n - v + 1). A fit (:class:`Calibration`) corrects this number for a model, by problems whose answers are known.
+n - v + 1). A :class:`Calibration` is fitted for a model on problems whose answers are known.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Self
 
 from edge_tts.answers.equivalence import group
 from edge_tts.answers.formulas import LONGEST_SECONDS, Timeout
+from edge_tts.errors import InputError
 from edge_tts.search.selection import Aggregate, aggregate, voters
 from edge_tts.search.wave import Candidate
 
@@ -23,17 +25,23 @@ class Standing:
     """How the samples of a question stand: what a confidence is computed from."""
 
     samples: int
-    """Traces that ended or ran out of room, with or without an answer."""
+    """Candidates of the usual way of asking that ended or ran out of room, with or without an answer."""
     votes: int = 0
     """Those with the leading answer."""
     second: int = 0
     """Those with the answer that comes second."""
     distinct: int = 0
-    """Different answers."""
+    """Different answers among them."""
+    answered: int = 0
+    """Those with any answer."""
     logprob: float = 0.0
-    """Mean log-probability of a token, over the traces with the leading answer; at most 0."""
+    """Mean log-probability of a token, over the candidates with the leading answer; at most 0."""
     score: float | None = None
-    """Mean verifier score of those traces, in [0, 1]; None where one was not scored."""
+    """Mean verifier score of these, in [0, 1]; None where one was not scored."""
+    other_samples: int = 0
+    """Candidates of other ways of asking that ended."""
+    other_votes: int = 0
+    """Those of them with the leading answer."""
 
     @classmethod
     def of(
@@ -45,32 +53,91 @@ class Standing:
     ) -> Self:
         """The standing of ``answer``, the one a strategy would choose, among ``candidates`` of the same question."""
         ended = [candidate for candidate in candidates if not candidate.can_grow]
+        usual = sum(c.way == 0 for c in ended)
         answered = [candidate for candidate in ended if voters([candidate.trace])]
-        if answer is None or not answered:
-            return cls(len(ended))
         ids = group([c.trace.vote or c.trace.answer or "" for c in answered], timeout)
         leading = next((id for c, id in zip(answered, ids, strict=True) if c.trace.answer == answer), None)
+        if leading is None:
+            return cls(usual, other_samples=len(ended) - usual)
+        counts = Counter(id for c, id in zip(answered, ids, strict=True) if c.way == 0)
         agreeing = [c for c, id in zip(answered, ids, strict=True) if id == leading]
-        if not agreeing:
-            return cls(len(ended))
-        counts = Counter(ids)
         scores = [aggregate(c.trace.scores, how) for c in agreeing if c.trace.scores]
         logprobs = [c.trace.logprob / max(1, len(c.trace.tokens) - c.prompt_tokens) for c in agreeing]
         return cls(
-            len(ended),
-            len(agreeing),
-            max((count for id, count in counts.items() if id != leading), default=0),
-            len(counts),
-            math.fsum(logprobs) / len(logprobs),
-            math.fsum(scores) / len(scores) if len(scores) == len(agreeing) else None,
+            samples=usual,
+            votes=counts[leading],
+            second=max((count for id, count in counts.items() if id != leading), default=0),
+            distinct=len(counts),
+            answered=counts.total(),
+            logprob=math.fsum(logprobs) / len(logprobs),
+            score=math.fsum(scores) / len(scores) if len(scores) == len(agreeing) else None,
+            other_samples=len(ended) - usual,
+            other_votes=sum(c.way != 0 for c in agreeing),
         )
 
     @property
+    def total_votes(self) -> int:
+        """Votes for the leading answer, whatever the way of asking."""
+        return self.votes + self.other_votes
+
+    @property
     def posterior(self) -> float:
-        """Posterior mean of the leader's share of the vote, in (0, 1); 0 without a leader."""
-        return (self.votes + 1) / (self.samples + 2) if self.votes else 0.0
+        """Posterior mean of the leader's share of all samples, in (0, 1); 0 without a leader."""
+        return (self.total_votes + 1) / (self.samples + self.other_samples + 2) if self.total_votes else 0.0
+
+    @property
+    def features(self) -> dict[str, float]:
+        """What a fit weighs, by name."""
+        others = self.other_samples - self.other_votes
+        return {
+            "bias": 1.0,
+            "vote": _logit((self.votes + 0.5) / (self.samples + 1)),
+            "margin": (self.votes - self.second) / max(1, self.samples),
+            "answered": self.answered / max(1, self.samples),
+            "size": math.log2(max(1, self.samples)),
+            "spread": self.distinct / max(1, self.answered),
+            "logprob": self.logprob,
+            "score": 0.0 if self.score is None else _logit(0.01 + 0.98 * self.score),
+            "agreement": math.log((self.other_votes + 0.5) / (others + 0.5)),
+        }
 
 
-def confidence(standing: Standing) -> float:
-    """Probability in [0, 1] that the leading answer is right."""
-    return standing.posterior
+@dataclass(frozen=True)
+class Calibration:
+    """Logistic fits over :attr:`Standing.features`, for one model and way of asking."""
+
+    right: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Weights of "the leading answer is right"; empty: not fitted."""
+    reachable: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Weights of "the answer of a vote of all samples will be right"; empty: not fitted."""
+
+    def __post_init__(self) -> None:
+        known = Standing(0).features
+        for name in (*self.right, *self.reachable):
+            if name not in known:
+                raise InputError(
+                    f"a calibration weighs {name!r}, which is none of {', '.join(known)}; correct the name"
+                )
+
+    def confidence(self, standing: Standing) -> float:
+        """Probability in [0, 1] that the leading answer is right; 0 where nothing answered."""
+        if not standing.total_votes:
+            return 0.0
+        return _probability(self.right, standing) if self.right else standing.posterior
+
+    def prospect(self, standing: Standing) -> float | None:
+        """Probability in [0, 1] that a vote of all samples would be right; None where that is not fitted."""
+        return _probability(self.reachable, standing) if self.reachable else None
+
+
+def _probability(weights: Mapping[str, float], standing: Standing) -> float:
+    features = standing.features
+    total = math.fsum(weight * features[name] for name, weight in weights.items())
+    return 1 / (1 + math.exp(-max(-50.0, min(50.0, total))))
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+UNCALIBRATED = Calibration()

@@ -6,10 +6,12 @@ question -> prompt tokens -> wave -> policy -> verifier -> the strategy's next w
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from edge_tts.core import (
     BestSoFar,
@@ -27,11 +29,12 @@ from edge_tts.core import (
 )
 from edge_tts.errors import InputError
 from edge_tts.reasoning.formats import Asked
-from edge_tts.search.confidence import Standing, confidence
+from edge_tts.search.confidence import UNCALIBRATED, Calibration, Standing
 from edge_tts.search.ledger import Ledger
 from edge_tts.search.selection import Aggregate, Choice, aggregate, voters
 from edge_tts.search.wave import Candidate, End, Proposer, Start, Wave
 
+_FAMILIES = itertools.count()
 SCORING_SHARE = 0.25
 """Largest part of the remaining time that the policy leaves to the scoring that follows it."""
 
@@ -46,6 +49,16 @@ def derived_seed(seed: int, part: int | str) -> int:
 
 
 @dataclass(frozen=True)
+class Way:
+    """A format the question is asked in, and how its traces are drawn and counted."""
+
+    asked: Asked
+    sampling: Sampling
+    weight: float = 1.0
+    """How much the vote of a trace counts; above 0."""
+
+
+@dataclass(frozen=True)
 class Task:
     """One question, and how its candidates are drawn and judged."""
 
@@ -56,6 +69,14 @@ class Task:
     sampling: Sampling
     aggregate: Aggregate = "last"
     seed: int = 0
+    others: tuple[Way, ...] = ()
+    """Other ways to ask: way 1 and following."""
+    calibration: Calibration = UNCALIBRATED
+
+    @cached_property
+    def ways(self) -> tuple[Way, ...]:
+        """All ways to ask, the usual one first."""
+        return (Way(self.asked, self.sampling), *self.others)
 
 
 class Driver:
@@ -68,10 +89,12 @@ class Driver:
         self._policy, self._verifier = policy, verifier
         self._candidates: list[Candidate] = []
         self._requests = 0
+        self._family = next(_FAMILIES)
         self._announced: str | None = None
         self.dropped_scores = 0
         """Traces whose scores were not in [0, 1]."""
-        self.root = self._tokenised(())
+        self._roots: dict[int, tuple[int, ...]] = {}
+        self.root = self._root(0)
         """Tokens of the question in the policy's prompt."""
 
     def run(self, strategy: Proposer, initial: Sequence[Trace] = ()) -> Generator[Event, None, Outcome]:
@@ -112,16 +135,21 @@ class Driver:
 
     # --- prompts ---------------------------------------------------------------------------------
 
-    def _tokenised(self, attempts: Sequence[Trace]) -> tuple[int, ...]:
+    def _root(self, way: int) -> tuple[int, ...]:
+        if way not in self._roots:
+            self._roots[way] = self._tokenised((), way)
+        return self._roots[way]
+
+    def _tokenised(self, attempts: Sequence[Trace], way: int) -> tuple[int, ...]:
         """Tokens of the prompt with ``attempts`` shown in it.
 
         Drops the oldest attempts where a whole new one would not fit behind them.
         """
-        length = self._policy.info.context_length
-        tokens = self.task.asked.prompt(self._policy, attempts)
-        while attempts and len(tokens) + self.task.sampling.max_tokens > length:
+        length, asked = self._policy.info.context_length, self.task.ways[way].asked
+        tokens = asked.prompt(self._policy, attempts)
+        while attempts and len(tokens) + self.task.ways[way].sampling.max_tokens > length:
             attempts = attempts[1:]
-            tokens = self.task.asked.prompt(self._policy, attempts)
+            tokens = asked.prompt(self._policy, attempts)
         if len(tokens) >= length:
             raise InputError(
                 f"the question takes {len(tokens)} tokens and the policy's context is {length}; shorten the question "
@@ -129,9 +157,9 @@ class Driver:
             )
         return tokens
 
-    def _room(self, tokens: int, prompt_tokens: int) -> int:
+    def _room(self, tokens: int, prompt_tokens: int, way: int) -> int:
         """New tokens for a trace of ``tokens`` tokens, of which ``prompt_tokens`` are its prompt."""
-        left = self.task.sampling.max_tokens - (tokens - prompt_tokens)
+        left = self.task.ways[way].sampling.max_tokens - (tokens - prompt_tokens)
         return max(0, min(left, self._policy.info.context_length - tokens))
 
     # --- waves -----------------------------------------------------------------------------------
@@ -158,13 +186,13 @@ class Driver:
 
     def _begin(self, start: Start) -> int:
         if start.parent is not None:
-            return self._add(start.name, start.parent.trace, start.parent.prompt_tokens)
-        tokens = self._tokenised(start.attempts) if start.attempts else self.root
-        return self._add(start.name, Trace(tokens), len(tokens))
+            return self._add(start.name, start.parent.trace, start.parent.prompt_tokens, start.parent.way)
+        tokens = self._tokenised(start.attempts, start.way) if start.attempts else self._root(start.way)
+        return self._add(start.name, Trace(tokens), len(tokens), start.way)
 
-    def _add(self, name: int, trace: Trace, prompt_tokens: int) -> int:
-        room = self._room(len(trace.tokens), prompt_tokens)
-        self._candidates.append(Candidate(len(self._candidates), name, trace, prompt_tokens, room))
+    def _add(self, name: int, trace: Trace, prompt_tokens: int, way: int = 0) -> int:
+        room = self._room(len(trace.tokens), prompt_tokens, way)
+        self._candidates.append(Candidate(len(self._candidates), name, trace, prompt_tokens, room, way))
         return len(self._candidates) - 1
 
     def _grow(self, ids: Sequence[int], wave: Wave, strategy: Proposer) -> Generator[Event, None, None]:
@@ -188,12 +216,8 @@ class Driver:
                 if event.stop == "cancelled":
                     self.ledger.cut_short()
                 else:
-                    trace = self.task.asked.extended(candidate.trace, event)
-                    room = self._room(len(trace.tokens), candidate.prompt_tokens)
-                    self._candidates[id] = replace(candidate, trace=trace, room=room)
-                    self.ledger.charge_interpreter(trace.run_seconds - candidate.trace.run_seconds)
-                    values = trace.values[-1] if len(trace.values) > len(candidate.trace.values) else ()
-                    yield StepTaken(candidate.name, event.text, trace.finished, trace.steps, values, trace.error)
+                    yield self._take(candidate, event)
+                    trace = self._candidates[id].trace
                     if trace.finished and strategy.eager:
                         yield from self._announce(strategy)
                     if trace.finished and event.stop is None:
@@ -206,16 +230,32 @@ class Driver:
             events.close()
             self.ledger.charge_abandoned(min(len(running), self._policy.width))
 
+    def _take(self, candidate: Candidate, event: StepEvent) -> StepTaken:
+        """Give ``candidate`` the step of ``event``."""
+        way, before = self.task.ways[candidate.way], candidate.trace
+        trace = way.asked.extended(before, event)
+        if trace.finished and way.weight != 1:
+            trace = replace(trace, weight=trace.weight * way.weight)
+        room = self._room(len(trace.tokens), candidate.prompt_tokens, candidate.way)
+        self._candidates[candidate.id] = replace(candidate, trace=trace, room=room)
+        self.ledger.charge_interpreter(trace.run_seconds - before.run_seconds)
+        values = trace.values[-1] if len(trace.values) > len(before.values) else ()
+        answer = trace.answer if trace.finished else None
+        return StepTaken(
+            candidate.name, event.text, trace.finished, trace.steps, values, trace.error, trace.doubts, answer
+        )
+
     def _request(self, candidate: Candidate, wave: Wave) -> Request:
         """A request with a seed that depends on the search's seed and a running index only."""
         seed = derived_seed(self.task.seed, self._requests)
         self._requests += 1
         room = min(candidate.room, self.ledger.tokens_left() or math.inf)
-        sampling = replace(self.task.sampling, max_tokens=int(room))
+        way = self.task.ways[candidate.way]
+        sampling = replace(way.sampling, max_tokens=int(room))
         if wave.greedy:
             sampling = replace(sampling, temperature=0.0)
-        asked = self.task.asked
-        return Request(candidate.trace.tokens, seed, sampling, wave.steps, asked.delimiter, asked.calculator)
+        tokens, asked = candidate.trace.tokens, way.asked
+        return Request(tokens, seed, sampling, wave.steps, asked.delimiter, asked.calculator, self._family)
 
     # --- scoring ---------------------------------------------------------------------------------
 
@@ -286,7 +326,7 @@ class Driver:
     def _confidence(self, choice: Choice) -> float:
         answer = choice.best.answer if choice.best else None
         standing = Standing.of(self._candidates, answer, self.task.aggregate, self.ledger.seconds_left)
-        return round(confidence(standing), 4)
+        return round(self.task.calibration.confidence(standing), 4)
 
 
 def _listening(events: StepEvents, unwanted: list[int]) -> Iterator[StepEvent]:

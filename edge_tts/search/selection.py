@@ -45,12 +45,14 @@ def voters(traces: Sequence[Trace]) -> list[Trace]:
 
 
 def majority(traces: Sequence[Trace], timeout: Timeout = LONGEST_SECONDS) -> Choice:
-    """The first trace of the largest group of equivalent answers; the group seen first wins a tie.
+    """The first trace of the group of equivalent answers that weighs most; the group seen first wins a tie.
+
+    Votes weigh what :attr:`Trace.weight` says, 1 as a rule: then it is the largest group.
 
     ``timeout`` is what comparing formulas may take.
     """
     candidates = voters(traces)
-    choice = _heaviest(candidates, [1.0] * len(candidates), timeout)
+    choice = _heaviest(candidates, [trace.weight for trace in candidates], timeout)
     return Choice(choice.best, choice.support, choice.support)
 
 
@@ -65,7 +67,8 @@ def weighted(traces: Sequence[Trace], how: Aggregate, timeout: Timeout = LONGEST
     if not known:
         return majority(candidates, timeout)
     mean = math.fsum(known) / len(known)
-    return _heaviest(candidates, [aggregate(t.scores, how) if t.scores else mean for t in candidates], timeout)
+    weights = [t.weight * (aggregate(t.scores, how) if t.scores else mean) for t in candidates]
+    return _heaviest(candidates, weights, timeout)
 
 
 def best_scored(traces: Sequence[Trace], how: Aggregate, timeout: Timeout = LONGEST_SECONDS) -> Choice:
@@ -91,6 +94,26 @@ def hierarchical(chains: Sequence[Sequence[Trace]], how: Aggregate, timeout: Tim
     """
     winners = [weighted(chain, how, timeout).best for chain in chains]
     return weighted([trace for trace in winners if trace is not None], how, timeout)
+
+
+def shares(
+    traces: Sequence[Trace], chosen: Trace | None, timeout: Timeout = LONGEST_SECONDS
+) -> tuple[tuple[str, float], ...]:
+    """The answers of ``traces`` and their share of the vote, most first.
+
+    Equivalent answers are one, written as ``chosen`` writes it, else as the first of them does.
+    """
+    candidates = voters(traces)
+    ids = group([trace.vote or trace.answer or "" for trace in candidates], timeout)
+    names: dict[int, str] = {}
+    totals: dict[int, float] = {}
+    for id, trace in zip(ids, candidates, strict=True):
+        answer = trace.answer or ""
+        names[id] = answer if chosen is not None and answer == chosen.answer else names.get(id, answer)
+        totals[id] = totals.get(id, 0.0) + trace.weight
+    everything = math.fsum(totals.values())
+    ordered = sorted(totals, key=lambda id: -totals[id])
+    return tuple((names[id], round(totals[id] / everything, 4)) for id in ordered) if everything else ()
 
 
 def decided(first: int, second: int) -> float:

@@ -29,6 +29,8 @@ class Candidate:
     """How many of the trace's tokens are its prompt."""
     room: int
     """New tokens it may still get."""
+    way: int = 0
+    """Which of the task's ways of asking it answers."""
 
     @property
     def can_grow(self) -> bool:
@@ -44,6 +46,8 @@ class Start:
     """Go on from this candidate's trace, and leave that one as it is."""
     attempts: tuple[Trace, ...] = ()
     """Attempts to show in the prompt, oldest first."""
+    way: int = 0
+    """Which of the task's ways of asking it takes; that of the parent where there is one."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,9 @@ class Wave:
     """How many candidates will be scored at the end of the search, for which the policy leaves time."""
 
     @classmethod
-    def samples(cls, count: int, first_name: int = 0) -> tuple[Start, ...]:
-        """``count`` starts from the question, named from ``first_name`` on."""
-        return tuple(Start(first_name + i) for i in range(max(0, count)))
+    def samples(cls, count: int, first_name: int = 0, way: int = 0) -> tuple[Start, ...]:
+        """``count`` starts from the question, asked in ``way``, named from ``first_name`` on."""
+        return tuple(Start(first_name + i, way=way) for i in range(max(0, count)))
 
 
 @dataclass(frozen=True)

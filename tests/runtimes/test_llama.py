@@ -132,6 +132,24 @@ def test_a_sample_that_is_drawn_again_costs_nothing(policy: LlamaPolicy) -> None
     assert charged == sum(e.prefill_tokens + len(e.tokens) for e in one)
 
 
+def test_calls_of_one_family_share_what_they_evaluated(policy: LlamaPolicy) -> None:
+    fresh = policy.tokenize(
+        PromptFormat().render("Sam packs 7 bags of 9 pears. How many pears are there?"), special=True
+    )
+    requests = [Request(fresh, seed, Sampling(), family=77) for seed in range(2 * WIDTH)]
+
+    def evaluated(waves: int) -> int:
+        size = len(requests) // waves
+        events = [e for i in range(waves) for e in policy.generate(requests[i * size : (i + 1) * size])]
+        return sum(len(e.tokens) - e.shared_tokens for e in events)
+
+    waves = evaluated(4)
+    requests = [replace(request, family=78) for request in requests]
+    together = evaluated(1)
+    assert together <= waves <= together + 4 * WIDTH  # the last token of a sample is charged to the wave that drew it
+    assert evaluated(1) < together / 4  # the same samples again: all was kept
+
+
 def test_requests_that_draw_from_different_candidates_share_none(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
     narrow, wide = Sampling(top_k=1), Sampling(temperature=3.0, top_k=2000, max_tokens=8)
     requests = [Request(prompt, seed, narrow if seed < 2 * WIDTH else wide) for seed in range(3 * WIDTH)]

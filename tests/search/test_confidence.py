@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edge_tts.core import Trace
-from edge_tts.search.confidence import Standing, confidence
+from edge_tts.errors import InputError
+from edge_tts.search.confidence import UNCALIBRATED, Calibration, Standing
 from edge_tts.search.wave import Candidate
 
 
@@ -24,13 +25,36 @@ def test_standing_counts_votes_failures_and_the_rest() -> None:
 
 
 def test_standing_has_a_score_only_where_every_agreeing_trace_was_scored() -> None:
-    assert Standing.of([candidate("1", scores=(0.2, 0.8)), candidate("1", scores=(0.4,))], "1").score == pytest.approx(0.6)
+    assert Standing.of([candidate("1", scores=(0.2, 0.8)), candidate("1", scores=(0.4,))], "1").score == pytest.approx(
+        0.6
+    )
     assert Standing.of([candidate("1", scores=(0.8,)), candidate("1")], "1").score is None
 
 
 def test_more_agreement_is_more_confidence_and_none_is_none() -> None:
-    sure = [confidence(Standing(4, votes)) for votes in (1, 2, 3, 4)]
+    sure = [UNCALIBRATED.confidence(Standing(4, votes)) for votes in (1, 2, 3, 4)]
     assert sure == sorted(sure)
     assert 0 < sure[0] < sure[-1] < 1
-    assert confidence(Standing(16, 16)) > sure[-1]
-    assert confidence(Standing(4)) == confidence(Standing.of([candidate(None)], None)) == 0
+    assert UNCALIBRATED.confidence(Standing(16, 16)) > sure[-1]
+    assert UNCALIBRATED.confidence(Standing(4)) == UNCALIBRATED.confidence(Standing.of([candidate(None)], None)) == 0
+
+
+def test_a_fit_takes_the_place_of_the_posterior() -> None:
+    fit = Calibration({"bias": -1.0, "vote": 2.0}, {"bias": 0.0})
+    assert fit.confidence(Standing(4, 4)) > 0.9 > 0.3 > fit.confidence(Standing(4, 2, 2))
+    assert fit.confidence(Standing(4)) == 0
+    assert fit.prospect(Standing(4)) == 0.5
+    assert UNCALIBRATED.prospect(Standing(4)) is None
+
+
+def test_another_way_of_asking_that_agrees_raises_confidence() -> None:
+    fit = Calibration({"vote": 1.0, "agreement": 1.0})
+    agreeing, alone, differing = (
+        Standing(4, 2, 1, 2, 3, other_samples=n, other_votes=v) for n, v in ((2, 2), (0, 0), (2, 0))
+    )
+    assert fit.confidence(agreeing) > fit.confidence(alone) > fit.confidence(differing)
+
+
+def test_a_weight_of_an_unknown_feature_is_refused() -> None:
+    with pytest.raises(InputError, match=r"'votes'.*none of bias"):
+        Calibration({"votes": 1.0})
