@@ -11,12 +11,27 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
+
+import msgspec
 
 from edge_tts.errors import InputError, PackError
+from edge_tts.files.typed import typed
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+class _Config(TypedDict):
+    """What is read of config.json."""
+
+    architectures: Annotated[list[str], msgspec.Meta(min_length=1)]
+
+
+class _Index(TypedDict):
+    """What is read of the list of tensors of a checkpoint in several files."""
+
+    weight_map: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -86,10 +101,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
     Raises InputError where something is missing or unsafe, PackError where a file is damaged.
     """
-    config = read_config(folder / "config.json")
-    architectures = config.get("architectures")
-    if not isinstance(architectures, list) or not architectures:
-        raise InputError(f"{folder / 'config.json'} names no architecture; give a folder that save_pretrained wrote")
+    path = folder / "config.json"
+    config = typed(_Config, read_config(path), str(path), InputError)
     if not any((folder / name).exists() for name in _TOKENIZERS):
         raise InputError(
             f"{folder} has no tokenizer ({', '.join(_TOKENIZERS)}); copy the one the model was trained with"
@@ -106,12 +119,12 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     tensors = {tensor.name: tensor for file in files for tensor in read_header(file)}
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        missing = set(read_config(index).get("weight_map", {})) - set(tensors)
-        if missing:
+        listed = typed(_Index, read_config(index), str(index), InputError)
+        if missing := listed["weight_map"].keys() - tensors.keys():
             raise PackError(
                 f"{folder} lacks {len(missing)} tensors, {min(missing)} for one; download the missing files"
             )
-    return Checkpoint(folder, str(architectures[0]), tensors)
+    return Checkpoint(folder, config["architectures"][0], tensors)
 
 
 def read_header(file: Path) -> list[Tensor]:
@@ -150,9 +163,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is missing; give a folder that save_pretrained wrote") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); restore the file") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}, not an object; restore the file")
-    return content
+    return typed(dict[str, Any], content, str(path), InputError)
 
 
 def first_line(error: Exception) -> str:

@@ -237,6 +237,8 @@ def spoil(folder: Path, what: str) -> None:
         (folder / "tokenizer.json").unlink()
         for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"):
             (folder / name).unlink(missing_ok=True)
+    elif what == "index":
+        (folder / "model.safetensors.index.json").write_text('{"weight_map": 3}')
     else:
         config = json.loads((folder / "config.json").read_text())
         config["architectures"] = ["NobodysForCausalLM"] if what == "architecture" else []
@@ -251,8 +253,9 @@ def spoil(folder: Path, what: str) -> None:
         ("nan", PackError, "model.norm.weight: holds NaN"),
         ("tokenizer", InputError, "has no tokenizer"),
         ("architecture", InputError, "does not know the architecture NobodysForCausalLM"),
-        ("no architecture", InputError, "names no architecture"),
+        ("no architecture", InputError, r"config\.json: architectures must be a list of length >= 1, found \[\]"),
         ("config", InputError, "cannot be read"),
+        ("index", InputError, r"index\.json: weight_map must be an object of named values, found 3"),
     ],
 )
 def test_bad_checkpoints_are_refused_in_one_sentence(
