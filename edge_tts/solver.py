@@ -48,6 +48,7 @@ from edge_tts.search.call import Call, Format, Messages, Options
 from edge_tts.search.difficulty import Auto
 from edge_tts.search.driver import Driver, Task
 from edge_tts.search.ledger import Ledger
+from edge_tts.search.selection import shares
 from edge_tts.search.strategy import Strategy
 
 DEFAULT_GENERATIONS = 16
@@ -258,6 +259,7 @@ class Solver:
                 partial=() if best else _furthest(outcome.traces),
                 notes=asked_question.notes,
                 format=asked_question.name,
+                votes=shares(outcome.traces, best, ledger.seconds_left),
             )
         )
 

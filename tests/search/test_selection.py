@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from searching import finished
@@ -13,6 +14,7 @@ from edge_tts.search.selection import (
     decided,
     hierarchical,
     majority,
+    shares,
     voters,
     weighted,
 )
@@ -97,3 +99,12 @@ def test_decided_is_the_beta_tail() -> None:
     rng = random.Random(1)
     draws = [rng.betavariate(6 + 1, 3 + 1) > 0.5 for _ in range(10_000)]
     assert decided(6, 3) == pytest.approx(sum(draws) / len(draws), abs=0.02)
+
+
+def test_shares_of_a_vote_are_named_as_the_chosen_trace_has_it() -> None:
+    traces = [finished("0.5"), finished("3"), finished("1/2"), finished("1/2"), Trace((1,), ("2",), finished=True)]
+    assert shares(traces, traces[2]) == (("1/2", 0.75), ("3", 0.25))
+    assert shares(traces, None) == (("0.5", 0.75), ("3", 0.25))
+    assert shares([], None) == ()
+    assert shares([replace(traces[0], weight=0.5), traces[1]], None) == (("3", 0.6667), ("0.5", 0.3333))
+    assert shares([replace(traces[0], weight=0.0)], None) == ()
