@@ -45,6 +45,7 @@ from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig, Verifie
 from edge_tts.search.allocation import StrategyTable
 from edge_tts.search.call import AUTO as AUTO
 from edge_tts.search.call import Call, Format, Messages, Options
+from edge_tts.search.controller import Controller
 from edge_tts.search.difficulty import Auto
 from edge_tts.search.driver import Driver, Task
 from edge_tts.search.ledger import Ledger
@@ -229,7 +230,8 @@ class Solver:
             sampling = call.sampled(self.pack.sampling, asked_question.name)
             task = Task(messages[-1].content.strip(), asked_question, sampling, call.aggregate, call.seed)
             driver = Driver(task, self.policy, self.verifier, ledger)
-            auto = Auto(self.table, generations, call.aggregate, self.verifier is not None)
+            controller = Controller(generations, aggregate=call.aggregate, scores=self.verifier is not None)
+            auto = Auto(self.table, controller)
             if asked:
                 yield StrategyChosen(str(asked), "asked for")
             outcome = yield from driver.run(asked.proposer(call.aggregate) if asked else auto)

@@ -15,8 +15,8 @@ from edge_tts.core import Trace, Usage
 from edge_tts.errors import InputError
 from edge_tts.questions.reading import Question
 from edge_tts.runtimes.endpoint import Endpoint, EndpointSettings, Reply, concurrently
-from edge_tts.search.sampling import ADAPTIVE_ROUND, is_decided
-from edge_tts.search.selection import majority
+from edge_tts.search.controller import WAVE
+from edge_tts.search.selection import is_decided, majority
 
 STRATEGIES = ("greedy", "majority", "adaptive")
 PROMPT = (
@@ -53,7 +53,7 @@ class _Job:
         """Numbers of samples after which a strategy may stop. Usage is known for whole requests only, so requests
         end there too."""
         budgets = {strategy: [b for s, b in self.wanted if s == strategy] for strategy in ("majority", "adaptive")}
-        rounds = range(ADAPTIVE_ROUND, max(budgets["adaptive"], default=0), ADAPTIVE_ROUND)
+        rounds = range(WAVE, max(budgets["adaptive"], default=0), WAVE)
         return sorted({*budgets["majority"], *budgets["adaptive"], *rounds})
 
 
@@ -234,7 +234,7 @@ def _until_decided(traces: Sequence[Trace], most: int) -> int:
     """How many samples adaptive consistency draws, as in :mod:`edge_tts.search.sampling`."""
     used = 0
     while used < most:
-        used = min(most, used + ADAPTIVE_ROUND)
+        used = min(most, used + WAVE)
         if is_decided(traces[:used]):
             break
     return used

@@ -12,6 +12,7 @@ from math import fsum
 from edge_tts.answers.formulas import Timeout
 from edge_tts.core import Difficulty, DifficultyEstimated, StrategyChosen
 from edge_tts.search.allocation import StrategyTable
+from edge_tts.search.controller import Controller
 from edge_tts.search.selection import Aggregate, Choice, aggregate, majority
 from edge_tts.search.strategy import Strategy
 from edge_tts.search.wave import Candidate, End, Proposer, Wave, Waves, traces
@@ -34,17 +35,14 @@ class Auto:
 
     needs_verifier = False
 
-    def __init__(self, table: StrategyTable | None, generations: int, how: Aggregate, scored: bool) -> None:
-        """``scored``: a verifier is loaded.
-
-        Without a ``table`` it is a weighted vote or, without a verifier, a vote that stops once it is decided.
-        """
-        self._table, self._generations, self._how, self._scored = table, generations, how, scored
+    def __init__(self, table: StrategyTable | None, controller: Controller) -> None:
+        """Without a ``table``, or with too few generations for its probe, ``controller`` decides alone."""
+        self._table, self._controller = table, controller
         self.difficulty: Difficulty | None = None
-        self.strategy = Strategy.parse("weighted" if scored else "adaptive", generations)
+        self.strategy = Strategy("adaptive", controller.n)
         """What is run, once that is chosen."""
-        self.reason = ""
-        self._chosen: Proposer = self.strategy.proposer(how)
+        self.reason = "decided after every wave"
+        self._chosen: Proposer = controller
 
     @property
     def uses_scores(self) -> bool:
@@ -55,16 +53,14 @@ class Auto:
         return self._chosen.eager
 
     def waves(self, initial: Sequence[Candidate]) -> Waves:
-        if self._table is None or self._generations <= self._table.probe:
-            self.reason = "there is no strategy table" if self._table is None else "too few generations to probe first"
-            sampled = list(initial)
-        else:
-            sampled = yield Wave(Wave.samples(self._table.probe), score="answers" if self._scored else "none")
-            score = probe_score(sampled, self._how, self._scored)
+        controller, sampled = self._controller, list(initial)
+        if self._table is not None and controller.n > self._table.probe:
+            sampled = yield Wave(Wave.samples(self._table.probe), score="answers" if controller.scores else "none")
+            score = probe_score(sampled, controller.aggregate, controller.scores)
             self.difficulty = Difficulty(self._table.bin(score), round(score, 4))
             yield DifficultyEstimated(self.difficulty.bin, self.difficulty.score)
-            self.strategy, self.reason = self._table.choose(self.difficulty.bin, self._generations)
-            self._chosen = self.strategy.proposer(self._how)
+            self.strategy, self.reason = self._table.choose(self.difficulty.bin, controller.n)
+            self._chosen = self.strategy.proposer(controller.aggregate)
         yield StrategyChosen(str(self.strategy), self.reason)
         end: End = yield from self._chosen.waves(sampled)
         return end

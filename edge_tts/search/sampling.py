@@ -1,20 +1,13 @@
-"""Strategies of independent samples: greedy, votes, adaptive consistency, best-of-N."""
+"""Strategies of a fixed number of independent samples: greedy, votes, best-of-N."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from edge_tts.answers.equivalence import group
-from edge_tts.answers.formulas import LONGEST_SECONDS, Timeout
-from edge_tts.core import Trace
-from edge_tts.search.selection import Aggregate, Choice, best_scored, decided, majority, voters, weighted
+from edge_tts.answers.formulas import Timeout
+from edge_tts.search.selection import Aggregate, Choice, best_scored, majority, weighted
 from edge_tts.search.wave import Candidate, End, Wave, Waves, traces
-
-ADAPTIVE_ROUND = 4
-"""Samples drawn between two looks at the vote; four equal answers are the fewest that decide one."""
-ADAPTIVE_CONFIDENCE = 0.95
-"""The threshold of Aggarwal et al. 2023."""
 
 
 @dataclass
@@ -55,21 +48,6 @@ class Majority:
 
 
 @dataclass
-class Adaptive(Majority):
-    """A vote that stops before ``n`` samples once it is decided (adaptive consistency, Aggarwal et al. 2023)."""
-
-    def waves(self, initial: Sequence[Candidate]) -> Waves:
-        pool = (yield Wave(resume=tuple(initial))) if initial else []
-        while not (settled := is_decided(traces(pool))) and len(pool) < self.n:
-            fresh = Wave.samples(min(ADAPTIVE_ROUND, self.n - len(pool)), len(pool))
-            grown = yield Wave(fresh, resume=tuple(pool))
-            if len(grown) == len(pool):
-                break
-            pool = grown
-        return End(pool, "decided" if settled and len(pool) < self.n else None)
-
-
-@dataclass
 class BestOfN(Majority):
     """The sample of ``n`` that the verifier scores highest (Cobbe et al. 2021)."""
 
@@ -86,10 +64,3 @@ class Weighted(BestOfN):
 
     def choose(self, candidates: Sequence[Candidate], timeout: Timeout) -> Choice:
         return weighted(traces(candidates), self.aggregate, timeout)
-
-
-def is_decided(pool: Sequence[Trace], timeout: Timeout = LONGEST_SECONDS) -> bool:
-    """Whether adaptive consistency stops at these traces; ``timeout`` bounds comparing formulas."""
-    ids = group([trace.vote or trace.answer or "" for trace in voters(pool)], timeout)
-    votes = [*sorted((ids.count(id) for id in set(ids)), reverse=True), 0, 0]
-    return decided(votes[0], votes[1]) > ADAPTIVE_CONFIDENCE

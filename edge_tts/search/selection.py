@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,8 @@ from edge_tts.core import Trace
 
 Aggregate = Literal["last", "min", "product", "mean"]
 """How the step scores of a trace become one number (Snell et al. 2024, appendix E compares them)."""
+DECIDED_VOTE = 0.95
+"""A vote is decided above this probability that its leader is the more frequent answer (Aggarwal et al. 2023)."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,19 @@ def decided(first: int, second: int) -> float:
     draws = first + second + 1
     ways: int = sum(math.comb(draws, k) for k in range(first + 1))
     return ways / (1 << draws)
+
+
+def is_decided(pool: Sequence[Trace], timeout: Timeout = LONGEST_SECONDS) -> bool:
+    """Whether adaptive consistency stops at these traces; ``timeout`` bounds comparing formulas."""
+    first, second = two_largest(pool, timeout)
+    return decided(first, second) > DECIDED_VOTE
+
+
+def two_largest(pool: Sequence[Trace], timeout: Timeout = LONGEST_SECONDS) -> tuple[int, int]:
+    """Votes of the leading answer and of the next one."""
+    ids = group([trace.vote or trace.answer or "" for trace in voters(pool)], timeout)
+    first, second = [*sorted(Counter(ids).values(), reverse=True), 0, 0][:2]
+    return first, second
 
 
 def _heaviest(candidates: Sequence[Trace], weights: Sequence[float], timeout: Timeout) -> Choice:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
 from edge_tts.errors import InputError
+from edge_tts.search.controller import Controller
 from edge_tts.search.revise import Revise
-from edge_tts.search.sampling import Adaptive, BestOfN, Greedy, Majority, Weighted
+from edge_tts.search.sampling import BestOfN, Greedy, Majority, Weighted
 from edge_tts.search.selection import Aggregate
 from edge_tts.search.tree import TreeSearch
 from edge_tts.search.wave import Proposer
@@ -111,7 +112,7 @@ class Strategy:
             case "majority":
                 return Majority(n)
             case "adaptive":
-                return Adaptive(n)
+                return Controller(n)
             case "best-of-n":
                 return BestOfN(n, how)
             case "weighted":

@@ -11,7 +11,8 @@ from edge_tts.core import BestSoFar, CandidateScored, Event, Outcome, Sampling, 
 from edge_tts.reasoning.formats import AskedEquations
 from edge_tts.reasoning.prompts import PromptFormat
 from edge_tts.runtimes.scripted import ScriptedPolicy, ScriptedVerifier
-from edge_tts.search.driver import Driver, Task
+from edge_tts.search.confidence import UNCALIBRATED, Calibration
+from edge_tts.search.driver import Driver, Task, Way
 from edge_tts.search.ledger import Ledger
 from edge_tts.search.selection import Aggregate, Choice, majority
 from edge_tts.search.wave import Candidate, End, Proposer, Wave, Waves, traces
@@ -32,11 +33,14 @@ class Search:
         sampling: Sampling | None = None,
         aggregate: Aggregate = "last",
         seed: int = 0,
+        others: tuple[Way, ...] = (),
+        calibration: Calibration = UNCALIBRATED,
         **limits: Any,
     ) -> None:
         self.policy = policy
         self.ledger = Ledger(policy.info, verifier.info if verifier else None, **limits)
-        task = Task(question, AskedEquations(PROMPTS, question), sampling or Sampling(), aggregate, seed)
+        asked = AskedEquations(PROMPTS, question)
+        task = Task(question, asked, sampling or Sampling(), aggregate, seed, others, calibration)
         self.driver = Driver(task, policy, verifier, self.ledger)
 
     @property

@@ -6,7 +6,8 @@ from searching import PROMPT, Proposed, announced, context, drain, finished, in_
 from edge_tts.core import Budget, Trace
 from edge_tts.errors import InputError
 from edge_tts.runtimes.scripted import GREEDY_SEED, ScriptedClock, ScriptedPolicy, ScriptedVerifier
-from edge_tts.search.sampling import Adaptive, BestOfN, Greedy, Majority, Weighted
+from edge_tts.search.controller import Controller
+from edge_tts.search.sampling import BestOfN, Greedy, Majority, Weighted
 from edge_tts.search.wave import Wave
 
 
@@ -78,29 +79,29 @@ def test_a_wave_of_samples_gives_the_traces_for_a_probe() -> None:
 
 def test_adaptive_stops_as_soon_as_the_vote_is_decided() -> None:
     policy = answers(*"4444")
-    _, outcome = drain(context(policy).run(Adaptive(16)))
+    _, outcome = drain(context(policy).run(Controller(16)))
     assert (len(outcome.traces), outcome.stop_reason, outcome.support) == (4, "decided", 1.0)
 
 
 def test_adaptive_goes_on_while_it_is_not() -> None:
     policy = answers(*"4454", *"4444", *"9999")
-    _, outcome = drain(context(policy).run(Adaptive(16)))
+    _, outcome = drain(context(policy).run(Controller(16)))
     assert (len(outcome.traces), outcome.stop_reason) == (8, "decided")
     split = answers(*"4545454545")
-    _, outcome = drain(context(split).run(Adaptive(10)))
+    _, outcome = drain(context(split).run(Controller(10)))
     assert (len(outcome.traces), outcome.stop_reason) == (10, "complete")
     assert [len(call) for call in split.calls] == [4, 4, 2]
 
 
 def test_adaptive_may_be_decided_by_the_probe() -> None:
     policy = answers()
-    _, outcome = drain(context(policy).run(Adaptive(16), [finished("4")] * 4))
+    _, outcome = drain(context(policy).run(Controller(16), [finished("4")] * 4))
     assert (policy.calls, outcome.stop_reason) == ([], "decided")
 
 
 def test_adaptive_ends_with_the_budget() -> None:
     search = context(answers(*"123456"), budget=Budget(generations=6))
-    _, outcome = drain(search.run(Adaptive(16)))
+    _, outcome = drain(search.run(Controller(16)))
     assert (len(outcome.traces), outcome.stop_reason) == (6, "budget: generations")
 
 

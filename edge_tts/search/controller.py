@@ -1,0 +1,126 @@
+"""The controller: looks at every wave of samples and stops, goes on, or asks in another way.
+
+It weighs two probabilities (:mod:`edge_tts.search.confidence`): that the leading answer is right, and that a vote of
+all samples would be. It stops where the first is high, and where the second is hardly higher: more samples of the same
+kind would not help. Then another way of asking may, since formats of reasoning err on different problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edge_tts.answers.formulas import LONGEST_SECONDS, Timeout
+from edge_tts.core import Decided
+from edge_tts.errors import InputError
+from edge_tts.search.confidence import UNCALIBRATED, Calibration, Standing
+from edge_tts.search.selection import Aggregate, Choice, is_decided, majority, two_largest, weighted
+from edge_tts.search.wave import Candidate, End, Start, Wave, Waves, traces
+
+WAVE = 4
+"""Samples of a wave without a fit; four equal answers are the fewest that decide a vote then."""
+
+
+@dataclass(frozen=True)
+class Pacing:
+    """When a controller stops, and how large its waves are. Raises InputError for values out of range."""
+
+    first: int = WAVE
+    """Samples of the first wave."""
+    wave: int = WAVE
+    """Samples of the waves that follow."""
+    target: float = 0.95
+    """Confidence that is enough, in (0, 1]."""
+    least_gain: float = 0.02
+    """Expected rise of the confidence, in [0, 1), below which samples of the same kind end."""
+    other: int = 0
+    """Samples asked for in the other way before the search ends below the target; 0: none."""
+
+    def __post_init__(self) -> None:
+        if self.first < 1 or self.wave < 1 or self.other < 0:
+            raise InputError(f"waves need at least 1 sample; got first={self.first}, wave={self.wave}")
+        if not 0 < self.target <= 1 or not 0 <= self.least_gain < 1:
+            raise InputError(
+                f"target must be in (0, 1] and least_gain in [0, 1); got {self.target:g} and {self.least_gain:g}"
+            )
+
+
+@dataclass
+class Controller:
+    """A vote of at most ``n`` samples that looks after every wave. Without a fit it is adaptive consistency."""
+
+    n: int
+    calibration: Calibration = UNCALIBRATED
+    pacing: Pacing = field(default_factory=Pacing)
+    aggregate: Aggregate = "last"
+    scores: bool = False
+    """Whether answers weigh what a verifier gives them."""
+    ways: int = 1
+    """Ways of asking that the task has."""
+    needs_verifier = False
+    eager = True
+
+    @property
+    def uses_scores(self) -> bool:
+        return self.scores
+
+    def waves(self, initial: Sequence[Candidate]) -> Waves:
+        pool = list(initial)
+        if pool:
+            pool = yield Wave(resume=tuple(pool), score=self._scored)
+        while True:
+            choice = self._judge(pool) if pool else Decided("sample", 0, 0.0, "")
+            if pool:
+                yield choice
+            if choice.action == "stop":
+                settled = len(pool) < self.n
+                return End(pool, "decided" if settled else None)
+            starts = tuple(self._starts(pool, choice.action))
+            grown = yield Wave(starts, resume=tuple(pool), score=self._scored)
+            if len(grown) == len(pool):
+                return End(pool)
+            pool = grown
+
+    def choose(self, candidates: Sequence[Candidate], timeout: Timeout) -> Choice:
+        pool = traces(candidates)
+        return weighted(pool, self.aggregate, timeout) if self.scores else majority(pool, timeout)
+
+    @property
+    def _scored(self) -> Literal["none", "answers"]:
+        return "answers" if self.scores else "none"
+
+    def _starts(self, pool: Sequence[Candidate], action: str) -> Iterator[Start]:
+        if action == "other":
+            return iter(Wave.samples(min(self.pacing.other, self.n - len(pool)), len(pool), way=1))
+        size = self.pacing.wave if pool else self.pacing.first
+        return iter(Wave.samples(min(size, self.n - len(pool)), len(pool)))
+
+    def _judge(self, pool: Sequence[Candidate]) -> Decided:
+        """What to do when ``pool`` is there, and why."""
+        best = self.choose(pool, LONGEST_SECONDS).best
+        standing = Standing.of(pool, best.answer if best else None, self.aggregate)
+        sure = self.calibration.confidence(standing)
+        count, left = len(pool), self.n - len(pool)
+        if left <= 0:
+            return Decided("stop", count, sure, f"all {self.n} samples are drawn")
+        if not self.calibration.right:
+            if is_decided(traces(pool)):
+                return Decided("stop", count, sure, "the vote is settled")
+            return Decided("sample", count, sure, "the vote is open")
+        if sure >= self.pacing.target:
+            return Decided("stop", count, sure, f"{sure:.0%} sure is enough")
+        if _settled(pool, left):
+            return Decided("stop", count, sure, "no other answer can overtake the leading one")
+        prospect = self.calibration.prospect(standing)
+        gain = 1.0 if prospect is None else prospect - sure
+        if gain >= self.pacing.least_gain:
+            return Decided("sample", count, sure, f"{sure:.0%} sure, and more samples may bring {gain:.0%} more")
+        if self.pacing.other and self.ways > 1 and not standing.other_samples:
+            return Decided("other", count, sure, f"{sure:.0%} sure: another format may help more")
+        return Decided("stop", count, sure, "more samples would hardly change the answer")
+
+
+def _settled(pool: Sequence[Candidate], left: int) -> bool:
+    first, second = two_largest(traces(pool))
+    return first > second + left

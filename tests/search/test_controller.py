@@ -1,0 +1,92 @@
+"""What the controller decides after a wave, and that a search carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from searching import QUESTION, Search, drain, in_turn
+
+from edge_tts.core import Decided, Event, Outcome, Sampling
+from edge_tts.errors import InputError
+from edge_tts.reasoning.formats import AskedEquations
+from edge_tts.reasoning.prompts import PromptFormat
+from edge_tts.runtimes.scripted import ScriptedPolicy, text_of
+from edge_tts.search.confidence import Calibration
+from edge_tts.search.controller import Controller, Pacing
+from edge_tts.search.driver import Way
+
+SURE_BY_VOTE = {"bias": -1.0, "vote": 2.0}
+HOPEFUL = Calibration(SURE_BY_VOTE, {"bias": 5.0})
+HOPELESS = Calibration(SURE_BY_VOTE, {"bias": -5.0})
+
+
+def answers(*texts: str) -> ScriptedPolicy:
+    return ScriptedPolicy(in_turn(*(f"#### {text}" for text in texts)))
+
+
+def run(policy: ScriptedPolicy, controller: Controller, others: tuple[Way, ...] = ()) -> tuple[list[Decided], Outcome]:
+    search = Search(policy, others=others, calibration=controller.calibration)
+    events, outcome = drain(search.run(controller))
+    return decisions(events), outcome
+
+
+def decisions(events: Sequence[Event]) -> list[Decided]:
+    return [event for event in events if isinstance(event, Decided)]
+
+
+def test_it_stops_once_it_is_sure_enough() -> None:
+    said, outcome = run(answers(*"1111"), Controller(16, HOPEFUL, Pacing(target=0.9)))
+    assert [(event.action, event.samples) for event in said] == [("stop", 4)]
+    assert said[0].reason.endswith("sure is enough")
+    assert outcome.stop_reason == "decided"
+    assert outcome.confidence == pytest.approx(said[0].confidence, abs=1e-4)
+
+
+def test_it_goes_on_while_samples_may_help_and_stops_when_all_are_drawn() -> None:
+    said, outcome = run(answers(*"12341234"), Controller(8, HOPEFUL, Pacing(first=4, wave=2)))
+    assert [(event.action, event.samples) for event in said] == [("sample", 4), ("sample", 6), ("stop", 8)]
+    assert outcome.stop_reason == "complete"
+    assert outcome.best is not None
+    assert outcome.best.answer == "1"
+
+
+def test_it_stops_where_samples_would_not_help() -> None:
+    said, outcome = run(answers(*"1234"), Controller(16, HOPELESS))
+    assert [event.action for event in said] == ["stop"]
+    assert "hardly" in said[0].reason
+    assert outcome.confidence < 0.5
+
+
+def test_it_stops_where_no_other_answer_can_overtake() -> None:
+    said, _ = run(answers(*"111112"), Controller(8, Calibration({"bias": 0.0}, {"bias": 5.0}), Pacing(6, 2)))
+    assert [(event.action, event.samples) for event in said] == [("stop", 6)]
+    assert "overtake" in said[0].reason
+
+
+def test_an_unsure_question_is_asked_in_another_way_whose_votes_have_their_own_weight() -> None:
+    prompts = PromptFormat(prompt="In words: {question}\n")
+    other = Way(AskedEquations(prompts, QUESTION), Sampling(max_tokens=50), weight=1.5)
+    policy = answers(*"1123", *"22")
+    said, outcome = run(policy, Controller(16, HOPELESS, Pacing(other=2), ways=2), (other,))
+    assert [(event.action, event.samples) for event in said] == [("other", 4), ("stop", 6)]
+    assert outcome.best is not None
+    assert outcome.best.answer == "2"  # 1 + 2 x 1.5 votes against 2
+    assert [trace.weight for trace in outcome.traces] == [1, 1, 1, 1, 1.5, 1.5]
+    prefixes = [text_of(trace.tokens) for trace in outcome.traces]
+    assert [prefix.startswith("In words: ") for prefix in prefixes] == [False] * 4 + [True] * 2
+
+
+def test_same_seed_same_decisions() -> None:
+    def once() -> list[Decided]:
+        policy = ScriptedPolicy(lambda text, seed: f"#### {seed % 3}")
+        return run(policy, Controller(16, HOPEFUL, Pacing(target=0.97)))[0]
+
+    assert once() == once()
+    assert len(once()) > 1
+
+
+@pytest.mark.parametrize("settings", [{"first": 0}, {"wave": 0}, {"target": 0.0}, {"target": 1.5}, {"least_gain": -0.1}])
+def test_a_pacing_out_of_range_is_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="got"):
+        Pacing(**settings)  # type: ignore[arg-type]
