@@ -16,6 +16,8 @@ import sys
 
 NO_ANSWER = 6
 """Exit code of ``solve`` where nothing answered the question."""
+NOT_SURE = 7
+"""Exit code of ``solve`` where the confidence of the answer is below ``--min-confidence``."""
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended."""
 

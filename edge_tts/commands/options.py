@@ -11,6 +11,8 @@ import click
 from edge_tts.errors import InputError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from edge_tts.core import Budget, Sampling
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -18,15 +20,63 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _UNITS = {"": "generations", "tok": "tokens", "flop": "flops", "j": "joules"}
 
 
+STRATEGIES = (
+    "auto (default), greedy, majority, adaptive, best-of-n, weighted, beam, lookahead, dvts or revise; with sizes: "
+    "adaptive:n=8, beam:n=32,m=8, lookahead:k=2, revise:s=4."
+)
+"""Help of ``--strategy``; written out, so that showing it loads no search."""
+
+
+def _models(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """What ``--model`` may become: names of the catalogue and of packs, or a path."""
+    from click.shell_completion import CompletionItem
+
+    from edge_tts.packs.catalogue import entries
+    from edge_tts.packs.pack import pack_names
+
+    if "/" in begun or begun.startswith("."):
+        return [CompletionItem(begun, type="file")]
+    try:
+        return [CompletionItem(name) for name in (*entries(), *pack_names()) if name.startswith(begun)]
+    except InputError:  # a catalogue of the user's that cannot be read; the command itself says so
+        return []
+
+
+def _model(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A model of the user's settings gives way to a pack of the command line, which brings its own."""
+    from click.core import ParameterSource
+
+    of_settings = context.get_parameter_source(parameter.name or "") is ParameterSource.DEFAULT_MAP
+    return None if of_settings and context.params.get("pack") else value
+
+
 def model_options(command: _Command) -> _Command:
     """``--model``, ``--pack``, ``--profile``, ``--memory`` and ``--deadline``: what is loaded, and its limits."""
+    model = "GGUF file, name (see `model list`), or owner/repo[:file]."
     for option in reversed(
         (
-            click.option("--model", default=None, help="GGUF file, name (see `model list`), or owner/repo[:file]."),
+            click.option("--model", default=None, help=model, shell_complete=_models, callback=_model),
             click.option("--pack", default=None, help="Pack, by name or folder: a model with its verifier and table."),
             click.option("--profile", default=None, help="Device profile, by name or file; detected by default."),
             click.option("--memory", type=float, default=None, help="Memory cap in MB; the profile's by default."),
             click.option("--deadline", type=float, default=None, help="Seconds a question may take, models loaded."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def asking_options(command: _Command) -> _Command:
+    """``--strategy``, ``--budget``, ``--format`` and ``--seed``: how a question is searched."""
+    most = "Most generations (16), tokens (2000tok), FLOPs (1e12flop), joules (30j)."
+    format = "In words, or as a program that is run; auto: programs for computations, if the model is good at them."
+    formats = click.Choice(("auto", "text", "program"))
+    for option in reversed(
+        (
+            click.option("--strategy", default="auto", help=STRATEGIES),
+            click.option("--budget", default=None, help=most),
+            click.option("--format", type=formats, default="auto", show_default=True, help=format),
+            click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
         )
     ):
         command = option(command)

@@ -1,0 +1,111 @@
+"""What ``solve`` and ``chat`` ask for: how questions are asked, and the solver that is opened for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from edge_tts.commands.options import overlaid
+from edge_tts.commands.progress import progress_bar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edge_tts.core import Budget
+    from edge_tts.questions.results import Settings
+    from edge_tts.reasoning.question_kind import AnswerKind
+    from edge_tts.search.call import Options
+    from edge_tts.solver import Solver
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How every question of a run is asked."""
+
+    strategy: str
+    limits: Budget
+    seed: int = 0
+    kind: AnswerKind | None = None
+    format: Literal["auto", "text", "program"] = "auto"
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that take the place of the model's own; None and () leave them."""
+
+    def options(self, solver: Solver) -> Options:
+        """The options of a call of ``solver``."""
+        given = {name: value for name, value in self.sampling.items() if name != "max_tokens"}
+        options: Options = {"kind": self.kind, "format": self.format, "max_tokens": self.sampling.get("max_tokens")}
+        if any(value not in (None, ()) for value in given.values()):
+            options["sampling"] = overlaid(solver.pack.sampling, given)
+        return options
+
+    def settings(self, solver: Solver) -> Settings:
+        """The same for a file of results."""
+        from edge_tts.questions.results import Settings
+
+        given = {name: value for name, value in self.sampling.items() if value not in (None, ())}
+        how = (self.kind, self.format, given)
+        return Settings(self.strategy, self.limits, self.seed, solver.pack.title, solver.calculator, *how)
+
+    def most_samples(self, solver: Solver) -> int:
+        """Most generations that a question may take."""
+        from edge_tts.search.strategy import Strategy
+        from edge_tts.solver import AUTO
+
+        generations = self.limits.generations or solver.plan.generations
+        return generations if self.strategy == AUTO else Strategy.parse(self.strategy, generations).generations
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What is loaded, and its limits; see :func:`edge_tts.commands.options.model_options`."""
+
+    model: str | None = None
+    pack: str | None = None
+    profile: str | None = None
+    memory: float | None = None
+    deadline: float | None = None
+    prompt_tokens: int | None = None
+    calculator: bool = True
+
+    def of_model(self, name: str) -> Loading:
+        """The same with the model ``name``."""
+        return replace(self, model=name, pack=None)
+
+    def plan(self, asking: Asking) -> None:
+        """Raise what :meth:`open` would raise before it loads anything."""
+        from edge_tts.solver import DEFAULT_GENERATIONS, plan, uses_verifier
+
+        plan(
+            self.pack,
+            self.profile,
+            self.memory,
+            self.deadline,
+            generations=asking.limits.generations or DEFAULT_GENERATIONS,
+            prompt_tokens=self.prompt_tokens,
+            verifier=uses_verifier(asking.strategy),
+            model=self.model,
+            max_tokens=asking.sampling.get("max_tokens"),
+        )
+
+    def open(self, asking: Asking, errors: Console) -> Solver:
+        """A solver sized for ``asking``; what it downloads or assembles is shown on ``errors``."""
+        from edge_tts.solver import DEFAULT_GENERATIONS, Solver, uses_verifier
+
+        with progress_bar(errors) as progress:
+            solver = Solver(
+                self.pack,
+                self.profile,
+                self.memory,
+                self.deadline,
+                generations=asking.limits.generations or DEFAULT_GENERATIONS,
+                prompt_tokens=self.prompt_tokens,
+                calculator=self.calculator,
+                verifier=uses_verifier(asking.strategy),
+                progress=progress,
+                model=self.model,
+                max_tokens=asking.sampling.get("max_tokens"),
+            )
+        if solver.choice:
+            errors.print(f"{solver.pack.title}: {solver.choice}; --model chooses another", style="dim")
+        return solver

@@ -1,0 +1,57 @@
+"""The end of ``solve``: the solution, how sure its answer is, why the search stopped, and what it cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge_tts.commands.console import answer_line, harmless, one_line
+from edge_tts.search.wording import cost, in_format, percent, why_stopped
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edge_tts.core import Result
+
+
+def print_answer(out: Console, errors: Console, result: Result, least: float = 0.0) -> None:
+    """The solution and its answer; where the confidence is below ``least`` in [0, 1], the answers and their votes."""
+    from rich.text import Text
+
+    if result.answer is None:
+        print_text(out, "\n".join(result.partial))
+        errors.print("no answer: no sample finished; above is the longest", style="yellow")
+    elif result.confidence < least:
+        out.print("not sure", style="yellow")
+        for answer, share in result.votes:
+            out.print(Text(f"  {one_line(answer)}: {percent(share)} of the vote"), soft_wrap=True)
+        errors.print(
+            f"the best answer is {percent(result.confidence)} sure, and {percent(least)} is asked for", soft_wrap=True
+        )
+    else:
+        print_text(out, "\n".join(result.steps))
+        out.print(answer_line("answer", result.answer, result.confidence), soft_wrap=True)
+
+
+def print_text(out: Console, text: str) -> None:
+    """``text`` of a model as it is, save control characters."""
+    from rich.text import Text
+
+    out.print(Text(harmless(text)), soft_wrap=True)
+
+
+def print_cost(errors: Console, result: Result, samples: int, model: str, verbose: bool = False) -> None:
+    """Why the search stopped, what it took, and what answered, each on a line; with ``verbose`` the details."""
+    for note in result.notes:
+        errors.print(f"note: {one_line(note)}", soft_wrap=True)
+    errors.print(f"stopped because {why_stopped(result.stop_reason)}", style="dim", soft_wrap=True)
+    errors.print(cost(result.usage, samples), style="dim", soft_wrap=True)
+    errors.print(", ".join(filter(None, (model, in_format(result.format)))), style="dim", soft_wrap=True)
+    if verbose:
+        usage = result.usage
+        hard = f"difficulty {result.difficulty.bin + 1} of 5, " if result.difficulty else ""
+        errors.print(
+            f"{result.strategy} ({result.reason}), {hard}{usage.policy_tokens} policy + {usage.verifier_tokens} "
+            f"verifier tokens, {usage.peak_memory_mb:.0f} MB, seed {result.seed}",
+            style="dim",
+            soft_wrap=True,
+        )
