@@ -25,8 +25,8 @@ from edge_tts.export.trace_rows import Row, read_rows
 from edge_tts.files.atomic import Progress, building, exclusive, publish, require_space, silent
 from edge_tts.packs.manifest import VERIFIER_ACCOUNT
 from edge_tts.runtimes.onnx_session import load_tokenizer
+from edge_tts.runtimes.onnx_verifier import OnnxVerifier
 from edge_tts.runtimes.step_layout import StepEncoder
-from edge_tts.runtimes.verifiers import open_verifier
 
 REFUSED = "prm-refused.json"
 """The measurements of a model that missed a threshold and was not written."""
@@ -105,7 +105,7 @@ def _compare(
 ) -> Comparison | None:
     if not rows:
         return None
-    verifier = open_verifier(path, tokenizer, "cpu")
+    verifier = OnnxVerifier(path, tokenizer, "cpu")
     try:
         exported = exported_scores(verifier, rows)
     except BackendError as error:  # float16 overflows in some models

@@ -33,13 +33,12 @@ class VerifierShape:
     hidden: int
     max_tokens: int
     """Longest question plus trace it can score, in tokens."""
-    kv_bytes: int | None = None
-    """Bytes of keys and values that one token leaves in the cache, 0 for a model that keeps none; None: float32 in
-    every layer at the full hidden size."""
-    vocabulary: int | None = None
-    """Entries of its tokenizer; None: told from the embedding table, a byte for each number of it."""
-    weight_copies: float | None = None
-    """Memory its weights take once loaded, in sizes of the file; None: as for this project's int8 encoders."""
+    kv_bytes: int
+    """Bytes of keys and values that one token leaves in the cache."""
+    vocabulary: int
+    """Entries of its tokenizer."""
+    weight_copies: float
+    """Memory its weights take once loaded, in sizes of the file."""
 
 
 @dataclass(frozen=True)

@@ -73,11 +73,11 @@ class LoadedModels:
         return policy
 
     def _load_verifier(self, config: ModelsConfig) -> Verifier | None:
-        from edge_tts.runtimes.verifiers import open_verifier
+        from edge_tts.runtimes.onnx_verifier import OnnxVerifier
 
         if config.verifier is None:
             return None
-        verifier = open_verifier(
+        verifier = OnnxVerifier(
             config.verifier.model,
             config.verifier.tokenizer,
             threads=config.verifier.config.threads,

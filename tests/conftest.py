@@ -15,7 +15,7 @@ from edge_tts.packs import pack as pack_module
 from edge_tts.packs.catalogue import entries
 from edge_tts.packs.download import locate
 from edge_tts.packs.pack import Pack, find_pack, prepare_pack
-from edge_tts.runtimes.verifiers import open_verifier
+from edge_tts.runtimes.onnx_verifier import OnnxVerifier
 
 HAS_TORCH = find_spec("torch") is not None
 collect_ignore = (
@@ -67,7 +67,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> standin.StandIn:
 def verifier(pack: Pack) -> Iterator[Verifier]:
     assert pack.verifier_path is not None
     assert pack.tokenizer_path is not None
-    verifier = open_verifier(pack.verifier_path, pack.tokenizer_path)
+    verifier = OnnxVerifier(pack.verifier_path, pack.tokenizer_path)
     yield verifier
     verifier.close()
 

@@ -163,8 +163,8 @@ def test_the_library(traced: Traced, pack: Pack) -> None:
     """The verifier alone, in a program that imports nothing else of this package first."""
     code = (
         "from pathlib import Path\n"
-        "from edge_tts.runtimes.verifiers import open_verifier\n"
-        f"verifier = open_verifier(Path({str(pack.verifier_path)!r}), Path({str(pack.tokenizer_path)!r}))\n"
+        "from edge_tts.runtimes.onnx_verifier import OnnxVerifier\n"
+        f"verifier = OnnxVerifier(Path({str(pack.verifier_path)!r}), Path({str(pack.tokenizer_path)!r}))\n"
         f"print(verifier.score({QUESTION!r}, [('3*8=24', '#### 24')])[0].scores)\n"
         "verifier.close()\n"
     )

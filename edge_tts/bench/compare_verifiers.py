@@ -31,7 +31,7 @@ from edge_tts.export import command
 from edge_tts.export.prm_metrics import Candidate, auc, best_threshold, f1, picks, step_metrics
 from edge_tts.export.trace_rows import Row, read_rows
 from edge_tts.runtimes.onnx_session import Device
-from edge_tts.runtimes.verifiers import open_verifier
+from edge_tts.runtimes.onnx_verifier import OnnxVerifier
 
 RIGHT = 0.5
 """A step whose label is at least this counts as right."""
@@ -115,7 +115,7 @@ def _groups(rows: Sequence[Row], most: int) -> list[Group]:
 
 def _open(folder: Path, device: Device, threads: int | None) -> Scores:
     path = folder / "prm.onnx"
-    return Scores(open_verifier(path, folder / "tokenizer.json", device, threads), path.stat().st_size)
+    return Scores(OnnxVerifier(path, folder / "tokenizer.json", device, threads), path.stat().st_size)
 
 
 def _cost(scores: Scores, traces: int) -> dict[str, Any]:

@@ -33,8 +33,8 @@ from edge_tts.core import StepEvent, StopReason, Trace, Usage
 from edge_tts.errors import PackError
 from edge_tts.packs.pack import Pack
 from edge_tts.runtimes import device
+from edge_tts.runtimes.onnx_verifier import OnnxVerifier
 from edge_tts.runtimes.process_memory import peak_memory_mb
-from edge_tts.runtimes.verifiers import open_verifier
 from edge_tts.search.selection import Choice, aggregate, best_scored, weighted
 from edge_tts.search.tree import MAX_ROUNDS
 
@@ -99,7 +99,7 @@ class TransformersPeer:
         texts = self._tokenizer.batch_decode([[i] for i in range(len(self._tokenizer))])
         self._delimiters = [i for i, text in enumerate(texts) if pack.prompts.step_delimiter in text]
         # Without room in its cache it evaluates all steps of a trace in every call.
-        self._verifier = open_verifier(pack.verifier_path, pack.tokenizer_path, threads=threads, cache_mb=0)
+        self._verifier = OnnxVerifier(pack.verifier_path, pack.tokenizer_path, threads=threads, cache_mb=0)
         self._usage = Usage()
 
     def solve(self, method: Method, question: str, n: int, seed: int) -> Solved:

@@ -107,12 +107,12 @@ def _measure(profile: Profile, pack: Pack, seconds: float, progress: Any) -> Cal
 
 def _open_verifier(pack: Pack, threads: int | None) -> Verifier | None:
     from edge_tts.runtimes.config import VerifierConfig
-    from edge_tts.runtimes.verifiers import open_verifier
+    from edge_tts.runtimes.onnx_verifier import OnnxVerifier
 
     if pack.verifier_path is None or pack.tokenizer_path is None:
         return None
     config = VerifierConfig()
-    return open_verifier(
+    return OnnxVerifier(
         pack.verifier_path,
         pack.tokenizer_path,
         threads=threads,

@@ -37,8 +37,6 @@ _ACTIVATIONS = 44
 _LOGIT_BYTES = 6
 """Bytes of a drawn row, per token of the vocabulary: float32 in the output buffer, and half as much in scratch."""
 
-_VERIFIER_WEIGHT_COPIES = 2.15
-"""ONNX Runtime holds the graph's initialisers and packs the matrices again for the CPU."""
 _VERIFIER_VOCABULARY_BYTES = 400
 """One entry of the tokenizer's vocabulary."""
 _VERIFIER_STEP_TOKENS = 32
@@ -127,12 +125,7 @@ def _weights_mb(policy: PolicyShape, later_mb: float) -> float:
 
 
 def _verifier_weights_mb(verifier: VerifierShape) -> float:
-    vocabulary: float | None = verifier.vocabulary
-    if vocabulary is None:
-        # In int8 a file holds a byte for each weight; what is not in a forward pass is the embedding table.
-        vocabulary = max(0, verifier.file_bytes - verifier.parameters) / verifier.hidden
-    copies = verifier.weight_copies or _VERIFIER_WEIGHT_COPIES
-    return (verifier.file_bytes * copies + vocabulary * _VERIFIER_VOCABULARY_BYTES) / MIB
+    return (verifier.file_bytes * verifier.weight_copies + verifier.vocabulary * _VERIFIER_VOCABULARY_BYTES) / MIB
 
 
 def verifier_arena_mb(
@@ -146,7 +139,7 @@ def verifier_arena_mb(
     seen = rows * (_VERIFIER_QUESTION_TOKENS + trace_tokens)
     read = config.pass_tokens + _VERIFIER_STEP_TOKENS
     activations = read * _VERIFIER_TOKEN_NUMBERS * verifier.hidden * 4
-    return (activations + seen * _kv_bytes(verifier)) / MIB + config.cache_mb
+    return (activations + seen * verifier.kv_bytes) / MIB + config.cache_mb
 
 
 def cache_for(
@@ -154,9 +147,4 @@ def cache_for(
 ) -> VerifierConfig:
     """``config`` with a cache for one question's traces of ``width`` sequences."""
     tokens = _VERIFIER_QUESTION_TOKENS + width * trace_tokens
-    return replace(config, cache_mb=math.ceil(tokens * _kv_bytes(verifier) / MIB))
-
-
-def _kv_bytes(verifier: VerifierShape) -> int:
-    """Bytes of keys and values of one token."""
-    return 2 * verifier.layers * verifier.hidden * 4 if verifier.kv_bytes is None else verifier.kv_bytes
+    return replace(config, cache_mb=math.ceil(tokens * verifier.kv_bytes / MIB))

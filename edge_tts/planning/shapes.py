@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_tts.errors import InputError
 from edge_tts.files.gguf_header import TensorInfo, read_gguf
 from edge_tts.runtimes.config import PolicyShape, VerifierShape
-from edge_tts.runtimes.graph_metadata import VERIFIER_DATA, VERIFIER_FORMAT, read_metadata
+from edge_tts.runtimes.graph_metadata import VERIFIER_DATA, read_metadata
 
 WEIGHT_COPIES = {"fp32": 1.6, "fp16": 2.75, "int8": 1.9, "int4": 1.7}
 """Memory that ONNX Runtime takes on a CPU for a common model's weights, in sizes of its file: what a Qwen2 of 104M
@@ -66,15 +66,13 @@ def verifier_shape(path: Path) -> VerifierShape:
             hidden=int(sizes["hidden"]),
             max_tokens=int(sizes["positions"]),
             kv_bytes=_kv_bytes(sizes),
-            weight_copies=WEIGHT_COPIES.get(sizes.get("quant", "")),
-            vocabulary=int(sizes["vocabulary"]) if "vocabulary" in sizes else None,
+            vocabulary=int(sizes["vocabulary"]),
+            weight_copies=WEIGHT_COPIES[sizes["quant"]],
         )
     except (KeyError, ValueError) as error:
         raise InputError(f"{path} does not state its {error}; export it with `edge-reason export prm`") from error
 
 
-def _kv_bytes(sizes: Mapping[str, str]) -> int | None:
-    if sizes.get("format") != VERIFIER_FORMAT:
-        return None
-    number = 2 if sizes.get("quant") == "fp16" else 4
+def _kv_bytes(sizes: Mapping[str, str]) -> int:
+    number = 2 if sizes["quant"] == "fp16" else 4
     return 2 * int(sizes["layers"]) * int(sizes["kv_heads"]) * int(sizes["head_dim"]) * number

@@ -45,10 +45,10 @@ def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., l
     """Folders that open as verifiers that score as given functions say."""
 
     def make(**scripts: Callable[[str, Sequence[str]], list[float]]) -> list[Path]:
-        def open_verifier(path: Path, *_: object) -> ScriptedVerifier:
+        def opened(path: Path, *_: object) -> ScriptedVerifier:
             return ScriptedVerifier(scripts[path.parent.name], parameters=100)
 
-        monkeypatch.setattr(compare_verifiers, "open_verifier", open_verifier)
+        monkeypatch.setattr(compare_verifiers, "OnnxVerifier", opened)
         for name in scripts:
             (tmp_path / name).mkdir()
             (tmp_path / name / "prm.onnx").write_bytes(b"1234")

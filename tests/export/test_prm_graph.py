@@ -25,7 +25,7 @@ from edge_tts.export.reward_heads import QWEN_SYSTEM, recognise
 from edge_tts.packs.build import PackFiles, PackSettings, build_pack
 from edge_tts.planning.shapes import WEIGHT_COPIES, verifier_shape
 from edge_tts.runtimes.graph_metadata import read_metadata
-from edge_tts.runtimes.verifiers import open_verifier
+from edge_tts.runtimes.onnx_verifier import OnnxVerifier
 
 Exported = Callable[[str, Quant], Path]
 Recipe = Callable[[Path, str, Sequence[str]], list[float]]
@@ -108,7 +108,7 @@ RECIPES: dict[str, Recipe] = {
 
 def scored(model: Path, tokenizer: Path) -> list[tuple[float, ...]]:
     """The test traces' scores by the exported ``model``."""
-    verifier = open_verifier(model, tokenizer, "cpu", threads=1)
+    verifier = OnnxVerifier(model, tokenizer, "cpu", threads=1)
     return [s.scores for s in [*verifier.score(QUESTION, TRACES), *verifier.score(OTHER, TRACES[:1])]]
 
 
@@ -223,7 +223,7 @@ def test_large_weights_lie_beside_the_model(checkpoints: dict[str, Path], export
     files = prm_graph.save(onnx.load(whole), tmp_path / "prm.onnx", limit=10_000)
     assert [file.name for file in files] == ["prm.onnx", "prm.onnx.data"]
     assert files[1].stat().st_size > 5 * files[0].stat().st_size
-    verifier = open_verifier(files[0], checkpoints["value"] / "tokenizer.json", "cpu", threads=1)
+    verifier = OnnxVerifier(files[0], checkpoints["value"] / "tokenizer.json", "cpu", threads=1)
     assert verifier.score(QUESTION, TRACES)[0].scores == pytest.approx(expected[0])
 
 
@@ -241,7 +241,7 @@ def test_a_pack_carries_weights_that_lie_beside_the_model(
     assert pack.verifier.file_bytes == model.stat().st_size + beside.stat().st_size
     assert (pack.folder / "prm.onnx.data").read_bytes() == beside.read_bytes()
     assert pack.verifier_path is not None
-    verifier = open_verifier(pack.verifier_path, checkpoint / "tokenizer.json", "cpu", threads=1)
+    verifier = OnnxVerifier(pack.verifier_path, checkpoint / "tokenizer.json", "cpu", threads=1)
     assert verifier.score(QUESTION, TRACES)[0].scores == pytest.approx(expected[0])
 
 

@@ -22,7 +22,7 @@ from edge_tts.export.prm_measurements import (
 )
 from edge_tts.export.prm_metrics import auc, selection, step_metrics
 from edge_tts.export.trace_rows import Row, read_rows
-from edge_tts.runtimes.verifiers import open_verifier
+from edge_tts.runtimes.onnx_verifier import OnnxVerifier
 
 ROWS = [
     Row(str(question), question, steps, tuple(float(i < 2) for i in range(len(steps))), steps[-1], n % 2 == 0)
@@ -57,7 +57,7 @@ def test_what_is_measured_of_a_good_export(checkpoints: dict[str, Path], tmp_pat
     assert [(cost["batch"], cost["length"]) for cost in measured["costs"]] == [(1, 8), (2, 16)]
     assert all(cost["seconds"] > 0 and cost["peak_memory_mb"] > 20 for cost in measured["costs"])
     assert steps == sorted(steps)
-    scored = open_verifier(tmp_path / "prm.onnx", tmp_path / "tokenizer.json", "cpu", 1).score(QUESTION, [TRACE])
+    scored = OnnxVerifier(tmp_path / "prm.onnx", tmp_path / "tokenizer.json", "cpu", 1).score(QUESTION, [TRACE])
     assert len(scored[0].scores) == len(TRACE)
 
 

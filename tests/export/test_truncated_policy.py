@@ -27,8 +27,8 @@ from edge_tts.export.vocabulary import trim_bpe
 from edge_tts.packs.base_model import SMOLLM2_135M, locate
 from edge_tts.planning.shapes import verifier_shape
 from edge_tts.reasoning.prompts import PromptFormat
+from edge_tts.runtimes.onnx_verifier import OnnxVerifier
 from edge_tts.runtimes.step_marks import MARKS
-from edge_tts.runtimes.verifiers import open_verifier
 
 CONFIG = PrmConfig(layers=2, learning_rate=1e-3, vocabulary=340, warmup=0.0, batch_tokens=600)
 
@@ -217,7 +217,7 @@ def test_the_exported_file_is_small_and_the_verifier_scores_as_torch_does(
     assert shape.kv_bytes == 2 * 2 * 32 * 4
     assert shape.parameters == sum(p.numel() for p in load_run(trained).parameters()) - 340 * 64
     assert measured["bytes"] < 0.5 * 4 * (shape.parameters + 340 * 64)
-    verifier = open_verifier(tmp_path / "prm.onnx", tmp_path / "tokenizer.json", "cpu")
+    verifier = OnnxVerifier(tmp_path / "prm.onnx", tmp_path / "tokenizer.json", "cpu")
     scored = verifier.score(QUESTION, TRACES)
     for exact, found in zip(alone(trained, QUESTION, TRACES), scored, strict=True):
         assert found.scores == pytest.approx(exact, abs=0.1 if quant == "int8" else 0.3)

@@ -24,7 +24,7 @@ from edge_tts.runtimes.config import EngineConfig, PolicyShape, VerifierConfig, 
 from edge_tts.runtimes.process_memory import MAPPED, peak_memory_mb
 
 SMOL = PolicyShape(91_726_912, 134_515_008, 30, 3, 64, 576, 49_152, 8192)
-MINI = VerifierShape(17_463_541, 14_161_537, 4, 576, 512, kv_bytes=6144, vocabulary=5120, weight_copies=1.9)
+MINI = VerifierShape(17_463_541, 14_161_537, 4, 576, 512, 6144, 5120, 1.9)
 
 USE = """
 import json, sys
@@ -41,8 +41,8 @@ engine, policy, verifier_config, verifier = json.loads(sys.argv[1])
 config = EngineConfig(**engine)
 policy = LlamaPolicy(Path(policy), config)
 if verifier:
-    from edge_tts.runtimes.verifiers import open_verifier
-    verifier = open_verifier(*map(Path, verifier), **verifier_config)
+    from edge_tts.runtimes.onnx_verifier import OnnxVerifier
+    verifier = OnnxVerifier(*map(Path, verifier), **verifier_config)
 prompt = (policy.tokenize("Tom has 3 boxes of 8 pencils. ") * 200)[: config.context - 16]
 requests = [Request(prompt, seed, Sampling(max_tokens=8)) for seed in range(config.width + 2)]
 tokens = sum(len(event.tokens) for event in policy.generate(requests))
@@ -140,7 +140,7 @@ def test_parts_add_up_and_grow_with_their_knobs() -> None:
 
 def test_a_decoder_gets_a_cache_for_the_traces_of_one_question() -> None:
     # 28 layers x 2 x 2 heads x 128 numbers x 4 bytes, as Qwen2.5-Math-PRM at 1.5B has them.
-    qwen = VerifierShape(1_600_000_000, 1_310_000_000, 28, 1536, 4096, kv_bytes=57_344, vocabulary=151_936)
+    qwen = VerifierShape(1_600_000_000, 1_310_000_000, 28, 1536, 4096, 57_344, 151_936, 1.9)
     assert cache_for(qwen, VerifierConfig(), 16).cache_mb == math.ceil((128 + 16 * 50) * 57_344 / 2**20)
     plan = make_plan(SMOL, qwen, load("laptop-cpu"), 8192)
     assert plan.verifier_config.cache_mb == 51
@@ -152,7 +152,7 @@ def test_a_decoder_gets_a_cache_for_the_traces_of_one_question() -> None:
 
 
 def test_a_verifier_is_run_by_its_size_and_the_length_of_traces() -> None:
-    large = VerifierShape(1_600_000_000, 1_310_000_000, 28, 1536, 4096, kv_bytes=57_344, vocabulary=151_936)
+    large = VerifierShape(1_600_000_000, 1_310_000_000, 28, 1536, 4096, 57_344, 151_936, 1.9)
     small_plan = make_plan(SMOL, MINI, load("laptop-cpu"), 8192)
     large_plan = make_plan(SMOL, large, load("laptop-cpu"), 8192, trace_tokens=512, typical_tokens=300)
     assert small_plan.verifier_config.threads == 1

@@ -20,7 +20,6 @@ from edge_tts.runtimes.graph_metadata import read_metadata
 from edge_tts.runtimes.onnx_session import Device, providers
 from edge_tts.runtimes.onnx_verifier import GPU_BUCKET, OnnxVerifier
 from edge_tts.runtimes.step_marks import RESULT_MARKS, SOURCE_MARKS, marks
-from edge_tts.runtimes.verifiers import open_verifier
 
 CLOSE = 1e-4
 FAMILIES = ["step-token", "chat", "value"]
@@ -227,11 +226,9 @@ def test_info_and_predicted_seconds(model: Model) -> None:
 
 def test_a_model_of_another_format_is_refused(models: dict[str, Model], tmp_path: Path) -> None:
     value = models["value"]
-    opened = open_verifier(value.path, value.tokenizer, "cpu", 1, cache_mb=1, pass_tokens=64)
-    assert isinstance(opened, OnnxVerifier)
     for format_ in ("something-9", "encoder-1", "block-causal-2"):
         with pytest.raises(PackError, match=f"its format is '{format_}', not 'decoder-past-1'"):
-            open_verifier(change(value, tmp_path, format=format_), value.tokenizer)
+            OnnxVerifier(change(value, tmp_path, format=format_), value.tokenizer)
 
 
 def change(model: Model, folder: Path, **meta: str) -> Path:
@@ -244,12 +241,12 @@ def change(model: Model, folder: Path, **meta: str) -> Path:
 def test_parts_that_do_not_fit_are_pack_errors(models: dict[str, Model], tmp_path: Path) -> None:
     model = models["value"]
     with pytest.raises(PackError, match="does not fit the verifier"):
-        open_verifier(model.path, models["chat"].tokenizer)
+        OnnxVerifier(model.path, models["chat"].tokenizer)
     with pytest.raises(PackError, match="cannot read the verifier's tokenizer"):
-        open_verifier(model.path, tmp_path / "none.json")
+        OnnxVerifier(model.path, tmp_path / "none.json")
     for meta in ({"layers": "two"}, {"layout": "{}"}, {"layout": "["}, {"layout": '{"begin": [], "end": []}'}):
         with pytest.raises(PackError, match="not a process reward model this runtime can use"):
-            open_verifier(change(model, tmp_path, **meta), model.tokenizer)
+            OnnxVerifier(change(model, tmp_path, **meta), model.tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -261,9 +258,9 @@ def test_damaged_models_are_pack_errors(
     path = tmp_path / "prm.onnx"
     path.write_bytes(damage(models["value"].path.read_bytes()))
     with pytest.raises(PackError, match="verify or reinstall the pack"):
-        open_verifier(path, models["value"].tokenizer)
+        OnnxVerifier(path, models["value"].tokenizer)
     with pytest.raises(PackError, match="cannot read the verifier"):
-        open_verifier(tmp_path / "missing.onnx", models["value"].tokenizer)
+        OnnxVerifier(tmp_path / "missing.onnx", models["value"].tokenizer)
 
 
 def test_runtime_failures_are_backend_errors(model: Model) -> None:
