@@ -1,0 +1,38 @@
+"""``edge-reason chat``: question after question, with the model kept loaded."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import click
+
+from edge_tts.commands.asking import Asking, Loading
+from edge_tts.commands.options import asking_options, model_options, parse_budget
+
+
+@click.command()
+@asking_options
+@model_options
+@click.option("-v", "--verbose", is_flag=True, help="Show votes, candidates and budget while it works.")
+def command(
+    strategy: str,
+    budget: str | None,
+    format: Literal["auto", "text", "program"],
+    seed: int,
+    verbose: bool,
+    **model: Any,
+) -> None:
+    """Ask question after question; follow-up questions know what was said before.
+
+    Without a terminal every line of standard input is a question. /help shows what else can be typed.
+    """
+    from edge_tts.commands.chat_session import CHAT_TOKENS, ChatSession
+    from edge_tts.commands.console import consoles
+    from edge_tts.core import Budget
+    from edge_tts.solver import uses_verifier
+
+    uses_verifier(strategy)  # an unknown strategy is said before anything is loaded
+    asking = Asking(strategy, parse_budget(budget) if budget else Budget(), seed, format=format)
+    loading = Loading(**model, prompt_tokens=CHAT_TOKENS)
+    with ChatSession(loading, asking, consoles(), verbose) as session:
+        session.run()
