@@ -12,6 +12,8 @@ from edge_tts.errors import INTERRUPTED, EdgeError, say
 
 VERBS = {
     "solve": "Answer a question, or a file of them.",
+    "chat": "Question after question, with the model kept loaded.",
+    "why": "Show how a saved answer was found.",
     "plan": "Show what a run would need, before loading anything.",
     "profile": "Device profiles: list, show, detect, calibrate.",
     "model": "Models: list, pull, info, remove.",
@@ -22,6 +24,8 @@ VERBS = {
     "doctor": "Check what works on this machine, what does not, and why.",
 }
 """Each verb and its line in ``--help``; listed here so that ``--help`` imports none of them."""
+CONFIGURED = ("solve", "chat", "plan", "serve")
+"""The verbs whose defaults the user's ``config.toml`` sets."""
 
 INTERNAL_ERROR = 70
 
@@ -43,8 +47,14 @@ class _LazyGroup(click.Group):
 
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="edge-reasoning-runtime", prog_name="edge-reason")
-def group() -> None:
+@click.pass_context
+def group(context: click.Context) -> None:
     """On-device reasoning: a small language model with well-spent test-time compute."""
+    verb = context.invoked_subcommand
+    if verb in CONFIGURED:
+        from edge_tts.commands.config import defaults
+
+        context.default_map = {verb: defaults(verb)}
 
 
 def run() -> int:
