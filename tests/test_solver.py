@@ -207,7 +207,7 @@ def test_closing_a_batch_cancels_it(solver: Solver) -> None:
         (b'{"question": "a b"}\nnot json\n', "line 2: not JSON"),
         (b'{"question": 3}\n', "line 1: the line must be a JSON object"),
         (b'{"question": " "}\n', "line 1: the question is empty"),
-        (b"\xff\xfe\x00\n", "line 1: not UTF-8"),
+        (b"\xff\xfe\n", "line 1: not UTF-8"),
         (b'{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}\n', "line 2: the id '1'"),
     ],
 )
