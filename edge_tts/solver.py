@@ -36,9 +36,9 @@ from edge_tts.profiles.loader import Profile, detect, load
 from edge_tts.questions.reading import Question, checked_question
 from edge_tts.questions.results import Settings
 from edge_tts.reasoning.chat_template import ChatTemplate
-from edge_tts.reasoning.formats import Asked, AskedEquations, AskedText
+from edge_tts.reasoning.formats import Asked, AskedEquations, AskedText, FormatName
 from edge_tts.reasoning.interpreter import Interpreter
-from edge_tts.reasoning.messages import as_messages
+from edge_tts.reasoning.messages import Message, as_messages
 from edge_tts.reasoning.program_format import AskedProgram, suits
 from edge_tts.reasoning.question_kind import AnswerKind, kind_of
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig, VerifierFiles
@@ -47,7 +47,8 @@ from edge_tts.search.call import AUTO as AUTO
 from edge_tts.search.call import Call, Format, Messages, Options
 from edge_tts.search.controller import Controller
 from edge_tts.search.difficulty import Auto
-from edge_tts.search.driver import Driver, Task
+from edge_tts.search.driver import Driver, Task, Way
+from edge_tts.search.fit import Fit, parse
 from edge_tts.search.ledger import Ledger
 from edge_tts.search.selection import shares
 from edge_tts.search.strategy import Strategy
@@ -114,6 +115,8 @@ class Solver:
         """Whether the runtime writes the results of equations."""
         table = self.pack.table if self.plan.verifier else None
         self.table = StrategyTable.parse(table) if table is not None else None
+        self.fits = parse(self.pack.controller)
+        """What was fitted for the controller, by format."""
         self._models = self._open_models(isolate)
         self.policy: Policy = self._models.policy
         self.verifier: Verifier | None = self._models.verifier
@@ -228,9 +231,13 @@ class Solver:
             messages = as_messages(call.question)  # once: it may be an iterator
             asked_question = self.asked(messages, call.kind, call.format)
             sampling = call.sampled(self.pack.sampling, asked_question.name)
-            task = Task(messages[-1].content.strip(), asked_question, sampling, call.aggregate, call.seed)
+            fit = self.fits.get(asked_question.name, Fit())
+            others = () if asked else self._other_ways(call, messages, asked_question.name, fit)
+            text = messages[-1].content.strip()
+            task = Task(text, asked_question, sampling, call.aggregate, call.seed, others, fit.calibration)
             driver = Driver(task, self.policy, self.verifier, ledger)
-            controller = Controller(generations, aggregate=call.aggregate, scores=self.verifier is not None)
+            scores = self.verifier is not None
+            controller = Controller(generations, fit.calibration, fit.pacing, call.aggregate, scores, len(task.ways))
             auto = Auto(self.table, controller)
             if asked:
                 yield StrategyChosen(str(asked), "asked for")
@@ -264,6 +271,13 @@ class Solver:
                 votes=shares(outcome.traces, best, ledger.seconds_left),
             )
         )
+
+    def _other_ways(self, call: Call, messages: Sequence[Message], usual: FormatName, fit: Fit) -> tuple[Way, ...]:
+        """The format that an unsure question is also asked in, where the caller leaves formats to the solver."""
+        if fit.other is None or fit.other == usual or call.format != "auto" or not fit.pacing.other:
+            return ()
+        asked = self.asked(messages, call.kind, "text" if fit.other == "text" else "program")
+        return (Way(asked, call.sampled(self.pack.sampling, asked.name), fit.other_weight),)
 
     @contextmanager
     def _under_way(self, call: Cancellation) -> Iterator[None]:
@@ -309,16 +323,20 @@ def finish(events: Generator[Event | Done, None, None], stopped: Callable[[], bo
 
 def solve_all(
     solver: Solver, questions: Sequence[Question], settings: Settings, parallel: int, **options: Unpack[Options]
-) -> Iterator[tuple[Question, Result]]:
+) -> Iterator[tuple[Question, Result | Exception]]:
     """Solve ``questions``, ``parallel`` at a time in one shared batch; yields them as they finish.
 
-    Every question starts from the same seed, so that a resumed run draws what an uninterrupted one
-    would. Closing the iterator cancels the questions under way.
+    Where a question cannot be solved, the exception stands for its result, and the others go on. Every question
+    starts from the same seed, so that a resumed run draws what an uninterrupted one would. Closing the iterator
+    cancels the questions under way.
     """
 
-    def solve(question: Question, stopped: Callable[[], bool]) -> tuple[Question, Result] | None:
-        events = solver.stream(question.question, settings.strategy, settings.budget, settings.seed, **options)
-        result = finish(events, stopped)
+    def solve(question: Question, stopped: Callable[[], bool]) -> tuple[Question, Result | Exception] | None:
+        try:
+            events = solver.stream(question.question, settings.strategy, settings.budget, settings.seed, **options)
+            result = finish(events, stopped)
+        except Exception as error:
+            return question, error
         return None if result is None else (question, result)
 
     return together(questions, solve, parallel)

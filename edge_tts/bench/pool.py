@@ -107,6 +107,8 @@ class Pool:
     """One more at temperature 0, where it was wanted."""
     seconds: float = 0.0
     """The machine's time, of which pools that share a batch each get a part."""
+    prefill: int | None = None
+    """Tokens of the prompt that had to be evaluated; fewer than all where earlier prompts began alike. None: all."""
 
     @classmethod
     def parse(cls, row: dict[str, Any]) -> Self:
@@ -147,7 +149,9 @@ def draw(
             traces = end.value.traces
     scored = _scores(solver, question, traces)
     samples = [_sample(e, t, question, scored) for e, t in zip(recorder.events, traces, strict=True)]
-    return Pool(question.id, seed, driver.root, tuple(samples[:size]), samples[size] if greedy else None)
+    prefill = max((events[0].prefill_tokens for events in recorder.events if events), default=0)
+    last = samples[size] if greedy else None
+    return Pool(question.id, seed, driver.root, tuple(samples[:size]), last, prefill=prefill)
 
 
 def sampling(solver: Solver, asked: Asked) -> Sampling:
@@ -324,7 +328,8 @@ class _PoolPolicy:
             for end, event in _events(index, sample, self._shared(self._drawn, first + index))
         ]
         for _, _, event in sorted(due, key=lambda item: item[:2]):
-            prefill = 0 if self._prefilled else len(self._pool.prompt)
+            known = len(self._pool.prompt) if self._pool.prefill is None else self._pool.prefill
+            prefill = 0 if self._prefilled else known
             self._prefilled = True
             yield replace(event, prefill_tokens=prefill)
 

@@ -11,7 +11,7 @@ from edge_tts.errors import EdgeError
 from edge_tts.files.atomic import Progress, silent
 from edge_tts.packs import catalogue, download, model_files
 from edge_tts.packs.catalogue_entry import Entry
-from edge_tts.packs.manifest import Pack
+from edge_tts.packs.manifest import Pack, read_json
 from edge_tts.packs.pack import DEFAULT, find_pack, pack_names
 from edge_tts.packs.sources import HubFile
 from edge_tts.planning.memory import memory_plan
@@ -20,6 +20,8 @@ from edge_tts.reasoning.formats import TRACE_TOKENS
 from edge_tts.reasoning.prompts import PromptFormat
 from edge_tts.runtimes.config import EngineConfig, PolicyShape
 
+FITS = Path(__file__).parent / "fits"
+"""What was fitted for catalogued models, by name."""
 VARIABLE = "EDGE_REASON_MODEL"
 TEMPERATURE = 0.7
 """Of models whose best is not known: what most makers of small chat models suggest."""
@@ -52,7 +54,12 @@ def catalogued(entry: Entry) -> Pack:
     suggested = entry.sampling
     sampling = Sampling(suggested.temperature, suggested.top_k, TRACE_TOKENS["text"], top_p=suggested.top_p)
     described = replace(_described(entry.name, entry.shape), licence=entry.licence, sampling=sampling, model=entry)
-    described = replace(described, writes_programs=entry.formats[0].name == "program")
+    fitted = FITS / f"{entry.name}.json"
+    described = replace(
+        described,
+        writes_programs=entry.formats[0].name == "program",
+        controller=read_json(fitted) if fitted.exists() else None,
+    )
     return replace(described, gguf=model_files.find(entry))
 
 

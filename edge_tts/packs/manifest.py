@@ -36,11 +36,14 @@ ADAPTER = "adapter.gguf"
 VERIFIER = "prm.onnx"
 TOKENIZER = "tokenizer.json"
 TABLE = "table.json"
+CONTROLLER = "controller.json"
 CARD = "MODEL_CARD.md"
 POLICY_ACCOUNT = "account.json"
 VERIFIER_ACCOUNT = "prm-account.json"
 """What quantising cost in accuracy, as the export measured it for the policy and for the verifier."""
-FILES = frozenset({POLICY, VERIFIER, VERIFIER_DATA, TOKENIZER, TABLE, CARD, POLICY_ACCOUNT, VERIFIER_ACCOUNT})
+FILES = frozenset(
+    {POLICY, VERIFIER, VERIFIER_DATA, TOKENIZER, TABLE, CONTROLLER, CARD, POLICY_ACCOUNT, VERIFIER_ACCOUNT}
+)
 """Names of the files that a complete pack may have beside its manifest."""
 
 QUANTISATIONS = {
@@ -95,6 +98,8 @@ class Pack:
     """None: the pack has no PRM."""
     table: Mapping[str, Any] | None
     """The strategy table as JSON, or None."""
+    controller: Mapping[str, Any] | None = None
+    """What was fitted for the controller, as :mod:`edge_tts.search.fit` reads it; None: nothing."""
     recipe: Recipe | None = None
     """None for a pack whose policy is not assembled from parts."""
     source: Path | None = None
@@ -163,7 +168,8 @@ def read(folder: Path) -> Pack:
     described = typed(_Described, stated, str(path), PackError)
     as_they_are = {field.name: getattr(described, field.name) for field in dataclasses.fields(described)}
     table = read_json(folder / TABLE) if TABLE in files else None
-    return Pack(**as_they_are, folder=folder, files=records, table=table)
+    controller = read_json(folder / CONTROLLER) if CONTROLLER in files else None
+    return Pack(**as_they_are, folder=folder, files=records, table=table, controller=controller)
 
 
 def write(pack: Pack, folder: Path) -> None:
