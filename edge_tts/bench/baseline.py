@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from edge_tts.bench.records import Key, Record
 from edge_tts.core import Trace, Usage
 from edge_tts.errors import InputError
 from edge_tts.questions.reading import Question
+from edge_tts.reasoning.answer_reading import read_answer
 from edge_tts.runtimes.endpoint import Endpoint, EndpointSettings, Reply, concurrently
 from edge_tts.search.controller import WAVE
 from edge_tts.search.selection import is_decided, majority
@@ -24,15 +24,6 @@ PROMPT = (
     'Then end with a line that has the final answer alone after "#### ".\n\n'
     "Problem: {question}"
 )
-
-_MARKED = re.compile(r"(?<!#)####(?!#)\s*(\S[^\n]*)")
-_SAID = re.compile(r"\banswer(?:\s+is|\s*[:=])[:\s]*(\S[^\n]*?)(?=\.(?:\s|$)|\n|$)", re.IGNORECASE)
-_BOX = r"\boxed{"
-_TEXT = re.compile(r"\\(?:text|textbf|mathrm|mbox)\{([^{}]*)\}")
-_NUMBER = re.compile(r"(?<![\w.])[-\u2212]?[$€£¥]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d*\.?\d+)(?:\.\d+)?(?:/\d+)?%?")
-_WORD = re.compile(r"(?<![\\{])\b[A-Za-z]{3,}")
-_MOST_WORDS = 4
-"""More words without a number are no answer."""
 
 
 @dataclass(frozen=True)
@@ -116,50 +107,6 @@ def config(settings: EndpointSettings) -> dict[str, Any]:
     }
 
 
-def final_answer(text: str) -> str | None:
-    r"""The answer that free text comes to, or None where it has none.
-
-    That is the last of "#### x", \boxed{x} and "answer is x", or else the last number. Of a sentence
-    in place of x, its number is taken.
-    """
-    text = text.replace("**", "")
-    stated = [(match.start(), match[1]) for pattern in (_MARKED, _SAID) for match in pattern.finditer(text)]
-    stated += _boxed(text)
-    for _, statement in sorted(stated, reverse=True):
-        if answer := _bare(statement):
-            return answer
-    return _last_number(text)
-
-
-def _boxed(text: str) -> list[tuple[int, str]]:
-    """Position and content of every box that is closed."""
-    found = []
-    start = text.find(_BOX)
-    while start >= 0:
-        begin = start + len(_BOX)
-        depths = accumulate(({"{": 1, "}": -1}.get(char, 0) for char in text[begin:]), initial=1)
-        length = next((i for i, depth in enumerate(depths) if not depth), None)
-        if length is not None:
-            found.append((start, text[begin : begin + length - 1]))
-        start = text.find(_BOX, begin)
-    return found
-
-
-def _bare(statement: str) -> str | None:
-    statement = _TEXT.sub(r" \1", statement).strip(" \t*`_").rstrip(".,;:!")
-    words = _WORD.findall(statement)
-    if not words:
-        return statement or None
-    if first := _NUMBER.match(statement):
-        return first[0]
-    return _last_number(statement) or (statement if len(words) <= _MOST_WORDS else None)
-
-
-def _last_number(text: str) -> str | None:
-    numbers: list[str] = _NUMBER.findall(text)
-    return numbers[-1] if numbers else None
-
-
 def _run(endpoint: Endpoint, jobs: Sequence[_Job]) -> Generator[list[Record], None, None]:
     from anyio.from_thread import start_blocking_portal  # comes with openai
 
@@ -191,7 +138,7 @@ async def _draw(endpoint: Endpoint, job: _Job) -> _Drawn:
 
 
 def _records(settings: EndpointSettings, job: _Job, drawn: _Drawn) -> list[Record]:
-    traces = _traces(drawn.samples)
+    traces = _traces(job.problem, drawn.samples)
     records = []
     for strategy, budget in job.wanted:
         if strategy == "greedy":
@@ -203,7 +150,7 @@ def _records(settings: EndpointSettings, job: _Job, drawn: _Drawn) -> list[Recor
 
 
 def _record(settings: EndpointSettings, job: _Job, strategy: str, budget: int, replies: Sequence[Reply]) -> Record:
-    traces = _traces(replies)
+    traces = _traces(job.problem, replies)
     choice = majority(traces)
     answer = choice.best.answer if choice.best else None
     usage, price = _cost(settings, replies)
@@ -215,12 +162,12 @@ def _record(settings: EndpointSettings, job: _Job, strategy: str, budget: int, r
     return Record.of(*key, answer, stop_reason, usage, choice.support, detail=detail)
 
 
-def _traces(replies: Sequence[Reply]) -> list[Trace]:
-    """A text cut by the token limit is not finished: what it would have come to is unknown."""
+def _traces(problem: Question, replies: Sequence[Reply]) -> list[Trace]:
+    """The completions with their answers, read as this runtime's own; a text cut by the token limit has none."""
+    completions = [(c.text, c.finish_reason == "stop") for reply in replies for c in reply.completions]
     return [
-        Trace((), (c.text,), finished=c.finish_reason == "stop", answer=final_answer(c.text))
-        for reply in replies
-        for c in reply.completions
+        Trace((), (text,), finished=finished, answer=read_answer(text, problem.question, is_cut=not finished))
+        for text, finished in completions
     ]
 
 
