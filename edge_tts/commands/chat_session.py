@@ -15,12 +15,12 @@ from edge_tts.commands.asking import Asking, Loading
 from edge_tts.commands.console import answer_line, one_line
 from edge_tts.commands.search_tree import print_search
 from edge_tts.commands.summary import print_text
-from edge_tts.core import Done, Result
+from edge_tts.core import Done, Event, Result
 from edge_tts.errors import EdgeError
 from edge_tts.files.folders import data_folder
 from edge_tts.questions.recording import Recording
 from edge_tts.questions.saved_search import SavedSearch, Turn
-from edge_tts.search.wording import cost, sureness, why_stopped
+from edge_tts.search.wording import cost, why_stopped
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -147,7 +147,8 @@ class ChatSession:
         for note in result.notes:
             self._errors.print(f"note: {one_line(note)}", style="dim", soft_wrap=True)
         if result.answer is None:
-            print_text(self._out, "\n".join(result.partial))
+            if result.partial:
+                print_text(self._out, "\n".join(result.partial))
             self._out.print("no answer", style="yellow")
         else:
             print_text(self._out, "\n".join(result.steps))
@@ -168,7 +169,7 @@ class ChatSession:
         raise AssertionError("a stream ends with Done")
 
     @contextmanager
-    def _shown(self, recording: Recording) -> Iterator[Callable[[object], None]]:
+    def _shown(self, recording: Recording) -> Iterator[Callable[[Event], None]]:
         """A function that takes events: into ``recording``, and onto the terminal."""
         if self._verbose:
             from edge_tts.commands.live import LiveView
@@ -177,14 +178,16 @@ class ChatSession:
             with LiveView(self._errors, recording, seconds, self._asking.most_samples(self._solver)) as view:
                 yield view.show
             return
+        from rich.text import Text
+
         with self._errors.status("thinking") as status:
 
-            def show(event: object) -> None:
+            def show(event: Event) -> None:
                 recording.take(event)
                 if best := recording.best:
                     ended = sum(attempt.finished for attempt in recording.attempts)
-                    so_far = f"{one_line(best.answer)} ({sureness(best.confidence)})"
-                    status.update(f"{ended} samples, best so far: {so_far}; Ctrl-C takes it")
+                    line = f"{ended} samples ended, best so far: {one_line(best.answer)}; Ctrl-C takes it"
+                    status.update(Text(line))
 
             yield show
 

@@ -39,10 +39,12 @@ def one_line(text: str) -> str:
     return " ".join(harmless(text).split())
 
 
-def answer_line(label: str, answer: str, confidence: float) -> Text:
-    """ "answer: 76 (about 92% sure)", coloured by how sure it is."""
+def answer_line(label: str, answer: str, confidence: float | None) -> Text:
+    """ "answer: 76 (about 92% sure)", coloured by how sure it is; None is not known."""
     from rich.text import Text
 
+    if confidence is None:
+        return Text(f"{label}: {one_line(answer)}")
     style = STYLES[level(confidence)]
     return Text.assemble(
         f"{label}: ", (one_line(answer), f"bold {style}"), (f" ({sureness(confidence)})", style), overflow="fold"

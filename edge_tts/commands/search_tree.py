@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from edge_tts.questions.recording import Attempt
     from edge_tts.questions.saved_search import SavedSearch
 
+NAMED = 3
+"""Most candidates with the same steps whose numbers are shown."""
+
 
 def print_search(out: Console, search: SavedSearch) -> None:
     """Draw ``search``: question, answer and confidence, then the candidates by answer, then what it took."""
@@ -56,11 +59,16 @@ def facts(search: SavedSearch) -> list[str]:
 
 
 def alike(attempts: Sequence[Attempt]) -> list[tuple[str, Attempt]]:
-    """Candidates with the same steps as one, behind a label that names all of them: "#1, #4"."""
+    """Candidates with the same steps as one, behind a label: "#1, #4", or "#1, #4, #5 and 3 more like it"."""
     members: dict[tuple[tuple[str, ...], str], list[Attempt]] = {}
     for attempt in attempts:
         members.setdefault((attempt.steps, attempt.error), []).append(attempt)
-    return [(", ".join(f"#{a.number}" for a in same), same[0]) for same in members.values()]
+    return [(_numbers(same), same[0]) for same in members.values()]
+
+
+def _numbers(attempts: Sequence[Attempt]) -> str:
+    named = ", ".join(f"#{attempt.number}" for attempt in attempts[:NAMED])
+    return named if len(attempts) <= NAMED else f"{named} and {len(attempts) - NAMED} more like it"
 
 
 def _add(tree: Tree, label: Text, attempts: Sequence[Attempt]) -> None:

@@ -18,15 +18,15 @@ def print_answer(out: Console, errors: Console, result: Result, least: float = 0
     from rich.text import Text
 
     if result.answer is None:
-        print_text(out, "\n".join(result.partial))
-        errors.print("no answer: no sample finished; above is the longest", style="yellow")
+        if result.partial:
+            print_text(out, "\n".join(result.partial))
+        longest = "; above is the longest" if result.partial else ""
+        errors.print(f"no answer: no sample finished{longest}", style="yellow")
     elif result.confidence < least:
         out.print("not sure", style="yellow")
         for answer, share in result.votes:
             out.print(Text(f"  {one_line(answer)}: {percent(share)} of the vote"), soft_wrap=True)
-        errors.print(
-            f"the best answer is {percent(result.confidence)} sure, and {percent(least)} is asked for", soft_wrap=True
-        )
+        errors.print(f"confidence {percent(result.confidence)} is below the {percent(least)} asked for", soft_wrap=True)
     else:
         print_text(out, "\n".join(result.steps))
         out.print(answer_line("answer", result.answer, result.confidence), soft_wrap=True)

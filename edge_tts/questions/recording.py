@@ -71,7 +71,9 @@ class Recording:
         self.moments: list[Moment] = []
         self.best: BestSoFar | None = None
         self.confidences: list[float] = []
-        """The confidence each time it changed."""
+        """The confidence in [0, 1] each time it changed."""
+        self.confidence: float | None = None
+        """That of ``best`` as things stand; None where candidates have ended since it was told."""
         self.strategy = ""
         self.difficulty: int | None = None
         """0 (easiest) to 4."""
@@ -103,9 +105,11 @@ class Recording:
                 line = f"strategy {strategy}: {reason}"
             case _:
                 line = str(getattr(event, "reason", "") or type(event).__name__)
-        sure = getattr(event, "confidence", None)
-        if isinstance(sure, float) and self.confidences[-1:] != [sure]:
-            self.confidences.append(sure)
+        if isinstance(sure := getattr(event, "confidence", None), float):
+            self.confidence = sure
+            self.confidences += [] if self.confidences[-1:] == [sure] else [sure]
+        elif getattr(event, "finished", False):
+            self.confidence = None
         self.moments.append(Moment(round(self.seconds, 3), type(event).__name__, line))
         return self.moments[-1]
 
