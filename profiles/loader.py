@@ -32,8 +32,8 @@ _FIGURES = ("memory_mb", "deadline_s", "watts", "threads", "gpu", "speeds.decode
 FIXED_COST = 220_000_000
 """What a token costs at any size of model (activations, attention, the vocabulary), in weights. From one machine's
 speeds with 135M, 0.5B and 1.5B models, which this brings within 30% of each other at widths 1 to 32."""
-MINILM_PARAMETERS = 10_647_937
-"""The verifier whose speed the built-in profiles state."""
+VERIFIER_PARAMETERS = 14_161_537
+"""The size of smol-math's verifier, whose speed the built-in profiles state."""
 
 _AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 _Positive = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]
@@ -61,7 +61,7 @@ class Speeds:
     """Prompt tokens/s."""
     verifier: _Positive
     """Verifier tokens/s."""
-    verifier_parameters: _AtLeastOne = MINILM_PARAMETERS
+    verifier_parameters: _AtLeastOne = VERIFIER_PARAMETERS
 
     def decode_at(self, width: int, context: int, parameters: int) -> float:
         """Tokens/s of a policy of ``parameters`` weights.

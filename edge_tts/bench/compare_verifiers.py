@@ -1,6 +1,6 @@
 """Exported process reward models side by side, on the same labelled held-out traces.
 
-    python -m edge_tts.bench.compare_verifiers --validation held_out.jsonl ENCODER TRUNCATED ... --out comparison.json
+    python -m edge_tts.bench.compare_verifiers --validation held_out.jsonl FIRST SECOND ... --out comparison.json
 
 Each verifier is a folder with ``prm.onnx`` and ``tokenizer.json``, as an export or a pack has them. Rows
 are those of :mod:`edge_tts.export.train.train_prm`, with ``answer`` and ``correct``.
