@@ -66,13 +66,14 @@ class SavedSearch:
         return cls(FORMAT, made, now, question, settings, result, attempts, moments, earlier)
 
     def groups(self) -> list[AnswerGroup]:
-        """The answers with their candidates, most first; that of the result is named as the result has it."""
+        """The answers with their candidates, most first; that of the result is named as the result has it, and comes
+        first of equally many."""
         named, chosen = [], self.result.answer
         for group in grouped(self.candidates):
             if chosen is not None and any(attempt.answer == chosen for attempt in group.attempts):
                 group = replace(group, answer=chosen)
             named.append(group)
-        return named
+        return sorted(named, key=lambda group: (-len(group.attempts), group.answer != chosen))
 
     @property
     def failed(self) -> tuple[Attempt, ...]:
