@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator
@@ -11,12 +10,11 @@ from pathlib import Path
 import pytest
 from questions import HARD
 
-from edge_tts.core import Budget, DifficultyEstimated, Done, StepTaken, StrategyChosen
+from edge_tts.core import Budget, DifficultyEstimated, Done, Result, StepTaken, StrategyChosen
 from edge_tts.errors import InputError, ResourceError
-from edge_tts.files.json_lines import Appender
 from edge_tts.packs.pack import Pack
 from edge_tts.questions.reading import Question, checked_question, read_questions
-from edge_tts.questions.results import Settings, finished_ids, result_row
+from edge_tts.questions.results import Settings
 from edge_tts.solver import Solver, solve_all
 
 QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
@@ -152,43 +150,13 @@ def settings(**changes: object) -> Settings:
     return Settings(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def test_a_file_is_solved_and_resumed(solver: Solver, tmp_path: Path) -> None:
-    questions = read_questions(SAMPLE)[:6]
-    out = tmp_path / "out.jsonl"
-    with Appender(out) as sink:
-        for question, result in solve_all(solver, questions[:4], settings(), parallel=3):
-            sink.add([result_row(question, result, settings())])
-    with out.open("a", encoding="utf-8") as sink:
-        sink.write('{"id": "cut sho')
-    done = finished_ids(out, settings())
-    assert done == {q.id for q in questions[:4]}
-    Appender(out).close()
-    assert out.read_text(encoding="utf-8").endswith("\n")
-    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    assert all(isinstance(r["correct"], bool) and r["usage"]["policy_tokens"] > 0 for r in rows)
-
-
-def test_results_of_other_settings_are_not_mixed(tmp_path: Path, solver: Solver) -> None:
-    out = tmp_path / "out.jsonl"
-    question = Question("1", QUESTION, "76")
-    with Appender(out) as sink:
-        sink.add([result_row(question, solver.solve(QUESTION, "greedy"), settings())])
-    with pytest.raises(InputError, match="seed: 0, now 7"):
-        finished_ids(out, settings(seed=7))
-
-
-@pytest.mark.parametrize("content", ['{"question": "3 times 14?"}', '{"id": "1", "question": "a b"}\n', "# notes"])
-def test_a_file_that_is_no_output_is_left_alone(tmp_path: Path, content: str) -> None:
-    out = tmp_path / "out.jsonl"
-    out.write_text(content, encoding="utf-8")
-    with pytest.raises(InputError, match="choose another --out"):
-        finished_ids(out, settings())
-    assert out.read_text(encoding="utf-8") == content
-
-
-def test_a_folder_is_no_output(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="Is a directory; choose another --out"):
-        finished_ids(tmp_path, settings())
+def test_a_batch_shares_the_machine_and_a_question_that_cannot_be_asked_is_one(solver: Solver) -> None:
+    questions = [*read_questions(SAMPLE)[:4], Question("empty", "  ")]
+    found = dict(solve_all(solver, questions, settings(), parallel=3))
+    assert set(found) == set(questions)
+    failed = found.pop(questions[-1])
+    assert isinstance(failed, InputError)
+    assert all(isinstance(result, Result) and result.usage.policy_tokens > 0 for result in found.values())
 
 
 def test_closing_a_batch_cancels_it(solver: Solver) -> None:

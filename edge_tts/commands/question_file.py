@@ -2,48 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from edge_tts.errors import InputError, ResourceError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edge_tts.questions.reading import Question
+    from edge_tts.commands.asking import Asking, Loading
+    from edge_tts.questions.lines import Line
     from edge_tts.questions.results import Settings
+    from edge_tts.questions.results_file import Tally
     from edge_tts.search.call import Options
     from edge_tts.solver import Solver
 
+ROWS_FAILED = 8
+"""Exit code where results were written, but some questions have an error in place of one."""
+SHOWN = 3
+"""Most failures whose reason is printed; all are in the file."""
+MOST_PARALLEL = 8
 
-def solve_file(
+
+def answer_file(file: Path, out: Path, asking: Asking, loading: Loading, parallel: int | None, errors: Console) -> int:
+    """Answer the questions of ``file`` that ``out`` has no result of, and add theirs to it; gives the exit code.
+
+    Raises InputError where one of the files cannot be used, and what loading raises.
+    """
+    from edge_tts.questions.lines import question_lines
+    from edge_tts.questions.results_file import check_out
+
+    lines = question_lines(file)
+    check_out(out, file)
+    questions = [line.question.question for line in lines if line.question is not None]
+    with open_solver(questions, asking, loading, errors) as solver:
+        if loading.deadline is None:
+            solver.deadline_s = None  # a file asks for throughput, not for latency
+        settings, options = asking.settings(solver), asking.options(solver)
+        return solve_lines(solver, lines, out, settings, options, parallel, errors)
+
+
+def open_solver(questions: Iterable[str], asking: Asking, loading: Loading, errors: Console) -> Solver:
+    """A solver with room for the longest of ``questions`` that this device has room for.
+
+    Longer ones fail by themselves when they are asked. Raises what loading raises for the shortest question.
+    """
+    loadings = [replace(loading, prompt_tokens=size) for size in sorted({prompt_tokens(q) for q in questions})]
+    try:
+        return loadings[-1].open(asking, errors)
+    except (InputError, ResourceError):
+        fitting = bisect_left(loadings, True, key=lambda loading: not _fits(loading, asking))
+        if fitting in (0, len(loadings)):  # the length of questions is not what is wrong
+            raise
+    return loadings[fitting - 1].open(asking, errors)
+
+
+def prompt_tokens(question: str) -> int:
+    """Most tokens of ``question``: digits are one each, words about four bytes; three bytes are on the safe side."""
+    return len(question.strip().encode("utf-8", errors="replace")) // 3 + 16
+
+
+def solve_lines(
     solver: Solver,
-    questions: Sequence[Question],
+    lines: Sequence[Line],
     out: Path,
     settings: Settings,
     options: Options,
     parallel: int | None,
     errors: Console,
-) -> None:
-    """Solve the ``questions`` that ``out`` has no result of, and add theirs to it."""
+) -> int:
+    """The same with a loaded solver and ``lines`` that were read.
+
+    Lines that cannot be used, and questions that cannot be answered, get a row that says why.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from edge_tts.files.json_lines import Appender
-    from edge_tts.questions.results import finished_ids, result_row
+    from edge_tts.questions.results import failure_row, result_row
+    from edge_tts.questions.results_file import ResultsFile
     from edge_tts.solver import solve_all
 
-    done = finished_ids(out, settings)
-    todo = [q for q in questions if q.id not in done]
-    if done:
-        errors.print(f"{len(done)} of {len(questions)} are in {out} already")
     # A deadline is a promise to each question, so by default they do not share the machine then.
     default = 1 if solver.deadline_s else max(2, 2 * solver.policy.width // solver.plan.generations)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    right = graded = 0
-    with Appender(out) as sink, Progress(*columns, console=errors) as bar:
-        task = bar.add_task("solving", total=len(questions), completed=len(done))
-        for question, result in solve_all(solver, todo, settings, parallel or min(default, 8), **options):
-            content = result_row(question, result, settings)
-            sink.add([content])
-            graded += "correct" in content
-            right += content.get("correct", False)
-            bar.update(task, advance=1, description=f"{right} of {graded} right" if graded else "solving")
+    failures = [line.error for line in lines if line.error]
+    by_question = {line.question: line for line in lines if line.question is not None}
+    with ResultsFile(out, lines, settings) as results:
+        if results.done:
+            errors.print(f"{len(results.done)} of {len(lines)} are in {out} already", markup=False)
+        todo = [question for question in by_question if question.id not in results.done]
+        with Progress(*columns, console=errors) as bar:
+            task = bar.add_task("solving", total=len(lines), completed=len(lines) - len(todo))
+            for line in lines:
+                if line.error:
+                    results.add(failure_row(line, line.error, settings))
+            for question, found in solve_all(
+                solver, todo, settings, parallel or min(default, MOST_PARALLEL), **options
+            ):
+                line = by_question[question]
+                if isinstance(found, Exception):
+                    row = failure_row(line, found, settings)
+                    failures.append(f"line {line.number}: {row['error']}")
+                else:
+                    row = result_row(line, question, found, settings)
+                results.add(row)
+                bar.update(task, advance=1, description=_score(results.tally) or "solving")
+        try:
+            results.put_in_order()
+        except ResourceError as error:
+            errors.print(f"all rows are in {out}, in the order they were finished: {error}", markup=False)
+        _summarise(results.tally, results.others, failures, out, errors)
+    return ROWS_FAILED if failures else 0
+
+
+def _fits(loading: Loading, asking: Asking) -> bool:
+    try:
+        loading.plan(asking)
+    except (InputError, ResourceError):
+        return False
+    return True
+
+
+def _score(tally: Tally) -> str:
+    return f"{tally.right} of {tally.graded} right" if tally.graded else ""
+
+
+def _summarise(tally: Tally, others: int, failures: Sequence[str], out: Path, errors: Console) -> None:
+    parts = [f"{tally.answered} answered", _score(tally)]
+    parts += [f"{tally.unanswered} without an answer"] if tally.unanswered else []
+    parts += [f"{tally.failed} failed"] if tally.failed else []
+    said = [f"{', '.join(filter(None, parts))}; results are in {out}"]
+    said += [f"  {failure}" for failure in failures[:SHOWN]]
+    said += [f"  and {len(failures) - SHOWN} more, each in the file"] if len(failures) > SHOWN else []
+    said += [f"rows of other questions that {out} had and keeps: {others}"] if others else []
+    for sentence in said:
+        errors.print(sentence, markup=False, highlight=False, soft_wrap=True)

@@ -1,16 +1,16 @@
-"""The results file of ``solve --file``: one line a question. Lines are only added, so that a run can resume."""
+"""Rows of the results file of ``solve --file``: one for each question."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from edge_tts.answers.equivalence import is_correct
 from edge_tts.core import Budget, Result
-from edge_tts.errors import InputError
-from edge_tts.files.json_lines import read_lines
+from edge_tts.errors import EdgeError
+from edge_tts.questions.lines import Line
 from edge_tts.questions.reading import Question
 
 
@@ -30,32 +30,39 @@ class Settings:
     sampling: dict[str, Any] = field(default_factory=dict)
     """Settings that take the place of the model's own."""
 
-
-def finished_ids(out: Path, settings: Settings) -> set[str]:
-    """Ids of the questions whose results are in ``out``.
-
-    Raises InputError where ``out`` was made with other settings or is not a results file.
-    """
-    done: set[str] = set()
-    wanted = json.loads(json.dumps(asdict(settings)))
-    for number, row in read_lines(out):
-        try:
-            found, row_id = row["settings"], row["id"]
-        except KeyError as error:
-            raise InputError(
-                f"{out}, line {number}: not a result, since {error} is missing; choose another --out"
-            ) from error
-        if found != wanted:
-            different = [f"{k}: {found.get(k)!r}, now {v!r}" for k, v in wanted.items() if found.get(k) != v]
-            raise InputError(f"{out} was made with other settings ({'; '.join(different)}); choose another --out")
-        done.add(row_id)
-    if not done and out.exists() and out.stat().st_size:
-        # Appending removes a last line that a crash cut short; here it would remove all of a file of unknown content.
-        raise InputError(f"{out} is not empty and contains no whole result; delete it or choose another --out")
-    return done
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return content
 
 
-def result_row(question: Question, result: Result, settings: Settings) -> dict[str, Any]:
-    """A result as a JSON object, with ``correct`` where the right answer is known."""
-    correctness = {} if question.answer is None else {"correct": is_correct(result.answer, question.answer)}
-    return {"id": question.id, **correctness, **result.to_dict(), "settings": asdict(settings)}
+def result_row(line: Line, question: Question, result: Result, settings: Settings) -> dict[str, Any]:
+    """A result as a JSON object, with ``expected`` and ``correct`` where the right answer is known."""
+    content = result.to_dict()
+    return {"id": line.id, **_asked(question, result.answer), **content, "settings": settings.to_dict()}
+
+
+def regraded(row: dict[str, Any], question: Question) -> dict[str, Any]:
+    """A row of the same question whose right answer was another one, or not known."""
+    kept = {name: value for name, value in row.items() if name not in ("id", "question", "expected", "correct")}
+    return {"id": row["id"], **_asked(question, row.get("answer")), **kept}
+
+
+def failure_row(line: Line, error: str | Exception, settings: Settings) -> dict[str, Any]:
+    """What stands for a line that cannot be used, or whose question could not be answered."""
+    if isinstance(error, Exception) and not isinstance(error, EdgeError):
+        error = f"internal error: {type(error).__name__}: {error}".partition("\n")[0]
+    question = {} if line.question is None else {"question": line.question.question}
+    return {"id": line.id, **question, "error": str(error), "settings": settings.to_dict()}
+
+
+def is_failure(row: Mapping[str, Any]) -> bool:
+    """Whether ``row`` is one of :func:`failure_row`."""
+    return "error" in row and "usage" not in row
+
+
+def _asked(question: Question, answer: Any) -> dict[str, Any]:
+    if question.answer is None:
+        return {"question": question.question}
+    correct = is_correct(answer if isinstance(answer, str) else None, question.answer)
+    return {"question": question.question, "expected": question.answer, "correct": correct}
