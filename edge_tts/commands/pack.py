@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,11 +58,11 @@ def info(name: str | None, as_json: bool) -> None:
     if as_json:
         _print_json(described)
         return
-    for key, value in described.items():
-        parts = value.items() if isinstance(value, dict) else [("", value)]
-        for part, content in parts:
-            text = content if isinstance(content, str) else json.dumps(content)
-            click.echo(f"{f'{key}.{part}'.rstrip('.'):28} {text}")
+    click.echo(f"{described['name']} {described['version']}, {described['state']}")
+    for name, lines in _readable(described).items():
+        for number, line in enumerate(lines):
+            click.echo(f"{'' if number else name:12} {line}")
+    click.echo("--json prints everything")
 
 
 @command.command()
@@ -181,6 +182,37 @@ def _description(pack: Pack) -> dict[str, Any]:
         described["verifier_account"] = {key: account.get(key) for key in ("quant", "good", "forced")}
     described["files"] = {file: record.bytes for file, record in pack.files.items()}
     return described
+
+
+def _readable(described: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The parts of a description in words, a list of lines for each."""
+    policy, verifier, sampling = described["policy"], described["verifier"], described["sampling"]
+    prompts, base = described["prompts"], described["base"]
+    drawn = f"temperature {sampling['temperature']:g}, at most {sampling['max_tokens']} tokens"
+    parts = {
+        "licence": [described["licence"]],
+        "model": [f"{_network(policy)}, context of {policy['trained_context']} tokens"],
+        "verifier": [f"{_network(verifier)}, up to {verifier['max_tokens']} tokens" if verifier else "none"],
+        "sampling": [drawn + (f", the {sampling['top_k']} likeliest tokens" if sampling["top_k"] else "")],
+        "prompt": prompts["prompt"].rstrip("\n").split("\n"),
+        "answer": [f"behind {prompts['answer_marker'].strip()!r}"],
+        "calculator": ["writes the results of equations" if described["calculator"] else "none"],
+        "strategy": ["a table chooses by difficulty" if described["table"] else "no table; a vote"],
+    }
+    if base:
+        parts["made from"] = [f"{base['file']} ({_megabytes(base['bytes'])})", base["url"]]
+    parts["files"] = [f"{name:20} {_megabytes(size):>8}" for name, size in described["files"].items()]
+    return parts
+
+
+def _network(shape: Mapping[str, Any]) -> str:
+    from edge_tts.search.wording import amount
+
+    return f"{amount(shape['parameters'])} parameters, {shape['layers']} layers, {_megabytes(shape['file_bytes'])}"
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
 def _print_json(value: object) -> None:

@@ -126,7 +126,7 @@ def test_pack_list_info_verify_assemble(tiny: standin.StandIn) -> None:
 
     assert json.loads(told("list", "--json"))[0]["state"] == "built in, assembled on first use"
     assert json.loads(told("info", "--json"))["policy"]["layers"] == 1
-    assert "policy.layers" in told("info", "tiny")
+    assert "parameters, 1 layers" in told("info", "tiny")
     assert json.loads(told("verify", "--json"))["ok"] is True
     assert "is ready in" in told("assemble", "--base", str(tiny.base))
     assert "ready in" in told("list")
