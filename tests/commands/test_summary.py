@@ -1,0 +1,86 @@
+"""The end of ``solve``: what people and scripts read."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from showing import console, result, said
+
+from edge_tts.commands.summary import print_answer, print_cost
+from edge_tts.core import Difficulty
+
+ESCAPES = re.compile(r"\x1b\[([\d;]*)m")
+GREEN, RED = "32", "31"
+
+
+def answered(**fields: object) -> list[str]:
+    out = console()
+    print_answer(out, console(), result(**fields))  # type: ignore[arg-type]
+    return said(out).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("confidence", "line"),
+    [
+        (0.92, "answer: 76 (about 92% sure)"),
+        (0.7, "answer: 76 (likely, about 70%)"),
+        (0.55, "answer: 76 (unsure, 55%)"),
+        (0.2, "answer: 76 (a guess, 20%)"),
+    ],
+)
+def test_the_answer_is_the_last_line_and_says_how_sure_it_is(confidence: float, line: str) -> None:
+    assert answered(confidence=confidence) == ["x = 12 * 8  # 96", "answer = x - 20  # 76", line]
+
+
+def test_an_answer_of_several_lines_is_one_line_and_control_characters_are_shown() -> None:
+    assert answered(answer="a\nb\x1b[2J")[-1] == "answer: a b\N{REPLACEMENT CHARACTER}[2J (about 92% sure)"
+    assert (
+        answered(steps=("\x1b]0;title\x07", "tab\tstays"))[0]
+        == "\N{REPLACEMENT CHARACTER}]0;title\N{REPLACEMENT CHARACTER}"
+    )
+
+
+def test_long_lines_and_brackets_stay_as_they_are() -> None:
+    step = "[bold]x[/bold] = " + "1 + " * 60 + ":smile:"
+    assert answered(steps=(step,))[0] == step
+
+
+@pytest.mark.parametrize(("confidence", "green"), [(0.95, True), (0.7, False), (0.55, False), (0.2, False)])
+def test_only_a_sure_answer_is_green(confidence: float, green: bool) -> None:
+    out = console(terminal=True)
+    print_answer(out, console(), result(confidence=confidence))
+    codes = {code for codes in ESCAPES.findall(said(out).splitlines()[-1]) for code in codes.split(";")}
+    assert (GREEN in codes) is green
+    assert (RED in codes) is (confidence < 0.5)
+
+
+def test_below_the_least_confidence_there_is_no_answer_but_the_votes() -> None:
+    out, errors = console(), console()
+    print_answer(out, errors, result(confidence=0.4), least=0.5)
+    assert said(out).splitlines() == ["not sure", "  76: 80% of the vote", "  54: 20% of the vote"]
+    assert said(errors) == "confidence 40% is below the 50% asked for\n"
+
+
+def test_without_an_answer_the_longest_sample_is_shown() -> None:
+    out, errors = console(), console()
+    print_answer(out, errors, result(answer=None, confidence=0.0, partial=("I think",)))
+    assert (said(out), said(errors)) == ("I think\n", "no answer: no sample finished; above is the longest\n")
+    out, errors = console(), console()
+    print_answer(out, errors, result(answer=None, confidence=0.0))
+    assert (said(out), said(errors)) == ("", "no answer: no sample finished\n")
+
+
+def test_the_cost_is_in_plain_words_and_details_are_for_verbose() -> None:
+    plain, verbose = console(), console(width=200)
+    print_cost(plain, result(notes=("the system message was dropped",)), 4, "a-model")
+    assert said(plain).splitlines() == [
+        "note: the system message was dropped",
+        "stopped because the vote was settled",
+        "19.9 s, 4 samples, 488 tokens",
+        "a-model, as a program",
+    ]
+    print_cost(verbose, result(difficulty=Difficulty(1, 0.4)), 4, "a-model", verbose=True)
+    assert said(verbose).splitlines()[-1] == (
+        "adaptive:n=16 (asked for), difficulty 2 of 5, 488 policy + 0 verifier tokens, 1534 MB, seed 0"
+    )
