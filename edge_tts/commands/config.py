@@ -7,10 +7,11 @@ import sys
 import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
+from edge_tts.commands.options import FORMATS
 from edge_tts.errors import InputError
 from edge_tts.files.folders import profiles_folder
 from edge_tts.files.typed import typed
@@ -38,12 +39,15 @@ class Config:
     """MB, as ``--memory``."""
     deadline: _Positive | None = None
     """Seconds, as ``--deadline``."""
-    format: Literal["auto", "text", "program"] | None = None
+    format: str | None = None
+    """As ``--format``: one of ``FORMATS``."""
     strategy: str | None = None
 
     def __post_init__(self) -> None:
         if self.model is not None and not self.model.strip():
             raise InputError('model is ""; name a model, or leave the key out')
+        if self.format not in (None, *FORMATS):
+            raise InputError(f"format is {self.format!r}; choose one of {', '.join(FORMATS)}")
         if self.strategy is not None:
             from edge_tts.solver import uses_verifier
 

@@ -20,6 +20,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _UNITS = {"": "generations", "tok": "tokens", "flop": "flops", "j": "joules"}
 
 
+FORMATS = ("auto", "text", "program")
 STRATEGIES = (
     "auto (default), greedy, majority, adaptive, best-of-n, weighted, beam, lookahead, dvts or revise; with sizes: "
     "adaptive:n=8, beam:n=32,m=8, lookahead:k=2, revise:s=4."
@@ -70,12 +71,11 @@ def asking_options(command: _Command) -> _Command:
     """``--strategy``, ``--budget``, ``--format`` and ``--seed``: how a question is searched."""
     most = "Most generations (16), tokens (2000tok), FLOPs (1e12flop), joules (30j)."
     format = "In words, or as a program that is run; auto: programs for computations, if the model is good at them."
-    formats = click.Choice(("auto", "text", "program"))
     for option in reversed(
         (
             click.option("--strategy", default="auto", help=STRATEGIES),
             click.option("--budget", default=None, help=most),
-            click.option("--format", type=formats, default="auto", show_default=True, help=format),
+            click.option("--format", type=click.Choice(FORMATS), default="auto", show_default=True, help=format),
             click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
         )
     ):
