@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scripted_solver import ScriptedSolver, run
 
 from edge_tts.errors import InputError
 from edge_tts.questions.lines import Line, key, question_lines
@@ -160,14 +161,21 @@ def mutated() -> st.SearchStrategy[bytes]:
 
 @settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=mutated())
-def test_any_file_gives_lines_or_one_complaint(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "in.jsonl"
+def test_any_file_gives_rows_or_one_complaint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr("os.fsync", lambda _: None)
+    path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     path.write_bytes(content)
+    out.unlink(missing_ok=True)
     try:
         lines = question_lines(path)
     except InputError:
         return
-    assert len({key(line.id) for line in lines}) == len(lines)
     assert any(line.question for line in lines)
     assert all((line.question is None) == bool(line.error) for line in lines)
     assert all(line.question is None or line.question.id == key(line.id) for line in lines)
+    code, _ = run(ScriptedSolver(), path, out)
+    rows = [json.loads(line) for line in out.read_bytes().split(b"\n")[:-1]]
+    assert [key(row["id"]) for row in rows] == [key(line.id) for line in lines]
+    assert len({key(line.id) for line in lines}) == len(lines)
+    assert [row.get("error", "") for row in rows] == [line.error for line in lines]
+    assert code == (8 if any(line.error for line in lines) else 0)
