@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import psutil
 
+from edge_tts.profiles.control_groups import MEMBERSHIP, ROOT, cpu_limit, memory_limit
+
 _BOARD = Path("/proc/device-tree/model")
-_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _DATACENTER_MB = 32 * 1024
 """GPUs with more memory than this (MiB) are made for data centers."""
 
@@ -30,12 +32,7 @@ def detected() -> tuple[str, str]:
         name, memory_mb = gpu
         kind = "datacenter" if memory_mb > _DATACENTER_MB else "desktop-cuda"
         return kind, f"the GPU is {name} with {memory_mb / 1024:.0f} GB (`edge-reason doctor` says whether it is used)"
-    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    memory_gb = memory_limit_mb() / 1024
-    return (
-        "laptop-cpu",
-        f"the board is not a known one and there is no NVIDIA GPU; {cores} CPU cores, {memory_gb:.1f} GB of memory",
-    )
+    return "laptop-cpu", f"the board is not a known one and there is no NVIDIA GPU; {allowance()}"
 
 
 def nvidia_gpu() -> tuple[str, float] | None:
@@ -52,15 +49,24 @@ def nvidia_gpu() -> tuple[str, float] | None:
         return None
 
 
-def memory_limit_mb() -> float:
-    """Memory in MiB that this process may use: the smaller of the machine's memory and its control group's limit."""
-    limits = [int(psutil.virtual_memory().total)]
-    for path in _CGROUP_LIMITS:
-        try:
-            limits.append(int(path.read_text()))
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
-    return min(limits) / 2**20
+def memory_limit_mb(root: Path = ROOT, membership: Path = MEMBERSHIP) -> float:
+    """Memory in MiB that this process may use: the machine's, or less where its control groups allow less."""
+    total = int(psutil.virtual_memory().total)
+    return min(total, memory_limit(root, membership) or total) / 2**20
+
+
+def cores(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int:
+    """Physical cores that this process may use, at least 1: the machine's, or less where its affinity or its control
+    groups allow less. Part of a core counts as one."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_limit(root, membership)
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed, math.ceil(quota or allowed)))
+
+
+def allowance() -> str:
+    """What this process may use, in words."""
+    count = cores()
+    return f"{count} CPU core{'s' if count > 1 else ''}, {memory_limit_mb() / 1024:.1f} GB of memory"
 
 
 def _board_model() -> str:

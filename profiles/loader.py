@@ -22,7 +22,7 @@ from edge_tts.errors import InputError
 from edge_tts.files.atomic import building, disk_errors, publish
 from edge_tts.files.folders import profiles_folder
 from edge_tts.files.typed import typed
-from edge_tts.profiles.detect import detected, memory_limit_mb
+from edge_tts.profiles.detect import cores, detected, memory_limit_mb
 
 __all__ = ["Calibration", "DecodeSpeed", "Profile", "Speeds", "detect", "load", "names", "parse", "save"]
 
@@ -166,7 +166,10 @@ def load(name_or_path: str | Path) -> Profile:
 
 
 def detect() -> tuple[Profile, str]:
-    """The profile that fits this machine, and the reason. Its memory cap is at most half of the machine's memory."""
+    """The profile that fits this machine, and the reason.
+
+    Its memory cap is at most half of the memory, and its threads at most the cores, that this process may use.
+    """
     name, reason = detected()
     profile = load(name)
     half = memory_limit_mb() / 2
@@ -175,6 +178,9 @@ def detect() -> tuple[Profile, str]:
             f"; its memory cap is lowered from {profile.memory_mb:.0f} to {half:.0f} MB, half of this machine's memory"
         )
         profile = replace(profile, memory_mb=float(math.floor(half)))
+    if profile.threads is not None and profile.threads > (allowed := cores()):
+        reason += f"; {allowed} threads instead of {profile.threads}, since this process may use no more cores"
+        profile = replace(profile, threads=allowed)
     if profile.calibration:
         reason += f"; calibrated on this machine on {profile.calibration.date}"
     return profile, reason

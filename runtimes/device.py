@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
-import psutil
+from edge_tts.profiles.detect import cores
 
 CUDA_WHEEL = 'CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir llama-cpp-python==0.3.36'
 
@@ -36,7 +35,4 @@ def gpu_layers(wanted: int | None, build_can_offload: bool) -> tuple[int, str]:
 
 def threads(wanted: int | None) -> int:
     """Compute threads: ``wanted``, or one per physical core that this process may use."""
-    if wanted is not None:
-        return max(1, wanted)
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+    return cores() if wanted is None else max(1, wanted)

@@ -155,7 +155,7 @@ def test_unknown_profiles_list_the_known_ones() -> None:
         ("NVIDIA Jetson Orin Nano Developer Kit", ("Orin", 7000.0), "jetson-orin", "Jetson Orin Nano"),
         ("", ("NVIDIA GeForce RTX 4070", 12282.0), "desktop-cuda", "RTX 4070 with 12 GB"),
         ("", ("NVIDIA H200", 143771.0), "datacenter", "H200 with 140 GB"),
-        ("", None, "laptop-cpu", r"no NVIDIA GPU; \d+ CPU cores"),
+        ("", None, "laptop-cpu", r"no NVIDIA GPU; \d+ CPU core"),
     ],
 )
 def test_detection_follows_the_hardware(
@@ -175,12 +175,12 @@ def test_detection_keeps_to_half_of_the_memory(monkeypatch: pytest.MonkeyPatch) 
     assert "half of this machine" in reason
 
 
-def test_memory_limit_sees_the_control_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "memory.max").write_text(str(512 * 2**20))
-    monkeypatch.setattr(detection, "_CGROUP_LIMITS", (tmp_path / "memory.max", tmp_path / "missing"))
-    assert detection.memory_limit_mb() == 512
-    (tmp_path / "memory.max").write_text("max\n")
-    assert detection.memory_limit_mb() > 512
+def test_detection_keeps_to_the_cores_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detection, "_board_model", lambda: "Raspberry Pi 5 Model B Rev 1.0")
+    monkeypatch.setattr("edge_tts.profiles.loader.cores", lambda: 2)
+    profile, reason = detect()
+    assert profile.threads == 2
+    assert "2 threads instead of 4" in reason
 
 
 def test_a_hanging_or_broken_nvidia_smi_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
