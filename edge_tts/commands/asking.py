@@ -107,5 +107,6 @@ class Loading:
                 max_tokens=asking.sampling.get("max_tokens"),
             )
         if solver.choice:
-            errors.print(f"{solver.pack.title}: {solver.choice}; --model chooses another", style="dim")
+            line = f"{solver.pack.title}: {solver.choice}; --model chooses another"
+            errors.print(line, style="dim", soft_wrap=True)
         return solver

@@ -178,6 +178,6 @@ def _searched(
 def _view(solver: Solver, asking: Asking, recording: Recording, errors: Console) -> LiveView:
     from edge_tts.commands.live import LiveView
 
-    errors.print(solver.plan.summary(), style="dim")
+    errors.print(solver.plan.summary(), style="dim", soft_wrap=True)
     seconds = asking.limits.seconds or solver.deadline_s
     return LiveView(errors, recording, seconds, asking.most_samples(solver))
