@@ -406,7 +406,15 @@ class Decided:
     reason: str
 
 
-Event = DifficultyEstimated | StrategyChosen | StepTaken | CandidateScored | BestSoFar | Decided
+@dataclass(frozen=True)
+class Explained:
+    """A part of the explanation in words that was asked for."""
+
+    text: str
+    """As it comes, white space included."""
+
+
+Event = DifficultyEstimated | StrategyChosen | StepTaken | CandidateScored | BestSoFar | Decided | Explained
 
 
 @dataclass(frozen=True)
@@ -473,6 +481,8 @@ class Result:
     """How the policy reasoned: "text", "program" or "equations"."""
     confidence: float = 0.0
     """As in :class:`Outcome`."""
+    explanation: str = ""
+    """How the answer is found, in the policy's words, where that was asked for."""
     votes: tuple[tuple[str, float], ...] = ()
     """Answers and their share of the vote, in [0, 1], most first; verifier scores play no part in it."""
 

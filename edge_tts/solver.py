@@ -42,6 +42,7 @@ from edge_tts.reasoning.messages import Message, as_messages
 from edge_tts.reasoning.program_format import AskedProgram, suits
 from edge_tts.reasoning.question_kind import AnswerKind, kind_of
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig, VerifierFiles
+from edge_tts.search import explanation
 from edge_tts.search.allocation import StrategyTable
 from edge_tts.search.call import AUTO as AUTO
 from edge_tts.search.call import Call, Format, Messages, Options
@@ -243,6 +244,10 @@ class Solver:
                 yield StrategyChosen(str(asked), "asked for")
             outcome = yield from driver.run(asked.proposer(call.aggregate) if asked else auto)
         best = outcome.best
+        explained = ""
+        if call.explain and best is not None and self.pack.format != "equations":
+            prompt = explanation.ask(self._template, self.policy, messages, best)
+            explained = yield from explanation.explain(self.policy, prompt, ledger)
         yield Done(
             Result(
                 answer=best.answer if best else None,
@@ -255,6 +260,7 @@ class Solver:
                 stop_reason=outcome.stop_reason,
                 support=outcome.support,
                 confidence=outcome.confidence,
+                explanation=explained,
                 usage=replace(
                     ledger.usage,
                     seconds=time.monotonic() - began,

@@ -7,16 +7,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import hub_server
 import pytest
 
-from edge_tts.core import Budget, Sampling
+from edge_tts.core import Budget, Decided, Explained, Sampling, StepTaken
 from edge_tts.errors import InputError
 from edge_tts.packs.base_model import SMOLLM2_135M
 from edge_tts.packs.base_model import locate as locate_base
 from edge_tts.reasoning.messages import Message
+from edge_tts.search.confidence import Calibration
+from edge_tts.search.controller import Pacing
+from edge_tts.search.fit import Fit
 from edge_tts.solver import Solver
 
 EASY = {
@@ -45,6 +49,34 @@ def test_same_seed_same_answer_and_the_vote_stops_when_it_is_decided(solver: Sol
     first, second = (solver.solve("What is 15 plus 27?", budget=Budget(generations=4), seed=3) for _ in range(2))
     assert (first.answer, first.text) == (second.answer, second.text)
     assert first.strategy == "adaptive:n=4"
+
+
+def test_an_unsure_question_is_also_asked_in_words(solver: Solver, monkeypatch: pytest.MonkeyPatch) -> None:
+    never_sure = Calibration({"bias": -3.0}, {"bias": -5.0})
+    fit = Fit(never_sure, Pacing(first=2, other=1), other="text")
+    monkeypatch.setattr(solver, "fits", {"program": fit})
+    monkeypatch.setattr(solver, "pack", replace(solver.pack, writes_programs=True))
+    events = list(solver.stream("Tom has 3 boxes of 8 pencils. How many pencils are there?", seed=1))
+    decided = [(event.action, event.samples) for event in events if isinstance(event, Decided)]
+    assert decided == [("other", 2), ("stop", 3)]
+    result = events[-1].result  # type: ignore[union-attr]
+    assert result.answer == "24"
+    assert result.confidence == pytest.approx(0.047, abs=0.001)
+    in_words = [e for e in events if isinstance(e, StepTaken) and e.candidate == 2]
+    assert in_words
+    assert not any(event.values for event in in_words)
+
+
+def test_an_explanation_is_streamed_and_changes_nothing(solver: Solver) -> None:
+    question = "Tom has 3 boxes of 8 pencils. How many pencils are there?"
+    plain = solver.solve(question, "majority:n=2", seed=1)
+    events = list(solver.stream(question, "majority:n=2", seed=1, explain=True))
+    explained = events[-1].result  # type: ignore[union-attr]
+    assert (explained.answer, explained.steps) == (plain.answer, plain.steps)
+    assert 10 < len(explained.explanation) < 1000
+    parts = "".join(event.text for event in events if isinstance(event, Explained))
+    assert " ".join(parts.split()).startswith(explained.explanation)
+    assert explained.usage.generated_tokens > plain.usage.generated_tokens
 
 
 def test_control_tokens_in_a_question_stay_text(solver: Solver) -> None:

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 
 from edge_tts.core import Policy, StepEvent, Trace
 from edge_tts.reasoning.answer_reading import has_answered, read_answer, vote_key
+from edge_tts.reasoning.arithmetic_check import false_equations
 from edge_tts.reasoning.chat_template import ChatTemplate, Prompt
 from edge_tts.reasoning.messages import Message
 from edge_tts.reasoning.prompt_tokens import prompt_tokens
@@ -27,6 +28,10 @@ FormatName = Literal["text", "program", "equations"]
 
 TRACE_TOKENS: Mapping[FormatName, int] = MappingProxyType({"text": 512, "program": 256, "equations": 200})
 """New tokens a trace may take where the caller sets no limit."""
+
+
+DOUBTED_WEIGHT = 0.5
+"""How much the vote of a text counts that states an equation of numbers that does not hold."""
 
 
 class Asked(Protocol):
@@ -127,10 +132,14 @@ class AskedText:
         finished = event.stop == "end" or (not cut and has_answered(text, thinking))
         question = self.messages[-1].content
         answer = read_answer(text, question, self.kind, is_cut=not finished, is_thinking=thinking)
+        steps = split_steps(split_thinking(text, thinking).text)
+        doubts = tuple(equation.text for step in steps for equation in false_equations(step))
         return replace(
             trace,
             tokens=trace.tokens + event.tokens,
-            steps=split_steps(split_thinking(text, thinking).text),
+            steps=steps,
+            doubts=doubts,
+            weight=DOUBTED_WEIGHT if doubts else 1.0,
             text=text,
             finished=trace.finished or finished,
             answer=answer,

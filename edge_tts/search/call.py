@@ -36,6 +36,8 @@ class Options(TypedDict, total=False):
     """The kind of answer wanted: "math", "choice", "yes-no" or "text"; told from the question by default."""
     aggregate: Aggregate
     """How the step scores of a trace become one number; "last" by default."""
+    explain: bool
+    """Have a chat model explain its answer in two or three sentences afterwards."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Call:
     format: Format = "auto"
     kind: AnswerKind | None = None
     aggregate: Aggregate = "last"
+    explain: bool = False
 
     def __post_init__(self) -> None:
         for name, kinds in (("strategy", str), ("budget", Budget), ("seed", int)):

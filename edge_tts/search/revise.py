@@ -51,5 +51,6 @@ class Revise:
 
 
 def _attempts(chain: Sequence[Trace]) -> tuple[Trace, ...]:
-    """The latest attempts that finished. Unfinished ones are left out: a revision model never saw any."""
-    return tuple(voters(chain)[-ATTEMPTS_IN_CONTEXT:])
+    """The latest attempts that have an answer, or an error that says why not; others teach nothing."""
+    told = [trace for trace in chain if trace.error or voters([trace])]
+    return tuple(told[-ATTEMPTS_IN_CONTEXT:])

@@ -93,7 +93,7 @@ def test_a_pool_serves_greedy_and_a_vote_that_stops_early(
         assert pool.greedy is not None
         greedy, cost = Replay(solver).run(problem.question, pool, Strategy.parse("greedy"))
         assert greedy.best is None or greedy.best.answer == pool.greedy.answer
-        assert cost.policy_tokens == len(pool.prompt) + len(pool.greedy.tokens)
+        assert cost.policy_tokens == (pool.prefill or 0) + len(pool.greedy.tokens)
         adaptive, cost = Replay(solver).run(problem.question, pool, Strategy.parse("adaptive", 8))
         assert len(adaptive.traces) in (4, 8)
         assert (len(adaptive.traces) < 8) == (adaptive.stop_reason == "decided")
@@ -109,9 +109,9 @@ def test_a_part_of_a_pool_costs_what_the_part_alone_would(
         for less, more in pairwise(costs):
             assert less.policy_tokens <= more.policy_tokens
             assert less.verifier_tokens <= more.verifier_tokens
-        assert costs[0].policy_tokens == len(pool.prompt) + len(pool.samples[0].tokens)
-        unshared = len(pool.prompt) + sum(len(sample.tokens) for sample in pool.samples)
-        assert costs[-1].generated_tokens == unshared - len(pool.prompt)
+        assert costs[0].policy_tokens == (pool.prefill or 0) + len(pool.samples[0].tokens)
+        unshared = (pool.prefill or 0) + sum(len(sample.tokens) for sample in pool.samples)
+        assert costs[-1].generated_tokens == unshared - (pool.prefill or 0)
         assert costs[-1].policy_tokens <= unshared
 
 

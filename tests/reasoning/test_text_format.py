@@ -6,9 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_tts.core import StepEvent, StopReason, Trace
+from edge_tts.reasoning.chat_template import ChatTemplate
+from edge_tts.reasoning.formats import DOUBTED_WEIGHT, AskedText
 from edge_tts.reasoning.messages import Message
 from edge_tts.reasoning.text_format import INSTRUCTIONS, LONGEST_DISPLAY, StepSplitter, ask, split_steps
 from edge_tts.reasoning.thinking import Thought, split_thinking
+from edge_tts.search.selection import majority
 
 FRAGMENTS = ["a", "é", "\n", "\n\n", " ", "\\[", "\\]", "$$", "```", "```python\n", "~~~", "\\\\[2pt]", "x = 1", "\r\n"]
 
@@ -93,3 +97,22 @@ def test_reasoning_is_kept_apart(text: str, is_open: bool, thought: Thought) -> 
 def test_no_letter_is_lost_between_reasoning_and_text(text: str, is_open: bool) -> None:
     thought = split_thinking(text, is_open)
     assert (thought.thinking + thought.text).count("a") == text.count("a")
+
+
+def test_a_false_equation_is_noted_and_halves_the_vote() -> None:
+    asked = AskedText.of(ChatTemplate(None), (Message("user", "What is 12 times 8?"),))
+
+    def trace(*paragraphs: str) -> Trace:
+        grown = Trace((1,))
+        for number, text in enumerate(paragraphs, 1):
+            stop: StopReason | None = "end" if number == len(paragraphs) else None
+            grown = asked.extended(grown, StepEvent(0, text, (2,), -0.1, 0, 0, stop))
+        return grown
+
+    right = trace("We multiply: 12 * 8 = 96.", r"So \boxed{96}.")
+    wrong = trace("We multiply: 12 * 8 = 98.", r"So \boxed{98}.")
+    assert (right.answer, right.doubts, right.weight) == ("96", (), 1.0)
+    assert (wrong.answer, wrong.doubts, wrong.weight) == ("98", ("12 * 8 = 98",), DOUBTED_WEIGHT)
+    choice = majority([wrong, right])
+    assert choice.best is right
+    assert choice.support == 1 / (1 + DOUBTED_WEIGHT)

@@ -6,7 +6,7 @@ from searching import PROMPT, context, drain, finished, in_turn, last_step, step
 
 from edge_tts.core import Budget, Trace
 from edge_tts.runtimes.scripted import ScriptedClock, ScriptedPolicy, ScriptedVerifier
-from edge_tts.search.revise import Revise
+from edge_tts.search.revise import Revise, _attempts
 
 
 def numbered() -> Callable[[str, int], str]:
@@ -73,6 +73,11 @@ def test_attempts_without_an_answer_are_neither_shown_nor_voted_for() -> None:
     _, outcome = drain(context(policy).run(Revise(sequential=3, parallel=1)))
     assert contexts(policy) == [[""], [""], ["#### 2\nRevise:\n"]]
     assert len(outcome.traces) == 3
+
+
+def test_a_program_that_failed_is_shown_with_its_error() -> None:
+    chain = [finished("1"), Trace((1,), finished=True, error="NameError: name 'x' is not defined"), Trace((1, 2))]
+    assert _attempts(chain) == (chain[0], chain[1])
 
 
 def test_initial_samples_are_the_first_attempts() -> None:
