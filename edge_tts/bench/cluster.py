@@ -1,7 +1,7 @@
-"""A study on a Ray cluster: runtimes in worker processes solve shards of units.
+"""A study on a Ray cluster: runtimes in worker processes solve its units, a shard of them at a time.
 
-Only the driver writes to the study's folder. A worker keeps its runtime open between shards. When a worker or node
-dies, the shards it was solving run again elsewhere.
+Only the process that runs the study writes to its folder. A worker keeps its runtime open between shards. When a worker
+or node dies, the shards that it was solving run again elsewhere.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from edge_tts.runtimes.device import threads
 from edge_tts.solver import Solver
 
 SHARD = 16
-"""Most units of a shard: enough to fill a batch, few enough to lose with a worker."""
+"""Most units of a shard: enough to fill a batch, and few enough that a worker that dies loses little."""
 AHEAD = 2
-"""Shards submitted for each runtime the cluster has room for: one runs, one waits."""
+"""Shards submitted for each runtime that the cluster has room for: one runs, one waits."""
 RETRIES = 3
-"""Times a shard runs again after its worker or node died."""
+"""How often a shard runs again after its worker or node has died."""
 CONNECT_SECONDS = 10
 """Longest wait for an address to answer."""
 POLL_SECONDS = 1.0
-"""How often the list of nodes and Ctrl-C are checked."""
+"""The time between two looks at the list of nodes and for Ctrl-C."""
 
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -44,8 +44,8 @@ RAY_ENVIRONMENT = {
     "RAY_py_gcs_connect_timeout_s": str(CONNECT_SECONDS),
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
 }
-"""Set before Ray is imported, unless the user has set them: no telemetry; one try to connect instead of 20, which take
-a quarter of an hour; no long messages about shards that run again."""
+"""Set before Ray is imported, unless the user has set them: no telemetry, one try to connect instead of 20 (which take
+a quarter of an hour), no long messages about shards that run again."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,16 @@ class Finished:
     """The result of a shard."""
 
     label: str
-    """The label of the group that its units belong to."""
+    """The label of its units' group."""
     done: tuple[Done, ...]
     """Every unit of the shard, once."""
     run: Run
-    """Without the time to open the runtime."""
+    """Its times, without the time that opening the runtime took."""
 
 
 @dataclass(frozen=True)
 class _Shard:
-    """Units of one group, and their pools that were drawn already."""
+    """Units of one group, and those of their pools that are drawn already, by problem id and seed."""
 
     label: str
     units: tuple[Unit, ...]
@@ -71,7 +71,7 @@ class _Shard:
 
 @dataclass(frozen=True)
 class _Job:
-    """What all shards of a study share."""
+    """What is the same for all shards of a study."""
 
     settings: RuntimeSettings
     grid: Grid
@@ -83,7 +83,7 @@ class _Job:
 def run_study(
     study: Study, settings: RuntimeSettings, address: str, parallel: int, cores: int | None = None
 ) -> Generator[tuple[str, int], None, None]:
-    """As :meth:`Study.run`, on the Ray cluster at ``address``; see :func:`run_on_ray`."""
+    """:meth:`Study.run` on the Ray cluster at ``address``; for arguments and errors see :func:`run_on_ray`."""
     run = Run(0, 0.0, 0.0, 0.0)
     with closing(run_on_ray(study, settings, address, parallel, cores)) as shards, study.writing() as write:
         try:
@@ -97,15 +97,14 @@ def run_study(
 def run_on_ray(
     study: Study, settings: RuntimeSettings, address: str, parallel: int, cores: int | None = None
 ) -> Generator[Finished, None, None]:
-    """Solve what is missing of ``study`` on the Ray cluster at ``address``; yields shards as they finish.
+    """Solve what ``study`` lacks on the Ray cluster at ``address``; yields shards as they finish.
 
-    ``address`` is "auto" or HOST:PORT where this machine is a node of the cluster, ray://HOST:PORT elsewhere.
-    A runtime solves ``parallel`` units at a time. It has ``cores`` cores to itself, by default as many as a runtime on
-    this machine would use, and a GPU if the study was begun on one. Shards of a worker or node that died run again.
-    Closing the generator cancels the shards under way.
+    ``address`` is "auto" or HOST:PORT where this machine is a node of the cluster, and ray://HOST:PORT elsewhere. A
+    runtime solves ``parallel`` units at a time. It has ``cores`` cores to itself, by default as many as a runtime on
+    this machine would use, and a GPU if the study was begun on one. Closing the generator cancels the running shards.
 
     Raises InputError where the cluster cannot be used or a node's runtime differs from the one that began the study,
-    BackendError for a shard that fails repeatedly, and what solving raises, with the node's name.
+    BackendError for a shard that is lost again and again, and any error of solving, with the node's name.
     """
     begun = read_config(study.folder)
     cores = cores or threads(settings.profile.threads)
@@ -121,14 +120,14 @@ def run_on_ray(
 
 
 def _connect(address: str) -> Any:
-    """The module ray, connected. Raises InputError within seconds if it is missing or the cluster cannot be used."""
+    """The module ray, connected. Raises InputError within seconds where it is missing or cannot be connected."""
     for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError as error:
         raise InputError(
-            "running on a cluster needs the package ray, which is missing; pip install 'edge-reasoning-runtime[bench]'"
+            "running on a cluster needs ray, which is not installed; run `pip install 'edge-reasoning-runtime[bench]'`"
         ) from error
     try:
         _require_listening(ray, address)
@@ -136,13 +135,13 @@ def _connect(address: str) -> Any:
     except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
         raise InputError(
             f"no Ray cluster can be used at {address} ({' '.join(str(error).split())}); "
-            "give auto or HOST:PORT on a machine of the cluster, ray://HOST:10001 elsewhere"
+            "give auto or HOST:PORT on a machine of the cluster, and ray://HOST:10001 elsewhere"
         ) from error
     return ray
 
 
 def _require_listening(ray: Any, address: str) -> None:
-    """Raise OSError where nothing listens; Ray takes long to notice. "auto" is left to Ray."""
+    """Raise OSError where nothing listens at ``address``, which Ray takes long to notice; "auto" is left to Ray."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         if not address.startswith("ray://") and host in ("localhost", "127.0.0.1", "[::1]"):
@@ -151,12 +150,13 @@ def _require_listening(ray: Any, address: str) -> None:
 
 
 def _room(ray: Any, needed: Mapping[str, int]) -> int:
-    """How many runtimes the cluster has room for now."""
+    """How many runtimes that need ``needed`` the cluster's living nodes have room for."""
     nodes = (node["Resources"] for node in ray.nodes() if node["Alive"])
     return sum(min(int(node.get(name, 0) // n) for name, n in needed.items() if n) for node in nodes)
 
 
 def _lacking(ray: Any, needed: Mapping[str, int]) -> str:
+    """What the cluster lacks for a runtime, what its nodes have, and what to do."""
     wanted = " and ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in needed.items() if count)
     nodes = [[int(node["Resources"].get(name, 0)) for name in needed] for node in ray.nodes() if node["Alive"]]
     found = "; ".join(f"{cpus} and {gpus}" for cpus, gpus in sorted(nodes))
@@ -164,7 +164,7 @@ def _lacking(ray: Any, needed: Mapping[str, int]) -> str:
 
 
 def _shards(study: Study, runtimes: int) -> Iterator[_Shard]:
-    """The missing units in shards, small enough to give each of ``runtimes`` a part of every group."""
+    """The missing units in shards, small enough that each of ``runtimes`` gets a part of every group."""
     known = study.pools()
     for label, units in study.groups():
         size = max(1, min(SHARD, ceil(len(units) / runtimes)))
@@ -175,7 +175,7 @@ def _shards(study: Study, runtimes: int) -> Iterator[_Shard]:
 
 
 def _run(ray: Any, job: _Job, needed: Mapping[str, int], shards: Iterator[_Shard]) -> Generator[Finished, None, None]:
-    """Submit only as many shards as the cluster can use, so that memory stays flat and stopping is quick."""
+    """Submit ``AHEAD`` shards for each runtime and no more, so that memory stays flat and stopping is quick."""
     solve = ray.remote(_solve).options(num_cpus=needed["CPU"], num_gpus=needed["GPU"], max_retries=RETRIES)
     running: list[Any] = []
     try:
@@ -206,12 +206,12 @@ def _result(ray: Any, reference: Any) -> Finished:
     except ray.exceptions.RayError as error:
         raise BackendError(
             f"a shard was lost {RETRIES + 1} times with its worker ({type(error).__name__}); "
-            "see Ray's logs on the nodes, and give --memory where they had too little. What was done is kept"
+            "see Ray's logs on the nodes, and give --memory where they ran out of it; what was solved is kept"
         ) from error
 
 
 def _last_line(error: Exception) -> str:
-    """The error itself, which Ray puts after a traceback."""
+    """The error alone: Ray puts a traceback before it."""
     return str(error).strip().rpartition("\n")[2]
 
 
@@ -220,7 +220,7 @@ _runtime: tuple[RuntimeSettings, Solver] | None = None
 
 
 def _solve(job: _Job, shard: _Shard) -> Finished:
-    """Solve a shard in a worker. Every error it raises is an EdgeError that names the node."""
+    """Solve a shard in a worker process. Every error is raised as an EdgeError that names the node."""
     try:
         solver = _opened(job)
         began, before = time.monotonic(), busy_seconds(solver)
@@ -235,7 +235,7 @@ def _solve(job: _Job, shard: _Shard) -> Finished:
 
 
 def _opened(job: _Job) -> Solver:
-    """This process's runtime. Raises InputError where it differs from the study's."""
+    """The runtime of this worker process. Raises InputError where it differs from the one that began the study."""
     global _runtime
     if _runtime is None or _runtime[0] != job.settings:
         solver = job.settings.open()
@@ -251,7 +251,7 @@ def _opened(job: _Job) -> Solver:
 
 
 def _differences(solver: Solver, job: _Job) -> list[str]:
-    """One clause for each entry of the study's configuration that ``solver`` has different."""
+    """One clause for each entry of the study's configuration in which ``solver`` differs."""
     data = job.config["data"]
     here = config(solver, DataSet(data["name"], (), data["sha256"]), data["problems"], job.grid)
     found = json.loads(json.dumps(here))

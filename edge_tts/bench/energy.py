@@ -1,8 +1,8 @@
-"""Joules that this machine uses: read from processor and GPU counters, or else estimated.
+"""Joules that this machine uses, from the counters of processor and GPU, or else estimated.
 
-RAPL, through Linux's powercap (https://docs.kernel.org/power/powercap/powercap.html), counts the energy of the
-processor packages; NVML that of each NVIDIA board. Both count all use of the device, not only ours, and nothing of the
-rest of the machine. The estimate is a profile's watts times the seconds.
+RAPL counts the energy of each processor package and is read through Linux's powercap
+(https://docs.kernel.org/power/powercap/powercap.html). NVML counts that of each NVIDIA board. Both include what other
+programs use, and neither includes the rest of the machine. The estimate is a profile's watts times the seconds.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from edge_tts.runtimes.device import nvidia_gpu_present
 
 POWERCAP = Path("/sys/class/powercap")
 SECONDS_BETWEEN_READS = 0.5
-"""Counters wrap around after minutes at the earliest; sampled power needs shorter intervals."""
+"""RAPL's counters take minutes to wrap around; a power that is sampled needs shorter intervals."""
 
 Source = Literal["rapl", "rapl+nvml", "nvml", "profile estimate"]
 
 
 class Counter(Protocol):
-    """One device's energy. Reading raises the driver's error where the counter has become unreadable."""
+    """The energy of one device."""
 
     def joules(self) -> float:
-        """Joules used since a fixed moment in the past; never falls."""
+        """Joules since a fixed moment in the past; never falls. Raises the driver's error where reading fails."""
 
 
 class RaplPackage:
-    """One processor package. Reading its counter often enough catches every wrap-around."""
+    """One processor package. Its counter wraps around, and must be read at least once in between."""
 
     def __init__(self, folder: Path) -> None:
         """Raises OSError or ValueError where the counter cannot be read."""
@@ -49,7 +49,7 @@ class RaplPackage:
 
 
 class SampledPower:
-    """A device that reports power only, which is assumed to change linearly between two readings."""
+    """A device that reports only its power, taken to change linearly between two readings."""
 
     def __init__(self, watts: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
         self._watts, self._clock = watts, clock
@@ -74,7 +74,7 @@ class NvmlEnergy:
 
 @dataclass
 class Measurement:
-    """The energy used in a ``with`` block; final after the block."""
+    """The energy used in a ``with`` block. It is complete when the block has ended."""
 
     source: Source | None
     """None where this machine's energy is unknown."""
@@ -82,11 +82,11 @@ class Measurement:
     """None where ``source`` is."""
     seconds: float = 0.0
     failure: str | None = None
-    """Why a counter failed during the measurement; ``joules`` is then an estimate."""
+    """Why a counter could not be read in the block, so that ``joules`` is an estimate; None where none failed."""
 
 
 class EnergyMeter:
-    """Measures joules between two moments, or estimates them where no counter can be read."""
+    """Measures the joules of a block, or estimates them where no counter can be read."""
 
     def __init__(self, counters: Sequence[Counter], source: Source | None, reason: str, watts: float | None) -> None:
         self.source = source
@@ -98,7 +98,7 @@ class EnergyMeter:
 
     @contextmanager
     def measure(self) -> Iterator[Measurement]:
-        """Measure the block; a thread reads the counters regularly meanwhile."""
+        """Measure the block, while a thread reads the counters every ``SECONDS_BETWEEN_READS``."""
         found = Measurement(self.source)
         stop = threading.Event()
 
@@ -121,14 +121,14 @@ class EnergyMeter:
             self._settle(found, after - before)
 
     def _read(self, found: Measurement) -> float:
-        """The sum of all counters. After a failure, which ``found`` records, nothing is read any more."""
+        """The sum of all counters in joules; 0 once one has failed, which is recorded in ``found``."""
         if found.failure:
             return 0.0
         try:
             with self._lock:
                 return sum(counter.joules() for counter in self._counters)
         except Exception as error:  # NVML's errors and the file system's share no base
-            found.failure = f"a counter could not be read any more: {error}"
+            found.failure = f"a counter could no longer be read: {error}"
             return 0.0
 
     def _settle(self, found: Measurement, joules: float) -> None:
@@ -140,7 +140,7 @@ class EnergyMeter:
 
 
 def open_meter(watts: float | None, root: Path = POWERCAP) -> EnergyMeter:
-    """The best meter of this machine; ``watts`` is a profile's power, for the estimate."""
+    """The best meter that this machine has. ``watts`` is the power that a profile states, for an estimate."""
     packages, why_rapl = rapl(root)
     gpus, why_nvml = nvml()
     reason = f"{why_rapl}; {why_nvml}"
@@ -154,9 +154,9 @@ def open_meter(watts: float | None, root: Path = POWERCAP) -> EnergyMeter:
 
 
 def rapl(root: Path = POWERCAP) -> tuple[list[Counter], str]:
-    """Counters of all processor packages, or none, and the reason.
+    """The counters of all processor packages and one clause about them; no counter where one cannot be read.
 
-    Cores and graphics are parts of a package, and "psys" contains it, so only packages are counted.
+    Only packages are counted: cores and graphics are parts of a package, and "psys" contains it.
     """
     found: list[Counter] = []
     for folder in sorted(root.glob("intel-rapl:*")):
@@ -164,7 +164,7 @@ def rapl(root: Path = POWERCAP) -> tuple[list[Counter], str]:
             if (folder / "name").read_text().startswith("package"):
                 found.append(RaplPackage(folder))
         except PermissionError as error:
-            return [], f"{error.filename} may only be read by root, so it needs `sudo chmod a+r {error.filename}`"
+            return [], f"only root may read {error.filename}, so it needs `sudo chmod a+r {error.filename}`"
         except (OSError, ValueError) as error:
             return [], f"the processor's energy counter in {folder} cannot be read ({error})"
     if not found:
@@ -173,13 +173,16 @@ def rapl(root: Path = POWERCAP) -> tuple[list[Counter], str]:
 
 
 def nvml() -> tuple[list[Counter], str]:
-    """Counters of all NVIDIA GPUs, and the reason where there are none."""
+    """The counters of all NVIDIA GPUs and one clause about them."""
     if not nvidia_gpu_present():
         return [], "there is no NVIDIA GPU"
     try:
         import pynvml
     except ImportError:
-        return [], "the GPU is not counted without nvidia-ml-py; pip install 'edge-reasoning-runtime[bench]'"
+        return (
+            [],
+            "the GPU is not counted without nvidia-ml-py; run `pip install 'edge-reasoning-runtime[bench]'`",
+        )
     try:
         pynvml.nvmlInit()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
@@ -192,7 +195,7 @@ def nvml() -> tuple[list[Counter], str]:
 
 
 def _gpu(pynvml: Any, handle: Any) -> Counter:
-    """The GPU's energy counter, or else its power. Raises NVMLError where it has neither."""
+    """A counter over the GPU's own energy counter, or else over its power. Raises NVMLError where it has neither."""
     try:
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except pynvml.NVMLError_NotSupported:

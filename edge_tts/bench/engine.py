@@ -1,8 +1,8 @@
 """The engine's speed against a bare ``llama_decode`` loop, and the time to its first token.
 
-Both sides of a comparison decode short bursts in turn, since a shared machine's speed drifts from second to second,
-each in a process of its own: OpenMP keeps a team of workers for every thread that has computed, and lets them sleep
-early once there are more than cores, so in one process each side would slow the other.
+The two sides of a comparison decode short bursts in turn, because the speed of a shared machine drifts from second to
+second. Each side has a process of its own. In one process they would slow each other: OpenMP keeps a team of workers
+for every thread that has computed, and once there are more workers than cores it puts them to sleep early.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from edge_tts.runtimes.llama_native import NativeModel, model_params
 QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
 CONTEXT = 512
 BURST = 32
-"""Tokens of each sequence."""
+"""Tokens that a burst adds to each sequence."""
 
 
 @contextmanager
 def sound_kernels() -> Iterator[None]:
-    """While this is open, ``llama_cpp.Llama`` loads models with our :func:`model_params`; it has no option for that."""
+    """Make ``llama_cpp.Llama`` load models with our :func:`model_params` in this block; it has no option for that."""
     defaults, params = lib.llama_model_default_params, model_params()
     lib.llama_model_default_params = lambda: params
     try:
@@ -47,7 +47,7 @@ def sound_kernels() -> Iterator[None]:
 
 
 class _Bare:
-    """Decodes one fixed token again and again in every sequence, and does nothing else."""
+    """A loop that decodes one fixed token in every sequence, again and again, and does nothing else."""
 
     def __init__(self, path: Path, width: int) -> None:
         self._native = NativeModel(path, EngineConfig(width=width, context=CONTEXT))
@@ -78,7 +78,7 @@ class _Bare:
 
 
 class _Engine:
-    """The engine with sampling and steps; every sequence has a prompt of its own, so that no work is shared."""
+    """The engine, which also samples and splits steps. Every sequence has a prompt of its own, so no work is shared."""
 
     def __init__(self, path: Path, width: int) -> None:
         self._policy = LlamaPolicy(path, EngineConfig(width=width, context=CONTEXT))
@@ -87,7 +87,7 @@ class _Engine:
         self._tokens: list[tuple[int, ...]] = []
 
     def burst(self) -> float:
-        """Tokens/s of one burst, which continues the one before."""
+        """Tokens/s of one burst, which continues the sequences of the last one."""
         if not self._tokens or max(map(len, self._tokens)) + BURST >= CONTEXT:
             self._tokens = list(self._prompts)
             self._go_on()
@@ -115,7 +115,7 @@ def _burst() -> float:
 
 
 def against_bare_loop(pack: Pack, width: int, bursts: int) -> dict[str, Any]:
-    """Speeds of the engine and of the loop, and the ratio of the engine's to the loop's, burst by burst."""
+    """Median tokens/s of the engine and of the loop, and the median of engine over loop in each pair of bursts."""
     pairs = _side_by_side(pack, (_Engine, width), (_Bare, width), bursts)
     return {
         "width": width,
@@ -127,7 +127,8 @@ def against_bare_loop(pack: Pack, width: int, bursts: int) -> dict[str, Any]:
 
 
 def wider_loop(pack: Pack, width: int, times: int, bursts: int) -> dict[str, Any]:
-    """What a bare loop gains in tokens/s with ``times`` as many sequences: what a wider batch explains of sharing."""
+    """Tokens/s of a bare loop over ``times`` as many sequences, against ``width``: the part of sharing's gain that is
+    due to a wider batch alone."""
     pairs = _side_by_side(pack, (_Bare, times * width), (_Bare, width), bursts)
     return {"widths": [width, times * width], "bursts": bursts, **quartiles([a / b for a, b in pairs])}
 
@@ -135,7 +136,7 @@ def wider_loop(pack: Pack, width: int, times: int, bursts: int) -> dict[str, Any
 def _side_by_side(
     pack: Pack, one: tuple[type[_Bare | _Engine], int], other: tuple[type[_Bare | _Engine], int], bursts: int
 ) -> list[tuple[float, float]]:
-    """Tokens/s of each pair of bursts; the first, which warms up, is left out."""
+    """Tokens/s of each pair of bursts, without the first pair, which warms up."""
     spawn = get_context("spawn")
     with (
         ProcessPoolExecutor(1, spawn, _open, (one[0], pack.policy_path, one[1])) as first,
@@ -164,7 +165,10 @@ print(json.dumps({**parts, "first token": done - loaded, "total": done - started
 
 
 def first_token(pack: Pack, width: int, repeats: int) -> dict[str, Any]:
-    """Seconds from process start to the first token of a question, in all and by part; file in the page cache."""
+    """Median seconds from the start of a process to its first token, in all and by part; "worst" is the longest in all.
+
+    The model's file is in the page cache.
+    """
     pack.policy_path.read_bytes()
     runs = []
     for _ in range(repeats):

@@ -1,4 +1,4 @@
-"""Clients of a server as they come: patient, hasty, slow, wrong, and all at once."""
+"""Load for a server: clients that wait, leave early, read slowly or send bad requests, and bursts of requests."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ import numpy as np
 from edge_tts.bench.server_process import ServerProcess
 
 CLIENTS = 4
-"""Clients that ask one request after the other."""
+"""Clients at a time; each sends a request when its last one is over."""
 BURST = 40
-"""Requests sent at once, more than run and wait together."""
+"""Requests sent at once: more than the server runs and queues."""
 BURST_EVERY_S = 60.0
 SAMPLE_EVERY_S = 1.0
 WARM_UP_SHARE = 0.2
+"""Share of the time after which memory should no longer grow."""
 WINDOW_SHARE = 0.1
-"""Memory after the warm-up and at the end are medians over this share of the time."""
+"""Memory after the warm-up, and at the end, is the median over this share of the time."""
 LONGEST_S = 60.0
+"""Timeout of a request."""
 STRATEGIES = ("greedy", "majority:n=4", "adaptive:n=8", "weighted:n=4", "auto", "beam:n=4")
 LEFT = "left"
-"""Recorded for a client that did not wait for its status."""
+"""Recorded in place of a status for a client that left before it had the whole answer."""
 BAD_BODIES: tuple[dict[str, Any] | bytes, ...] = (
     b"{",
     b"[" * 100_000,
@@ -43,7 +45,7 @@ BAD_BODIES: tuple[dict[str, Any] | bytes, ...] = (
     {"messages": [{"role": "user", "content": "word " * 3000}]},
     {"edge": {"strategy": "guess"}},
 )
-"""Whole bodies, and changes that make a good body wrong."""
+"""Bad requests: bytes are a whole body, fields are added to a good one."""
 
 Client = Callable[["Asker", str], Awaitable[str]]
 
@@ -58,7 +60,7 @@ class Asker:
     draw: random.Random
 
     def body(self, question: str, **fields: Any) -> dict[str, Any]:
-        """A good request with a strategy drawn."""
+        """A good request, with a strategy drawn at random."""
         messages = [{"role": "user", "content": question}]
         edge = {"strategy": self.draw.choice(STRATEGIES), "generations": 8, **fields.pop("edge", {})}
         return {"model": self.model, "messages": messages, "seed": self.draw.randrange(2**31), "edge": edge} | fields
@@ -84,7 +86,7 @@ async def stream(ask: Asker, question: str) -> str:
 
 
 async def leave(ask: Asker, question: str) -> str:
-    """Goes before the answer is there."""
+    """Leave before the answer is there."""
     try:
         async with asyncio.timeout(ask.draw.uniform(0.01, 0.5)):
             return str((await ask.post(ask.body(question, edge={"strategy": "beam:n=16"}))).status_code)
@@ -93,7 +95,7 @@ async def leave(ask: Asker, question: str) -> str:
 
 
 async def leave_stream(ask: Asker, question: str) -> str:
-    """Goes after a few events."""
+    """Leave after a few events."""
     body = ask.body(question, stream=True, edge={"strategy": "majority:n=16", "events": True})
     async with ask.http.stream("POST", "/v1/chat/completions", json=body) as response:
         if response.is_error:
@@ -107,7 +109,7 @@ async def leave_stream(ask: Asker, question: str) -> str:
 
 
 async def slow(ask: Asker, question: str) -> str:
-    """Reads a few bytes now and then."""
+    """Read 64 bytes five times a second, then leave."""
     address = urlsplit(ask.server.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port, limit=256)
     try:
@@ -142,20 +144,20 @@ MIX: dict[str, tuple[Client, int, frozenset[str]]] = {
     "slow": (slow, 2, frozenset({"200", "503"})),
     "wrong": (wrong, 4, frozenset({"400", "404", "503"})),
 }
-"""Kinds of clients: what they do, how often they come, what may happen to them."""
+"""Kinds of clients: what one does, its weight when a kind is drawn, and what may be recorded for it."""
 
 
 @dataclass
 class Tally:
-    """What happened."""
+    """What happened to all clients, and the server's memory meanwhile."""
 
     statuses: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     seconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     memory_mb: list[tuple[float, float]] = field(default_factory=list)
-    """Seconds since the start, and resident memory."""
+    """Pairs of seconds since the start and resident memory in MiB."""
 
     async def run(self, kind: str, ask: Asker, question: str) -> None:
-        """One request, recorded."""
+        """Run one client of ``kind`` and record its status; its seconds too where that is 200."""
         began = time.monotonic()
         try:
             status = await MIX[kind][0](ask, question)
@@ -166,7 +168,7 @@ class Tally:
             self.seconds[kind].append(time.monotonic() - began)
 
     def summary(self) -> dict[str, Any]:
-        """Counts, percentiles of those answered with 200, memory, and what should not have happened."""
+        """Counts by kind and status, percentiles of seconds, statuses that a kind must not have, and memory."""
         return {
             "requests": sum(sum(counts.values()) for counts in self.statuses.values()),
             "statuses": {kind: dict(counts) for kind, counts in self.statuses.items()},
@@ -182,14 +184,14 @@ class Tally:
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """Median, 95th and 99th percentile and maximum, rounded to milliseconds."""
+    """Median, 95th and 99th percentile and maximum of ``values`` in seconds, rounded to milliseconds."""
     shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
     found = np.quantile(values, list(shares.values()), method="higher")
     return {name: round(float(value), 3) for name, value in zip(shares, found, strict=True)}
 
 
 def growth(samples: Sequence[tuple[float, float]]) -> dict[str, float]:
-    """Memory after the warm-up and at the end, and by what share it grew."""
+    """Memory after the warm-up, at the end and at most, and the share by which it grew after the warm-up."""
     total = samples[-1][0]
 
     def around(start: float) -> float:
@@ -206,7 +208,7 @@ def growth(samples: Sequence[tuple[float, float]]) -> dict[str, float]:
 
 
 async def mixed_load(server: ServerProcess, model: str, questions: Sequence[str], seconds: float, seed: int) -> Tally:
-    """``CLIENTS`` of all kinds for so long, a burst now and then."""
+    """Load ``server`` for ``seconds``: ``CLIENTS`` clients of kinds drawn by weight, and a burst every minute."""
     tally, ends, began = Tally(), time.monotonic() + seconds, time.monotonic()
     draw = random.Random(seed)
     kinds, weights = list(MIX), [weight for _, weight, _ in MIX.values()]

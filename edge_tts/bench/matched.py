@@ -1,7 +1,8 @@
 """The FLOPs-matched comparison with a larger model (Snell et al. 2024, section 7).
 
-A model M times larger costs 6 N D_pre more in pre-training and 2 N D_inf in use. For the same total, the
-small model may spend M + 3 (D_pre / D_inf)(M - 1) times its own inference, with R = D_inf / D_pre.
+A model of N parameters costs 6 N D_pre FLOPs in pre-training on D_pre tokens, and 2 N D_inf in use for D_inf tokens.
+For the total of a model M times larger, the small model may spend M + 3 (M - 1) / R times its own inference, where
+R = D_inf / D_pre.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from edge_tts.bench.loading import Loaded
 from edge_tts.bench.optimal import Curve, as_share
 
 RATIOS = (0.16, 0.79, 22.0)
-"""R of the paper: far fewer, about as many, and far more tokens in use than in pre-training."""
+"""The paper's values of R: far fewer, about as many, and far more tokens in use than in pre-training."""
 
 
 def allowance(times: float, ratio: float) -> float:
-    """Inference compute the small model may spend, in times its own, against a model ``times`` larger."""
+    """How many times its own inference a small model may spend: M + 3 (M - 1) / R, M = ``times``, R = ``ratio``."""
     return times + 3 / ratio * (times - 1)
 
 
 def matched(name: str, study: Loaded, curve: Curve, studies: Mapping[str, Loaded]) -> Iterator[Matched]:
-    """The study's compute-optimal ``curve`` against every larger model known: measured endpoints, then citations."""
+    """Compare the study's compute-optimal ``curve`` with every larger model, measured ones first, then cited ones."""
     own, once = study.config.get("policy_parameters"), study.greedy_flops
     if not own or not once:
         return
@@ -51,7 +52,7 @@ def matched(name: str, study: Loaded, curve: Curve, studies: Mapping[str, Loaded
 
 
 def _larger(study: Loaded, studies: Mapping[str, Loaded]) -> Iterator[tuple[str, float, float, str]]:
-    """Name, parameters, accuracy of one greedy answer, and source."""
+    """Name, parameters, accuracy of one greedy answer, and source of each larger model on the study's problems."""
     for name, other in studies.items():
         parameters, solves = other.config.get("parameters"), other.cells.get(("greedy", 1))
         same = other.config.get("data", {}).get("sha256") == study.config.get("data", {}).get("sha256")
@@ -62,7 +63,7 @@ def _larger(study: Loaded, studies: Mapping[str, Loaded]) -> Iterator[tuple[str,
 
 
 def _within(curve: Curve, allowed: float) -> tuple[Share, float]:
-    """The most accurate point that costs no more than ``allowed`` FLOPs; the cheapest where none does."""
+    """Accuracy and FLOPs of the best point of ``curve`` within ``allowed`` FLOPs; of the cheapest where none is."""
     flops = curve.costs["flops"][0]
     inside = np.flatnonzero(flops <= allowed)
     if not len(inside):

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else: no script, font or picture from elsewhere."""
+"""A report as one HTML page that loads nothing: no script, font or picture."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ TEMPLATE = "page.html.j2"
 
 
 def write(report: Report, plots: Sequence[Plot], path: Path) -> None:
-    """Write the page to ``path``, which is replaced whole; ``plots`` are those that ``draw`` made of ``report``.
+    """Write the page to ``path`` all or nothing. ``plots`` are those that ``plots.draw`` made of ``report``.
 
-    Raises InputError where it cannot be written, ResourceError where the disk is full.
+    Raises InputError where the file cannot be written, ResourceError where the disk is full.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file for the page, such as {path / 'report.html'}")
@@ -36,7 +36,7 @@ def write(report: Report, plots: Sequence[Plot], path: Path) -> None:
 
 
 def render(report: Report, plots: Sequence[Plot]) -> str:
-    """The page as text; the SVG files of ``plots`` become part of it."""
+    """The page as text, with the SVG files of ``plots`` in it."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -51,7 +51,11 @@ def render(report: Report, plots: Sequence[Plot]) -> str:
 
 
 def _inline(panel: Panel) -> Markup:
-    """The SVG without what a page has itself or must have once: its prologue, its style, and ids nothing refers to."""
+    """The panel's SVG as an element of a page.
+
+    Its prologue and style are dropped, since the page has its own, and so are ids that nothing refers to, since an id
+    may stand in a page only once.
+    """
     from markupsafe import Markup, escape
 
     text = panel.svg.read_text(encoding="utf-8")

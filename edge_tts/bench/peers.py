@@ -1,14 +1,15 @@
-"""This runtime beside searching with Hugging Face transformers, on the same models and problems.
+"""This runtime against a search with Hugging Face transformers, with the same models and problems.
 
     python -m edge_tts.bench.peers --data svamp_test.jsonl --first 8 --budget 16 --out records/peers.json
 
-The other side is :mod:`edge_tts.bench.transformers_peer`. The same on both: the policy's weights (dequantised
-there), the reward model in ONNX Runtime, prompts, temperature, top-k, token limit, n and m, last-step scores, the
-processor cores, and no calculator; one problem at a time. Each does its own search: our beams end with their traces
-where the other side fills its n lanes again, so that it may write more; ``generated_tokens`` says how much.
+The other side is :mod:`edge_tts.bench.transformers_peer`. Both sides have the same weights of the policy (dequantised
+on the other side), the same reward model in ONNX Runtime, prompts, temperature, top-k, token limit, n and m, the same
+processor cores and no calculator. Both score a trace by its last step and solve one problem at a time. Each does its
+own search: when a trace of ours ends, so does its beam, while the other side fills its n lanes again and may so write
+more. ``generated_tokens`` says how much each side wrote.
 
-Every solve is one line of ``OUT.d/rows.jsonl`` (the same command resumes). Each side runs in a process of its own,
-for the reason that :mod:`edge_tts.bench.engine` gives; while one computes the other sleeps.
+Every solve is one line of ``OUT.d/rows.jsonl``, and the same command resumes. Each side runs in a process of its own,
+for the reason that :mod:`edge_tts.bench.engine` gives. While one side computes, the other sleeps.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Ours:
         self._solver = self._load()
 
     def prepare(self, method: Method) -> None:
-        """Forget what another method left in the caches, which may be of the same problems; then warm up."""
+        """Empty the caches, which may hold the same problems from the other method; then warm up."""
         self._solver.close()
         self._solver = self._load()
         self._solver.deadline_s = None
@@ -86,11 +87,11 @@ _side: Ours | TransformersPeer
 
 def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ |= {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}  # they would break into our bar
+    os.environ |= {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}  # their output would break our progress bar
 
 
 def _call(work: Callable[..., _R], *arguments: Any) -> _R:
-    """Ctrl-C breaks off the side that works; the other, which waits, has nothing to break off."""
+    """Do ``work`` so that Ctrl-C interrupts it; a side that waits ignores Ctrl-C."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return work(*arguments)
@@ -99,7 +100,7 @@ def _call(work: Callable[..., _R], *arguments: Any) -> _R:
 
 
 def _open(make: Callable[..., Ours | TransformersPeer], *arguments: Any) -> tuple[int, ...]:
-    """Load a side; its tokens of a text, which are to be the other's too."""
+    """Load a side. Returns its tokens of a text, which must be the same on both sides."""
     global _side
     _side = make(*arguments)
     return _side.tokenize(f"{QUESTION}\n12*8=96\n")
@@ -119,9 +120,9 @@ def _solve(method: Method, question: str, n: int, seed: int) -> Solved:
 def compare(
     pack: Pack, problems: Sequence[Question], n: int, seed: int, done: set[tuple[str, str]]
 ) -> Iterator[Record]:
-    """Solve what is not ``done`` (id and strategy), method by method, the sides in turn; yields records.
+    """Solve what is not in ``done`` (pairs of id and strategy), method by method, the sides in turn; yields records.
 
-    Raises EdgeError where a side cannot be loaded, reads text as other tokens, or ends by itself.
+    Raises EdgeError where a side cannot be loaded, where the two tokenise differently, or where a process dies.
     """
     longest = max(len(problem.question.encode()) for problem in problems)
     makers: list[tuple[Any, ...]] = [(Ours, pack, n, longest // 3 + 16), (TransformersPeer, pack)]
@@ -131,7 +132,7 @@ def compare(
         try:
             opened = [sides[side].submit(_call, _open, *made) for side, made in zip(SIDES, makers, strict=True)]
             if opened[0].result() != opened[1].result():
-                raise PackError(f"transformers reads text as other tokens than the pack {pack.name} is made for")
+                raise PackError(f"transformers does not tokenise as the pack {pack.name} does; choose another --pack")
             for method in METHODS:
                 turns = [(p, side) for i, p in enumerate(problems) for side in (SIDES if i % 2 == 0 else SIDES[::-1])]
                 missing = [(p, side) for p, side in turns if (p.id, f"{side}/{method}") not in done]
@@ -142,14 +143,13 @@ def compare(
                     key = (problem, f"{side}/{method}", n, seed)
                     yield Record.of(*key, solved.answer, "complete", solved.usage, solved.support, solved.scores)
         except BrokenProcessPool as error:
-            raise BackendError("a side's process ended by itself, perhaps for want of memory; free some") from error
+            raise BackendError("the process of one side died, perhaps for want of memory; free some") from error
 
 
 def summarise(records: Sequence[Record]) -> dict[str, Any]:
-    """By method: each side's figures, and the ratios of transformers to ours.
+    """For each method, the figures of both sides, and for each figure the ratio of transformers to ours.
 
-    Only problems that both sides solved count. ``ratio`` is that of the sums; its interval is a bootstrap over
-    problems.
+    Only problems that both sides solved count.
     """
     found: dict[str, Any] = {}
     for method in METHODS:
@@ -178,7 +178,7 @@ def _figures(rows: Sequence[Record]) -> dict[str, Any]:
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, Any]:
-    """Ratio of the sums with its 95% interval, and median of the pairs' ratios."""
+    """The ratio of the sums, its 95% interval (a bootstrap over problems), and the median of the problems' ratios."""
     found = ratio_interval(above, below)
     return {
         "ratio": round(found.value, 3),
@@ -188,14 +188,14 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, Any]:
 
 
 @click.command()
-@click.option("--data", required=True, help="JSON lines with answers, or gsm8k, svamp, math-500.")
-@click.option("--first", type=click.IntRange(1), default=8, show_default=True, help="Problems.")
+@click.option("--data", required=True, help="JSON lines with answers, or a data set: gsm8k, svamp, math-500.")
+@click.option("--first", type=click.IntRange(1), default=8, show_default=True, help="Problems, from the first on.")
 @click.option("--budget", type=click.IntRange(1, 64), default=16, show_default=True, help="Generations per problem.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--pack", default=None, help="Pack, by name or folder.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Record; rows are kept in OUT.d.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of every solve.")
+@click.option("--pack", default=None, help="Pack, by name or folder (default: the built-in one).")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Record; its rows are kept in OUT.d.")
 def main(data: str, first: int, budget: int, seed: int, pack: str | None, out: Path) -> None:
-    """Compare this runtime with searching through transformers, and write a record."""
+    """Compare this runtime with a search through transformers, and write a record."""
     try:
         record = run(load(data), first, budget, seed, prepare_pack(find_pack(pack)), out)
         with disk_errors(out.parent):
@@ -206,12 +206,12 @@ def main(data: str, first: int, budget: int, seed: int, pack: str | None, out: P
 
 
 def run(data: DataSet, first: int, budget: int, seed: int, pack: Pack, out: Path) -> dict[str, Any]:
-    """The whole comparison, resumed where it was broken off; the record. Raises EdgeError."""
+    """Make the comparison, or resume an interrupted one, and return the record. Raises EdgeError."""
     missing = [name for name in ("torch", "transformers") if util.find_spec(name) is None]
     if missing:
-        raise InputError(f"this comparison needs {missing[0]}; pip install 'edge-reasoning-runtime[export]'")
+        raise InputError(f"{missing[0]} is not installed; run `pip install 'edge-reasoning-runtime[export]'`")
     if pack.verifier is None:
-        raise InputError(f"the pack {pack.name} has no verifier, which both searches need; choose another --pack")
+        raise InputError(f"both searches need a verifier and the pack {pack.name} has none; choose another --pack")
     problems = data.problems[:first]
     config = {
         "machine": machine.describe(),

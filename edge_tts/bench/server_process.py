@@ -1,4 +1,4 @@
-"""A server as a child process, and what can be seen of it from outside."""
+"""A server as a child process, and what can be measured of it from outside."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
@@ -22,34 +23,33 @@ STOP_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A server that answers."""
+    """A server that is ready for requests."""
 
     url: str
     """Without a slash at its end."""
     process: subprocess.Popen[bytes]
     log: Path
-    """What it wrote on standard error."""
+    """The file with its standard error."""
 
     def memory_mb(self) -> float:
-        """Resident memory now, in MiB, child processes included."""
+        """Resident memory of the server and its child processes now, in MiB."""
         parent = psutil.Process(self.process.pid)
         everyone = [parent, *parent.children(recursive=True)]
         return float(sum(process.memory_info().rss for process in everyone)) / 2**20
 
     def handles(self) -> dict[str, int]:
-        """Open file descriptors and threads."""
+        """Numbers of its open file descriptors and threads."""
         process = psutil.Process(self.process.pid)
         return {"files": int(process.num_fds()), "threads": int(process.num_threads())}
 
     def metric(self, name: str) -> float:
-        """One figure of ``/metrics`` without labels; ``name`` as it is there, without "edge_reason_"."""
-        text = httpx.get(f"{self.url}/metrics").raise_for_status().text
-        found = re.search(rf"^edge_reason_{name} (\S+)$", text, re.MULTILINE)
-        assert found is not None
-        return float(found[1])
+        """The metric ``edge_reason_{name}`` of ``/metrics``, which must have no labels."""
+        families = text_string_to_metric_families(httpx.get(f"{self.url}/metrics").raise_for_status().text)
+        samples = {sample.name: sample.value for family in families for sample in family.samples}
+        return float(samples[f"edge_reason_{name}"])
 
     def wait_until_idle(self, seconds: float) -> bool:
-        """Whether nothing runs or waits any more, within ``seconds``."""
+        """Wait until no request runs or is queued; False where that takes more than ``seconds``."""
         ends = time.monotonic() + seconds
         while self.metric("requests_in_flight") or self.metric("queue_length"):
             if time.monotonic() > ends:
@@ -58,14 +58,14 @@ class ServerProcess:
         return True
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Ask it to stop; its exit code. Raises subprocess.TimeoutExpired where it does not."""
+        """Send the signal ``number`` and return the exit code. Raises subprocess.TimeoutExpired where it runs on."""
         self.process.send_signal(number)
         return self.process.wait(STOP_SECONDS)
 
 
 @contextmanager
 def running_server(*options: str) -> Iterator[ServerProcess]:
-    """``edge-reason serve`` with ``options`` at a free port of this machine, for as long as the block lasts."""
+    """``edge-reason serve`` with ``options`` on a free port of this machine, for the length of the block."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.txt"
         command = [sys.executable, "-m", "edge_tts", "serve", "--port", "0", *options]

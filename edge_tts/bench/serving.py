@@ -1,8 +1,9 @@
-"""The server under load, and what it adds to the library.
+"""The server under load, and the time that it adds to the library's.
 
     python -m edge_tts.bench.serving --minutes 30 --data tests/data/svamp_sample.jsonl --out records/serving.json
 
-The server is a process of its own. What it adds includes HTTP, JSON, and the way into the search's thread and back.
+The server is a process of its own. The time it adds is that of HTTP, JSON, and handing over to the search's thread and
+back.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -29,27 +31,29 @@ from edge_tts.bench.load import mixed_load
 from edge_tts.bench.server_process import ServerProcess, running_server
 from edge_tts.core import Budget
 from edge_tts.errors import BackendError
+from edge_tts.export import command
 from edge_tts.packs.pack import DEFAULT
 from edge_tts.questions.reading import read_questions
 from edge_tts.solver import Solver
 
 STRATEGIES = ("greedy", "majority:n=4", "weighted:n=4")
-"""Compared with the library: short ones, whose time varies least."""
+"""Those that are compared with the library: short ones, whose time varies least."""
 STARTS = 20
-"""Of a server and a library that are compared; an even number."""
+"""How often server and library are started for the comparison; an even number."""
 PAIRS = 30
-"""Of a request and a call of the library after each start; a multiple of twice the strategies."""
+"""Requests, and as many calls of the library, after each start; a multiple of twice the number of strategies."""
 MEASUREMENTS = ("overhead", "first_event_ms", "load", "stopping")
 IDLE_SECONDS = 30.0
-"""Longest time after a load until nothing runs any more."""
+"""Longest wait, after a load, until nothing runs or waits any more."""
 
 
 def overhead(questions: Sequence[str], isolate: bool) -> dict[str, Any]:
-    """Milliseconds a request takes longer than the library's call, and longer than the search in the server itself.
+    """Milliseconds that a request takes longer than a call of the library, and longer than its own search.
 
-    Both sides answer the same questions with the same strategies and seeds in turns. Two processes of the same program
-    differ by more than what is measured, and the one that loads its models first tends to be the slower: so there are
-    ``STARTS`` of both, each side first in every other one, and the interval is a bootstrap over pairs of them.
+    Server and library answer the same questions in turns, with the same strategies and seeds. Two processes of one
+    program differ by more than what is measured here, and the one that loads its models first tends to be slower. So
+    both are started ``STARTS`` times, each of them first every other time, and the interval is a bootstrap over pairs
+    of starts.
     """
     longer, outside = [], []
     for start in range(STARTS):
@@ -80,9 +84,9 @@ def overhead(questions: Sequence[str], isolate: bool) -> dict[str, Any]:
 
 
 def _pair(server: ServerProcess, solver: Solver, questions: Sequence[str], number: int) -> tuple[float, float, float]:
-    """Milliseconds of the library's call, of the request, and of the search in the server.
+    """Milliseconds of a call of the library, of the same request, and of the request's search.
 
-    The client is the standard library's, which takes least time itself.
+    The client is http.client, which adds the least time of its own.
     """
     strategy, seconds = STRATEGIES[number % len(STRATEGIES)], {}
     question = questions[number // len(STRATEGIES) % len(questions)]
@@ -103,7 +107,7 @@ def _options(isolate: bool) -> list[str]:
 
 
 def first_event(server: ServerProcess, solver: Solver, questions: Sequence[str]) -> dict[str, float]:
-    """Milliseconds from sending a question, new to the server, to its first reasoning event."""
+    """Milliseconds from sending a question that the server has not seen to the first event of its search."""
     times = []
     with httpx.Client(base_url=server.url, timeout=60) as http:
         for question in questions:
@@ -117,7 +121,7 @@ def first_event(server: ServerProcess, solver: Solver, questions: Sequence[str])
 
 
 def under_load(server: ServerProcess, model: str, questions: Sequence[str], minutes: float) -> dict[str, Any]:
-    """Statuses, latencies and memory of a mixed load, and whether everything ended with it."""
+    """Statuses, latencies and memory under a mixed load, and whether anything was left running or open after it."""
     before = server.handles()
     tally = asyncio.run(mixed_load(server, model, questions, 60 * minutes, seed=0))
     idle = server.wait_until_idle(IDLE_SECONDS)
@@ -132,7 +136,7 @@ def under_load(server: ServerProcess, model: str, questions: Sequence[str], minu
 
 
 def stopping(server: ServerProcess, solver: Solver, question: str) -> dict[str, Any]:
-    """How a server ends that is told to in the middle of a search."""
+    """How a server ends when it is told to stop in the middle of a search."""
     with httpx.Client(base_url=server.url, timeout=60) as http:
         body = _body(solver, question, 0, stream=True, edge={"strategy": "majority:n=1024", "events": True})
         with http.stream("POST", "/v1/chat/completions", json=body) as response:
@@ -151,12 +155,7 @@ def stopping(server: ServerProcess, solver: Solver, question: str) -> dict[str, 
 
 
 def _body(solver: Solver, question: str, seed: int, **fields: Any) -> dict[str, Any]:
-    return {
-        "model": solver.pack.name,
-        "messages": [{"role": "user", "content": question}],
-        "seed": seed,
-        **fields,
-    }
+    return {"model": solver.pack.name, "messages": [{"role": "user", "content": question}], "seed": seed, **fields}
 
 
 def _post(http: HTTPConnection, body: dict[str, Any]) -> dict[str, Any]:
@@ -173,21 +172,23 @@ def _post(http: HTTPConnection, body: dict[str, Any]) -> dict[str, Any]:
 @click.option("--data", type=click.Path(exists=True, path_type=Path), required=True, help="JSON lines with questions.")
 @click.option("--minutes", type=float, default=30.0, show_default=True, help="Length of the load.")
 @click.option(
-    "--first", type=click.IntRange(1), default=10, show_default=True, help="Questions of each other measurement."
+    "--first", type=click.IntRange(1), default=10, show_default=True, help="Questions of every other measurement."
 )
-@click.option("--only", default=",".join(MEASUREMENTS), show_default=True)
-@click.option("--isolate", is_flag=True, help="Measure a server whose models have a process of their own.")
-@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--only", default=",".join(MEASUREMENTS), show_default=True, help="Measurements, separated by commas.")
+@click.option("--isolate", is_flag=True, help="Run the models in a process of their own.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Record; what is not measured stays.")
 def main(data: Path, minutes: float, first: int, only: str, isolate: bool, out: Path) -> None:
-    """Measure the server and write a record; with --only, some of it again."""
+    """Measure the server and write a record."""
     console = Console(stderr=True)
     questions = [question.question for question in read_questions(data)]
     if len(questions) < 2 * first:
-        raise click.UsageError(f"{data} has {len(questions)} questions and --first {first} needs {2 * first}; lower it")
+        raise click.UsageError(
+            f"{data} has {len(questions)} questions, but --first {first} needs {2 * first}; lower it"
+        )
     record: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     wanted = only.split(",")
     if unknown := sorted(set(wanted) - set(MEASUREMENTS)):
-        raise click.UsageError(f"--only {unknown[0]}: that is none of {', '.join(MEASUREMENTS)}")
+        raise click.UsageError(f"--only names {unknown[0]!r}; choose among {', '.join(MEASUREMENTS)}")
 
     def keep(name: str, measured: dict[str, Any]) -> None:
         record[name] = {"machine": machine.describe(), "isolate": isolate, **measured}
@@ -209,4 +210,4 @@ def main(data: Path, minutes: float, first: int, only: str, isolate: bool, out: 
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.run(main))

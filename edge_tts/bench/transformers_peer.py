@@ -1,23 +1,24 @@
-"""Searching with Hugging Face transformers as huggingface/search-and-learn does it.
+"""A search with Hugging Face transformers, as huggingface/search-and-learn does it.
 
-This follows its src/sal/search/best_of_n.py and beam_search.py and its recipe Llama-3.2-1B-Instruct, one problem at
-a time:
+It follows that project's src/sal/search/best_of_n.py and beam_search.py with the recipe Llama-3.2-1B-Instruct, one
+problem at a time:
 
-- Best-of-N: n copies of the prompt in one call of ``generate``; then every trace is scored whole.
-- Beam search: n lanes in every round. Each lane's whole text is given to ``generate``, which writes one step, and
-  every candidate is scored from its first step on. Completed ones are put aside, equal ones dropped (the recipe's
-  ``filter_duplicates``), and the n / m best of the others fill the n lanes again, until none is left or after 40
-  rounds. Of the first n completed ones, the one with the best last score wins.
+- Best-of-N: one call of ``generate`` for n copies of the prompt; then every trace is scored whole.
+- Beam search: n lanes in every round. ``generate`` reads the whole text of each lane and writes one step, and every
+  candidate is scored from its first step on. Complete candidates are put aside, equal ones dropped (the recipe's
+  ``filter_duplicates``), and the n / m best of the rest fill the n lanes again, until none is left or after 40 rounds.
+  Of the first n complete ones, the one with the best last score wins.
 - The reward model reads one trace a call (the recipe's ``prm_batch_size: 1``) and keeps nothing between calls.
 
-What differs from it:
+It differs from search-and-learn in this:
 
-- It generates with vLLM and prefix caching; plain transformers, as here, keeps no keys and values between calls.
+- search-and-learn generates with vLLM and prefix caching. Plain transformers keeps no keys and values between calls.
 - The policy's weights are dequantised to float32, and the reward model is this project's, in ONNX Runtime.
-- Steps end at the pack's delimiter instead of an empty line, and a trace is complete at its answer line also.
-- It writes one greedy step beyond every candidate and throws it away (``lookahead: 1`` in beam search); left out here.
-- A trace has the pack's token limit as a whole, not anew in every round.
-- Best-of-N answers are weighed by their scores, which is one of the choices its evaluation makes.
+- A step ends at the pack's delimiter, not at an empty line, and a trace is complete at its answer line too.
+- search-and-learn's beam search also writes one greedy step beyond every candidate and throws it away
+  (``lookahead: 1``). That is left out.
+- The pack's token limit holds for the whole trace, not for each round.
+- Best-of-N weighs answers by their scores, one of the ways in which search-and-learn evaluates it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ WARM_UP_BUDGET = 2
 
 @dataclass(frozen=True)
 class Solved:
-    """One answer of one side, and its cost; FLOPs are not counted."""
+    """One side's answer to one problem, and its cost without FLOPs."""
 
     answer: str | None
     support: float
@@ -60,13 +61,13 @@ class _Written:
 
     text: str
     tokens: int
-    """End token or delimiter included, padding not."""
+    """With the end token or delimiter, without padding."""
     stop: StopReason
 
 
 @dataclass(frozen=True)
 class _Lane:
-    """A trace under way."""
+    """A trace that the beam search extends."""
 
     text: str
     tokens: int
@@ -75,10 +76,10 @@ class _Lane:
 
 
 class TransformersPeer:
-    """The same models under transformers and a verifier without a cache; see the module's description."""
+    """The policy under transformers, and the verifier without a cache; see the module's description."""
 
     def __init__(self, pack: Pack) -> None:
-        """Load the models. Raises PackError where transformers cannot."""
+        """Load the models of ``pack``, which has a verifier. Raises PackError where transformers cannot load it."""
         import torch
 
         from edge_tts.export.train.sft import load_base
@@ -91,19 +92,19 @@ class TransformersPeer:
         self._prompts, self._sampling = pack.prompts, pack.sampling
         try:
             self._model, self._tokenizer = load_base(pack.policy_path)
-        except Exception as error:  # transformers raises what it comes across, for want of a check beforehand
+        except Exception as error:  # transformers does not check the file first, so the error can be of any kind
             raise PackError(f"transformers cannot load {pack.policy_path} ({error}); choose another --pack") from error
         self._model.eval()
         self._tokenizer.padding_side = "left"
         self._end = self._tokenizer.convert_tokens_to_ids(pack.prompts.end)
         texts = self._tokenizer.batch_decode([[i] for i in range(len(self._tokenizer))])
         self._delimiters = [i for i, text in enumerate(texts) if pack.prompts.step_delimiter in text]
-        # Without room in its cache it evaluates all steps of a trace in every call.
+        # With a cache of 0 MB it evaluates all steps of a trace in every call.
         self._verifier = OnnxVerifier(pack.verifier_path, pack.tokenizer_path, threads=threads, cache_mb=0)
         self._usage = Usage()
 
     def solve(self, method: Method, question: str, n: int, seed: int) -> Solved:
-        """The answer with its cost: prompts and text evaluated by the policy, without padding, and verifier tokens."""
+        """The answer and its cost. Policy tokens are those that the policy evaluated, prompts included, no padding."""
         self._torch.manual_seed(seed)
         self._usage = Usage()
         began = time.monotonic()
@@ -113,7 +114,7 @@ class TransformersPeer:
         return Solved(best.answer if best else None, choice.support, best.scores if best else (), usage)
 
     def prepare(self, method: Method) -> None:
-        """Warm up."""
+        """Warm up; there are no caches to empty."""
         self.solve(method, QUESTION, WARM_UP_BUDGET, 0)
 
     def tokenize(self, text: str) -> tuple[int, ...]:
@@ -147,7 +148,7 @@ class TransformersPeer:
         return _Lane(text, tokens, trace, complete)
 
     def _generate(self, texts: Sequence[str], stops: Sequence[int], room: int) -> list[_Written]:
-        """One call for all lanes, each up to one of the tokens ``stops``, or ``room`` new tokens."""
+        """One call of ``generate`` for all lanes; each ends at a token of ``stops`` or after ``room`` new tokens."""
         given = self._tokenizer(list(texts), add_special_tokens=False, padding=True, return_tensors="pt")
         with self._torch.inference_mode():
             out = self._model.generate(
@@ -175,7 +176,7 @@ class TransformersPeer:
         return _Written(self._tokenizer.decode(row[:count], skip_special_tokens=True), count, stop)
 
     def _trace(self, text: str, stop: StopReason) -> Trace:
-        """The steps of ``text`` up to its answer, told by the rules of our own side."""
+        """``text`` as steps, up to its answer, by the rules of our own side."""
         trace = Trace(())
         *whole, rest = text.split(self._prompts.step_delimiter)
         for step in whole:

@@ -93,7 +93,7 @@ def test_a_counter_that_cannot_be_read_gives_the_estimate_and_the_reason(tmp_pat
 def test_a_counter_for_root_alone_says_how_to_open_it(tmp_path: Path) -> None:
     counter = zone(tmp_path, "0", "package-0", 0)
     counter.chmod(0)
-    assert rapl(tmp_path) == ([], f"{counter} may only be read by root, so it needs `sudo chmod a+r {counter}`")
+    assert rapl(tmp_path) == ([], f"only root may read {counter}, so it needs `sudo chmod a+r {counter}`")
 
 
 def test_nothing_to_read_and_no_watts_gives_no_joules(tmp_path: Path) -> None:
