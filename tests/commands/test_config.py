@@ -128,3 +128,10 @@ def test_models_are_completed(begun: str, found: list[tuple[str, str]], settings
 def test_a_damaged_catalogue_completes_nothing(settings: Path) -> None:
     (settings.parent / "catalogue.toml").write_text("=")
     assert options._models(click.Context(solve.command), solve.command.params[0], "qwen") == []
+
+
+def test_the_example_of_the_documentation_is_read(settings: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "terminal.md").read_text(encoding="utf-8")
+    settings.write_text(page.partition("```toml\n")[2].partition("```")[0], encoding="utf-8")
+    assert config.read_config() == config.Config("qwen2.5-coder-0.5b", 1200, 60, "auto", "adaptive:n=8")
+    assert set(config.defaults("serve")) == {"model", "memory", "deadline"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import fields
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from edge_tts.commands.search_tree import alike, print_search
 from edge_tts.commands.why import page
 from edge_tts.core import Budget, CandidateScored
 from edge_tts.errors import InputError
-from edge_tts.questions.recording import Recording
+from edge_tts.questions.recording import Attempt, Moment, Recording
 from edge_tts.questions.results import Settings
 from edge_tts.questions.saved_search import SavedSearch, Turn, read, save
 
@@ -185,3 +186,10 @@ def test_damage_anywhere_is_one_sentence_or_does_no_harm(tmp_path: Path) -> None
             page(found)
     assert len(complaints) > 100
     assert all(complaint and "\n" not in complaint for complaint in complaints)
+
+
+def test_the_documentation_names_the_keys_of_the_file() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "terminal.md").read_text(encoding="utf-8")
+    table = text.partition("The file is JSON:")[2].partition("## Chat")[0]
+    keys = {field.name for kind in (SavedSearch, Attempt, Moment) for field in fields(kind)}
+    assert keys - {"number"} == {key for key in keys if f"`{key}`" in table}
