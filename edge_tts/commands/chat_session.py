@@ -154,7 +154,7 @@ class ChatSession:
             print_text(self._out, "\n".join(result.steps))
             self._out.print(answer_line("answer", result.answer, result.confidence), soft_wrap=True)
             self._said.append(_Exchange(question, _as_said(result, result.answer)))
-        spent = f"{why_stopped(result.stop_reason)}; {cost(result.usage, len(recording.attempts))}"
+        spent = f"{why_stopped(result.stop_reason)}; {cost(result.usage, len(recording.attempts), result.strategy)}"
         self._errors.print(f"{spent}; /why shows how", style="dim", soft_wrap=True)
 
     def _search(self, question: str, earlier: Sequence[Turn], recording: Recording) -> Result:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edge_tts.commands.console import STYLES, answer_line, harmless, one_line
-from edge_tts.search.wording import cost, in_format, level, percent, why_stopped
+from edge_tts.search.wording import cost, counted, in_format, level, percent, why_stopped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,11 +32,13 @@ def print_search(out: Console, search: SavedSearch) -> None:
         chosen = group.answer == result.answer
         style = STYLES[level(result.confidence)] if chosen else ""
         share = f", {percent(shares[group.answer])} of the vote" if group.answer in shares else ""
-        label = Text.assemble((one_line(group.answer), f"bold {style}"), f"  {_samples(len(group.attempts))}{share}")
+        label = Text.assemble(
+            (one_line(group.answer), f"bold {style}"), f"  {counted(len(group.attempts), result.strategy)}{share}"
+        )
         _add(tree, label, group.attempts)
     for name, attempts in (("failed", search.failed), ("unfinished", search.unfinished)):
         if attempts:
-            _add(tree, Text(f"{name}  {_samples(len(attempts))}", "dim"), attempts)
+            _add(tree, Text(f"{name}  {counted(len(attempts), result.strategy)}", "dim"), attempts)
     out.print(tree)
     if result.answer is None:
         out.print("no answer", style="yellow")
@@ -52,7 +54,7 @@ def facts(search: SavedSearch) -> list[str]:
     hard = f", difficulty {result.difficulty.bin + 1} of 5" if result.difficulty else ""
     return [
         f"stopped because {why_stopped(result.stop_reason)}",
-        cost(result.usage, len(search.candidates)),
+        cost(result.usage, len(search.candidates), result.strategy),
         ", ".join(filter(None, (settings.pack, in_format(result.format)))),
         f"{result.strategy} ({result.reason}){hard}, seed {result.seed}",
     ]
@@ -81,7 +83,3 @@ def _add(tree: Tree, label: Text, attempts: Sequence[Attempt]) -> None:
         lines += [Text(f"doubtful: {harmless(doubt)}", "yellow") for doubt in attempt.doubts]
         lines += [Text(harmless(attempt.error), "dim")] if attempt.error else []
         branch.add(Text("\n").join(lines))
-
-
-def _samples(count: int) -> str:
-    return f"{count} {'sample' if count == 1 else 'samples'}"

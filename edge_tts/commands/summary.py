@@ -39,12 +39,12 @@ def print_text(out: Console, text: str) -> None:
     out.print(Text(harmless(text)), soft_wrap=True)
 
 
-def print_cost(errors: Console, result: Result, samples: int, model: str, verbose: bool = False) -> None:
+def print_cost(errors: Console, result: Result, candidates: int, model: str, verbose: bool = False) -> None:
     """Why the search stopped, what it took, and what answered, each on a line; with ``verbose`` the details."""
     for note in result.notes:
         errors.print(f"note: {one_line(note)}", soft_wrap=True)
     errors.print(f"stopped because {why_stopped(result.stop_reason)}", style="dim", soft_wrap=True)
-    errors.print(cost(result.usage, samples), style="dim", soft_wrap=True)
+    errors.print(cost(result.usage, candidates, result.strategy), style="dim", soft_wrap=True)
     errors.print(", ".join(filter(None, (model, in_format(result.format)))), style="dim", soft_wrap=True)
     if verbose:
         usage = result.usage

@@ -42,7 +42,7 @@ def page(search: SavedSearch) -> str:
     import jinja2
 
     from edge_tts.commands.search_tree import alike, facts
-    from edge_tts.search.wording import level, percent, sureness
+    from edge_tts.search.wording import counted, level, percent, sureness
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(files("edge_tts.commands").joinpath(TEMPLATE).read_text(encoding="utf-8"))
@@ -52,7 +52,7 @@ def page(search: SavedSearch) -> str:
             "answer": group.answer,
             "chosen": group.answer == result.answer,
             "share": shares.get(group.answer, 0.0),
-            "count": len(group.attempts),
+            "count": counted(len(group.attempts), result.strategy),
             "attempts": alike(group.attempts),
         }
         for group in search.groups()
@@ -64,7 +64,7 @@ def page(search: SavedSearch) -> str:
         level=level(result.confidence),
         sureness=sureness(result.confidence),
         groups=groups,
-        rest=[(name, len(attempts), alike(attempts)) for name, attempts in rest if attempts],
+        rest=[(name, counted(len(attempts), result.strategy), alike(attempts)) for name, attempts in rest if attempts],
         facts=facts(search),
         percent=percent,
     )

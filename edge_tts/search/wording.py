@@ -30,6 +30,7 @@ _STOPS = {
     "budget: flops": "the budget of FLOPs was used up",
     "budget: joules": "the budget of energy was used up",
 }
+_TREES = ("beam", "lookahead", "dvts")
 _FORMATS = {"text": "in words", "program": "as a program", "equations": "as equations"}
 
 
@@ -86,7 +87,14 @@ def amount(count: float) -> str:
     return f"{float(f'{count:.3g}'):,.0f}"
 
 
-def cost(usage: Usage, samples: int = 0) -> str:
-    """What an answer cost: "19.9 s, 8 samples, 488 tokens". ``samples`` is left out where it is 0."""
-    drawn = f"{samples} {'sample' if samples == 1 else 'samples'}, " if samples else ""
-    return f"{duration(usage.seconds)}, {drawn}{amount(usage.policy_tokens + usage.verifier_tokens)} tokens"
+def counted(candidates: int, strategy: str = "") -> str:
+    """A number of candidates: "1 sample", "8 samples", or "103 branches" of a search over steps."""
+    name, many = ("branch", "branches") if strategy.startswith(_TREES) else ("sample", "samples")
+    return f"{candidates} {name if candidates == 1 else many}"
+
+
+def cost(usage: Usage, candidates: int = 0, strategy: str = "") -> str:
+    """What an answer cost: "19.9 s, 8 samples, 488 tokens". ``candidates`` are left out where they are 0."""
+    parts = [counted(candidates, strategy)] if candidates else []
+    tokens = amount(usage.policy_tokens + usage.verifier_tokens)
+    return ", ".join([duration(usage.seconds), *parts, f"{tokens} tokens"])

@@ -53,3 +53,4 @@ def test_a_cost_names_seconds_samples_and_tokens() -> None:
     assert wording.cost(usage) == "19.9 s, 488 tokens"
     assert wording.cost(usage, 1) == "19.9 s, 1 sample, 488 tokens"
     assert wording.cost(usage, 8) == "19.9 s, 8 samples, 488 tokens"
+    assert wording.cost(usage, 8, "beam:n=16") == "19.9 s, 8 branches, 488 tokens"
