@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def peak_memory_mb() -> float:
     """Peak resident memory of this process so far, in MiB."""
     status = Path("/proc/self/status")
     if status.exists():
-        for line in status.read_text().splitlines():
+        for line in status.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
     return _peak_elsewhere()
@@ -43,7 +44,8 @@ def release_mapped_files(folder: Path, suffix: str, share: float = 1.0) -> None:
         return
     libc = ctypes.CDLL(None)
     start = str(folder.resolve())
-    for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+    # As paths are read, and split at the ends of lines only: names may have other characters that splitlines() knows.
+    for line in os.fsdecode(Path("/proc/self/maps").read_bytes()).strip("\n").split("\n"):
         span, rights, *_, name = line.split(maxsplit=5)
         # Only what cannot be written to is the same as the file.
         if name.startswith(start) and name.endswith(suffix) and rights.startswith("r--"):

@@ -89,6 +89,7 @@ def write_prm(path: Path, tokenizer: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     digest = hashlib.sha256(tokenizer.read_bytes()).hexdigest()
     sizes = {"layers": "1", "hidden": "8", "positions": "64", "parameters": "640", "tokenizer_sha256": digest}
+    sizes |= {"vocabulary": "10", "quant": "int8", "kv_heads": "1", "head_dim": "8"}
     helper.set_model_props(model, sizes)
     onnx.save(model, str(path))
 

@@ -116,13 +116,9 @@ def _clash() -> list[Check]:
 
 
 def _cpu() -> list[Check]:
-    import psutil
+    from edge_tts.profiles.detect import allowance
 
-    from edge_tts.profiles.detect import memory_limit_mb
-
-    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    features = _cpu_features()
-    detail = f"{cores} cores, {memory_limit_mb() / 1024:.1f} GB of memory; {', '.join(features) or 'features unknown'}"
+    detail = f"{allowance()} for this process; {', '.join(_cpu_features()) or 'features unknown'}"
     return [Check("cpu", "ok", detail)]
 
 
@@ -232,7 +228,11 @@ def _data_folder() -> list[Check]:
             probe.write(b"x")
             probe.flush()
     except OSError as error:
-        return [Check("data folder", "failed", f"{folder} cannot be written: {error.strerror}", fix)]
+        detail = f"{folder} cannot be written: {error.strerror}"
+        if ready := _ready():
+            detail += f"; what is there works ({', '.join(ready)}), but nothing can be added"
+            return [Check("data folder", "warning", detail, fix)]
+        return [Check("data folder", "failed", detail, fix)]
     free = shutil.disk_usage(existing).free / 2**20
     if free < LEAST_FREE_MB:
         return [
@@ -244,6 +244,14 @@ def _data_folder() -> list[Check]:
             )
         ]
     return [Check("data folder", "ok", f"{folder} can be written and has {free / 1024:.1f} GB free")]
+
+
+def _ready() -> list[str]:
+    """Names of what answers questions without writing anything: assembled packs and models on this machine."""
+    from edge_tts.packs import catalogue, model_files, pack
+
+    packs = [name for name in pack.pack_names() if pack.is_assembled(pack.find_pack(name))]
+    return packs + [name for name, entry in catalogue.entries().items() if model_files.find(entry)]
 
 
 def _profile() -> list[Check]:

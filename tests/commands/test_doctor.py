@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +16,9 @@ from click.testing import CliRunner
 
 from edge_tts.commands import doctor
 from edge_tts.commands.doctor import command
+from edge_tts.packs.pack import Pack, find_pack, prepare_pack
+
+RUN = [sys.executable, "-m", "edge_tts"]
 
 BUILD = "CPU : SSE3 = 1 | AVX = 1 | AVX2 = 1 | AVX512 = 0 | FMA = 1 | REPACK = 1 | "
 
@@ -89,10 +97,73 @@ def test_a_data_folder_that_cannot_be_written_fails(tmp_path: Path, monkeypatch:
 
     monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    monkeypatch.setattr("edge_tts.packs.model_files.find", lambda _: None)
     (found,) = doctor._data_folder()
     assert found.status == "failed"
     assert found.fix is not None
     assert "EDGE_REASON_HOME" in found.fix
+
+
+def test_a_data_folder_that_is_read_only_and_ready_is_not_called_broken(
+    tiny: standin.StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(dir: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    monkeypatch.setattr("edge_tts.packs.model_files.find", lambda _: None)
+    assert doctor._data_folder()[0].status == "failed"
+    prepare_pack(find_pack(standin.NAME), base=tiny.base)
+    (found,) = doctor._data_folder()
+    assert found.status == "warning"
+    assert found.detail.endswith(f"; what is there works ({standin.NAME}), but nothing can be added")
+
+
+@pytest.fixture
+def read_only(home: Path, pack: Pack, tmp_path: Path) -> Iterator[Path]:
+    """The data folder with the built-in pack assembled, on a disk that cannot be written."""
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    if shutil.which("mount") is None or subprocess.run(["mount", "--bind", home, folder], timeout=60).returncode:
+        pytest.skip("needs the right to mount")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], timeout=60, check=True)
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], timeout=60, check=True)
+
+
+def test_a_read_only_data_folder_with_a_ready_pack_works(read_only: Path) -> None:
+    env = {**os.environ, "EDGE_REASON_HOME": str(read_only)}
+    report = subprocess.run([*RUN, "doctor"], env=env, capture_output=True, text=True, timeout=120)
+    assert report.returncode == 0, report.stdout
+    assert "warning  data folder" in report.stdout
+    assert "Read-only file system; what is there works (smol-math" in report.stdout
+    question = ["solve", "--strategy", "greedy", "What is 3 times 14?"]
+    solved = subprocess.run([*RUN, *question], env=env, capture_output=True, text=True, timeout=120)
+    assert solved.returncode == 0, solved.stderr
+    assert "answer: " in solved.stdout
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "utf-8:surrogateescape"])
+def test_paths_and_signs_that_the_terminal_lacks_are_escaped(tmp_path: Path, encoding: str) -> None:
+    env = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": encoding, "EDGE_REASON_HOME": f"{tmp_path}/h\udce9"}
+    report = subprocess.run([*RUN, "doctor"], env=env, capture_output=True, text=True, timeout=120)
+    assert report.returncode == 0, report.stderr
+    shown = "h?" if encoding == "ascii" else "h\\udce9"  # click writes its own escapes where the encoding is ASCII
+    assert f"{tmp_path}/{shown}/packs can be written" in report.stdout
+
+
+def test_answers_that_the_terminal_cannot_show_are_escaped() -> None:
+    code = "import edge_tts.cli as cli, edge_tts.__main__ as m; cli.run = lambda: print('5 \u2192 6'); m.main()"
+    for encoding, shown in (
+        ("ascii", b"5 \\u2192 6\n"),
+        ("cp1252", b"5 \\u2192 6\n"),
+        ("utf-8", b"5 \xe2\x86\x92 6\n"),
+    ):
+        env = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, timeout=60)
+        assert (done.returncode, done.stdout) == (0, shown), done.stderr
 
 
 def test_a_check_that_breaks_is_a_finding() -> None:

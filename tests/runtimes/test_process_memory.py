@@ -19,7 +19,10 @@ def resident() -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_pages_of_mapped_files_are_given_back_and_come_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["plain", "two words", "line\u2028end", "caf\udce9"])
+def test_pages_of_mapped_files_are_given_back_and_come_again(tmp_path: Path, name: str) -> None:
+    tmp_path /= name
+    tmp_path.mkdir()
     path = tmp_path / "a model.gguf"
     path.write_bytes(b"word" * (SIZE // 4))
     other = bytearray(b"kept" * 1000)
