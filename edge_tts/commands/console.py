@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -21,12 +24,24 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def consoles() -> tuple[Console, Console]:
-    """Standard output and standard error; neither colours numbers or reads markup in what it prints."""
+    """Standard output and standard error; neither colours numbers or reads markup in what it prints.
+
+    Characters that their encoding lacks become question marks.
+    """
     from rich.console import Console
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     return Console(highlight=False, markup=False, emoji=False), Console(
         stderr=True, highlight=False, markup=False, emoji=False
     )
+
+
+def json_line(value: object) -> str:
+    """``value`` as JSON in one line, in ASCII where standard output is not UTF-8."""
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("_", "-") in ("utf-8", "utf8")
+    return json.dumps(value, ensure_ascii=not is_utf8)
 
 
 def harmless(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -123,6 +122,7 @@ def _standard_input() -> str:
 
 def _answer(solver: Solver, question: str, asking: Asking, showing: _Showing, consoles: tuple[Console, Console]) -> int:
     """Answer ``question`` and show how it went; gives the exit code."""
+    from edge_tts.commands.console import json_line
     from edge_tts.commands.summary import print_answer, print_cost
     from edge_tts.questions.recording import Recording
 
@@ -135,7 +135,7 @@ def _answer(solver: Solver, question: str, asking: Asking, showing: _Showing, co
         save(SavedSearch.of(question, asking.settings(solver), recording, result), showing.save)
     least = showing.least or 0.0
     if showing.as_json:
-        click.echo(json.dumps(result.to_dict(), ensure_ascii=False))
+        click.echo(json_line(result.to_dict()))
     else:
         print_answer(output, errors, result, least)
         print_cost(errors, result, len(recording.attempts), solver.pack.title, showing.verbose)

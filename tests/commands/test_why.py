@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 from dataclasses import fields
 from html.parser import HTMLParser
 from pathlib import Path
@@ -129,6 +132,15 @@ def test_the_command_shows_a_tree_or_writes_a_page(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert done.stdout == ""
     assert (tmp_path / "s.html").read_text(encoding="utf-8") == page(read(tmp_path / "s.json"))
+
+
+def test_a_terminal_that_knows_few_characters_shows_what_it_can(tmp_path: Path) -> None:
+    save(search("Was kostet ein Brötchen in €?"), tmp_path / "s.json")
+    command = [sys.executable, "-m", "edge_tts", "why", str(tmp_path / "s.json")]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, timeout=60)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode("ascii").splitlines()
+    assert lines[:2] == ["Was kostet ein Br?tchen in ??", "+-- 76  2 samples, 80% of the vote"]
 
 
 @pytest.mark.parametrize(
