@@ -114,7 +114,8 @@ class Solver:
         self.pack = prepare_pack(found, progress)
         self.calculator = calculator and self.pack.calculator is not None
         """Whether the runtime writes the results of equations."""
-        table = self.pack.table if self.plan.verifier else None
+        usable = self.plan.verifier is not None or self.pack.verifier is None  # a table counts on the pack's PRM
+        table = self.pack.table if usable else None
         self.table = StrategyTable.parse(table) if table is not None else None
         self.fits = parse(self.pack.controller)
         """What was fitted for the controller, by format."""

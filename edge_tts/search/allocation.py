@@ -72,4 +72,7 @@ class StrategyTable:
         cell = self.cells[difficulty][nearest]
         basis = "best on validation" if self.fitted else "a provisional choice"
         reason = f"{basis} for difficulty {difficulty + 1} of {BINS} at {self.budgets[nearest]} generations"
-        return Strategy.parse(cell, generations), reason
+        strategy = Strategy.parse(cell, generations)
+        if strategy.starts_anew:  # the samples of the estimate are no part of it, but of the budget
+            strategy = Strategy.parse(cell, generations - self.probe)
+        return strategy, reason

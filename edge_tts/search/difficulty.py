@@ -7,27 +7,30 @@ of it. The samples are handed on to the search that follows, and what they cost 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from math import fsum
 
 from edge_tts.answers.formulas import Timeout
-from edge_tts.core import Difficulty, DifficultyEstimated, StrategyChosen
-from edge_tts.search.allocation import StrategyTable
+from edge_tts.core import Decided, Difficulty, DifficultyEstimated, StrategyChosen
+from edge_tts.search.allocation import BINS, StrategyTable
 from edge_tts.search.controller import Controller
-from edge_tts.search.selection import Aggregate, Choice, aggregate, majority
+from edge_tts.search.selection import Aggregate, Choice, aggregate, majority, voters
 from edge_tts.search.strategy import Strategy
 from edge_tts.search.wave import Candidate, End, Proposer, Wave, Waves, traces
 
 
-def probe_score(samples: Sequence[Candidate], how: Aggregate, scored: bool) -> float:
+def probe_score(samples: Sequence[Candidate], how: Aggregate, scored: bool) -> float | None:
     """How easy ``samples`` make their question look, in [0, 1].
 
-    The mean aggregated verifier score, 0 for a sample without an answer; where there is no verifier (``scored`` is
-    False), the share of samples that agree on the most frequent answer.
+    The mean aggregated verifier score, 0 for a sample without an answer; None where there was no time to score them.
+    Where there is no verifier (``scored`` is False), the share of samples that agree on the most frequent answer.
     """
+    answered = voters(traces(samples))
     if not scored:
-        return majority(traces(samples)).support
-    scores = [aggregate(trace.scores, how) for trace in traces(samples) if trace.answer is not None]
-    return fsum(scores) / len(samples) if samples else 0.0
+        return majority(answered).support * len(answered) / len(samples) if samples else 0.0
+    if not all(trace.scores for trace in answered):
+        return None
+    return fsum(aggregate(trace.scores, how) for trace in answered) / len(samples) if samples else 0.0
 
 
 class Auto:
@@ -57,13 +60,39 @@ class Auto:
         if self._table is not None and controller.n > self._table.probe:
             sampled = yield Wave(Wave.samples(self._table.probe), score="answers" if controller.scores else "none")
             score = probe_score(sampled, controller.aggregate, controller.scores)
-            self.difficulty = Difficulty(self._table.bin(score), round(score, 4))
-            yield DifficultyEstimated(self.difficulty.bin, self.difficulty.score)
-            self.strategy, self.reason = self._table.choose(self.difficulty.bin, controller.n)
-            self._chosen = self.strategy.proposer(controller.aggregate)
+            if score is None:
+                self.reason = "there was no time to estimate the difficulty"
+            else:
+                yield self._estimated(self._table.bin(score), score)
+                self.strategy, self.reason = self._table.choose(self._table.bin(score), controller.n)
+                self._chosen = self.strategy.proposer(controller.aggregate)
         yield StrategyChosen(str(self.strategy), self.reason)
-        end: End = yield from self._chosen.waves(sampled)
-        return end
+        if self._chosen is not controller:
+            return (yield from self._chosen.waves(sampled))
+        return (yield from self._controlled(sampled))
+
+    def _controlled(self, sampled: Sequence[Candidate]) -> Waves:
+        """Go on as the controller says; its confidence after the first wave is the difficulty."""
+        waves = self._controller.waves(sampled)
+        with closing(waves):
+            proposed = next(waves)
+            while True:
+                try:
+                    if isinstance(proposed, Wave):
+                        proposed = waves.send((yield proposed))
+                        continue
+                    yield proposed
+                    if isinstance(proposed, Decided) and self.difficulty is None:
+                        sure = proposed.confidence
+                        yield self._estimated(min(BINS - 1, int((1 - sure) * BINS)), sure)
+                    proposed = next(waves)
+                except StopIteration as stop:
+                    end: End = stop.value
+                    return end
+
+    def _estimated(self, bin: int, score: float) -> DifficultyEstimated:
+        self.difficulty = Difficulty(bin, round(score, 4))
+        return DifficultyEstimated(bin, self.difficulty.score)
 
     def choose(self, candidates: Sequence[Candidate], timeout: Timeout) -> Choice:
         return self._chosen.choose(candidates, timeout)

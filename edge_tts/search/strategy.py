@@ -8,13 +8,16 @@ from typing import Literal, Self, get_args
 
 from edge_tts.errors import InputError
 from edge_tts.search.controller import Controller
+from edge_tts.search.particles import Particles
 from edge_tts.search.revise import Revise
 from edge_tts.search.sampling import BestOfN, Greedy, Majority, Weighted
 from edge_tts.search.selection import Aggregate
 from edge_tts.search.tree import TreeSearch
 from edge_tts.search.wave import Proposer
 
-Kind = Literal["greedy", "majority", "adaptive", "best-of-n", "weighted", "beam", "lookahead", "dvts", "revise"]
+Kind = Literal[
+    "greedy", "majority", "adaptive", "best-of-n", "weighted", "beam", "lookahead", "dvts", "particles", "revise"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MAX_N = 1024
 
@@ -27,6 +30,7 @@ _SETTINGS: dict[Kind, dict[str, str]] = {
     "beam": {"n": "n", "m": "beam_width"},
     "lookahead": {"n": "n", "m": "beam_width", "k": "lookahead"},
     "dvts": {"n": "n", "m": "beam_width"},
+    "particles": {"n": "n"},
     "revise": {"n": "n", "s": "sequential"},
 }
 """Each kind's settings as they are written, and the fields they set."""
@@ -94,9 +98,14 @@ class Strategy:
         return self.n * (self.lookahead + 1)
 
     @property
+    def starts_anew(self) -> bool:
+        """Whether samples that were drawn before do not count among its ``n``."""
+        return self.kind in ("greedy", "beam", "lookahead", "dvts", "particles")
+
+    @property
     def needs_verifier(self) -> bool:
         """Whether it cannot run without a verifier."""
-        return self.kind in ("best-of-n", "weighted", "beam", "lookahead", "dvts")
+        return self.kind in ("best-of-n", "weighted", "beam", "lookahead", "dvts", "particles")
 
     @property
     def uses_verifier(self) -> bool:
@@ -119,6 +128,8 @@ class Strategy:
                 return Weighted(n, how)
             case "beam" | "lookahead" | "dvts":
                 return TreeSearch(n, m, self.lookahead, self.kind == "dvts", how)
+            case "particles":
+                return Particles(n, how)
             case "revise":
                 return Revise(self.sequential, n // self.sequential, how)
 

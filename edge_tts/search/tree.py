@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from edge_tts.answers.formulas import Timeout
 from edge_tts.core import Event
-from edge_tts.search.selection import Aggregate, Choice, aggregate, best_scored, weighted
+from edge_tts.search.selection import Aggregate, Choice, aggregate, weighted
 from edge_tts.search.wave import Candidate, End, Start, Wave, Waves
 
 MAX_ROUNDS = 40
@@ -23,7 +23,7 @@ MAX_ROUNDS = 40
 @dataclass
 class _Subtree:
     beams: int
-    """How many may still be kept; a beam whose trace finished is spent."""
+    """How many are kept."""
     nodes: list[Candidate]
     """Unfinished candidates to expand; at most ``beams``, fewer where candidates coincided."""
 
@@ -36,8 +36,8 @@ class TreeSearch:
     """Beam search; with ``lookahead`` steps of greedy rollout, or with ``diverse`` subtrees (DVTS).
 
     ``n`` candidates of the first step, the best n / m kept and each expanded into ``m``. Finished traces are put
-    aside and the rest goes on; the best finished one wins, not the first. Finished ``initial`` candidates take
-    part in that choice.
+    aside, their places go to the next best, and the search ends when ``n`` traces have finished or none is left. The
+    answer is the one with the largest sum of scores over all that finished, ``initial`` candidates included.
     """
 
     n: int
@@ -45,13 +45,12 @@ class TreeSearch:
     lookahead: int = 0
     diverse: bool = False
     aggregate: Aggregate = "last"
-    weigh: bool = False
-    """Choose the answer with the largest sum of scores instead of the trace with the best score."""
     needs_verifier = uses_scores = True
     eager = False
 
     def waves(self, initial: Sequence[Candidate]) -> Waves:
-        finished = [candidate for candidate in initial if candidate.trace.finished]
+        kept = [candidate for candidate in initial if candidate.trace.finished]
+        finished = list(kept)
         grown = yield self._step(Wave.samples(self.n // self._count(self.n) * self._count(self.n)), self.lookahead + 1)
         count = self._count(len(grown))
         beams = max(1, len(grown) // self.m) // count
@@ -67,15 +66,14 @@ class TreeSearch:
             _keep(trees, branches, [aggregate(end.trace.scores, self.aggregate) for end in ends])
             trees = [tree for tree in trees if tree.nodes]
             lanes = [(tree, tree.nodes[i % len(tree.nodes)]) for tree in trees for i in range(tree.beams * self.m)]
-            if not lanes or not rounds_left:
+            if not lanes or not rounds_left or len(finished) - len(kept) >= self.n:
                 break
             grown = yield self._step(tuple(Start(i, parent) for i, (_, parent) in enumerate(lanes)), generations=0)
         return End([*finished, *(node for tree in trees for node in tree.nodes)])
 
     def choose(self, candidates: Sequence[Candidate], timeout: Timeout) -> Choice:
         distinct = {candidate.trace.steps: candidate.trace for candidate in candidates}
-        choose = weighted if self.weigh else best_scored
-        return choose(list(distinct.values()), self.aggregate, timeout)
+        return weighted(list(distinct.values()), self.aggregate, timeout)
 
     def _count(self, n: int) -> int:
         """Number of subtrees for ``n`` candidates."""
@@ -106,10 +104,9 @@ def _distinct(
     return list(distinct.values())
 
 
-def _keep(trees: Sequence[_Subtree], branches: Sequence[tuple[_Subtree, Candidate]], values: Sequence[float]) -> None:
-    """Make the best candidates of each subtree its beams; a finished one among them ends its beam."""
+def _keep(trees: Sequence[_Subtree], branches: Sequence[_Branch], values: Sequence[float]) -> None:
+    """Make the best unfinished candidates of each subtree its beams."""
     for tree in trees:
-        mine = [i for i, (owner, _) in enumerate(branches) if owner is tree]
+        mine = [i for i, (owner, candidate) in enumerate(branches) if owner is tree and not candidate.trace.finished]
         best = sorted(mine, key=lambda i: -values[i])[: tree.beams]
-        tree.nodes = [branches[i][1] for i in best if not branches[i][1].trace.finished]
-        tree.beams -= len(best) - len(tree.nodes)
+        tree.nodes = [branches[i][1] for i in best]

@@ -63,14 +63,10 @@ def test_a_finished_trace_that_is_not_among_the_best_costs_no_beam() -> None:
     assert answer_of(outcome) == "1"
 
 
-def test_weighing_sums_over_equivalent_answers() -> None:
-    def search(weigh: bool) -> str | None:
-        policy = ScriptedPolicy(in_turn("#### 1", "so\n#### 2", "then\n#### 2.0", "#### 2", "#### 2.0"))
-        verifier = ScriptedVerifier(last_step({"#### 1": 0.6, "#### 2": 0.4, "#### 2.0": 0.4, "so": 0.5, "then": 0.5}))
-        return answer_of(drain(context(policy, verifier).run(TreeSearch(n=3, m=1, weigh=weigh)))[1])
-
-    assert search(False) == "1"
-    assert search(True) == "2"
+def test_scores_are_summed_over_equivalent_answers() -> None:
+    policy = ScriptedPolicy(in_turn("#### 1", "so\n#### 2", "then\n#### 2.0", "#### 2", "#### 2.0", "#### 3"))
+    verifier = ScriptedVerifier(last_step({"#### 1": 0.6, "#### 2": 0.4, "#### 2.0": 0.4, "so": 0.5, "then": 0.5}, 0.1))
+    assert answer_of(drain(context(policy, verifier).run(TreeSearch(n=3, m=1)))[1]) == "2"
 
 
 def test_identical_candidates_are_merged_and_scored_once() -> None:
@@ -169,11 +165,11 @@ def test_dvts_keeps_one_in_each_subtree() -> None:
     assert len(outcome.traces) == 8
 
 
-def test_a_finished_subtree_does_not_stop_the_others() -> None:
+def test_a_finished_trace_leaves_its_place_to_the_next_best() -> None:
     policy = ScriptedPolicy(branching(["#### 1", "x", "a", "b"], lambda steps, i: "#### 2"))
     verifier = ScriptedVerifier(last_step({"#### 1": 0.7, "x": 0.6, "#### 2": 0.9}))
     _, outcome = drain(context(policy, verifier).run(TreeSearch(n=4, m=2, diverse=True)))
-    assert prefixes(policy, 1) == ["a\n", "a\n"]
+    assert prefixes(policy, 1) == ["x\n", "x\n", "a\n", "a\n"]
     assert answer_of(outcome) == "2"
 
 
