@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MAPPED = {"export": "edge_tts/export", "profiles": "edge_tts/profiles", "runtimes": "edge_tts/runtimes"}
-DATA = (".toml", ".json", ".onnx", ".gguf", ".md", ".typed")
+DATA = (".toml", ".json", ".onnx", ".gguf", ".md", ".typed", ".j2", ".html")
 
 
 @pytest.fixture(scope="module")
