@@ -15,7 +15,8 @@ from edge_tts.commands.asking import Asking, Loading
 from edge_tts.commands.console import answer_line, one_line
 from edge_tts.commands.search_tree import print_search
 from edge_tts.commands.summary import print_text
-from edge_tts.core import Done, Event, Result
+from edge_tts.commands.watching import watching
+from edge_tts.core import Done, Result
 from edge_tts.errors import EdgeError
 from edge_tts.files.folders import data_folder
 from edge_tts.questions.recording import Recording
@@ -161,35 +162,12 @@ class ChatSession:
         solver, asking = self._solver, self._asking
         messages = [{"role": turn.role, "content": turn.content} for turn in (*earlier, Turn("user", question))]
         events = solver.stream(messages, asking.strategy, asking.limits, asking.seed, **asking.options(solver))
-        with self._shown(recording) as show:
+        with watching(solver, asking, recording, self._errors, self._verbose) as show:
             for event in events:
                 if isinstance(event, Done):
                     return event.result
                 show(event)
         raise AssertionError("a stream ends with Done")
-
-    @contextmanager
-    def _shown(self, recording: Recording) -> Iterator[Callable[[Event], None]]:
-        """A function that takes events: into ``recording``, and onto the terminal."""
-        if self._verbose:
-            from edge_tts.commands.live import LiveView
-
-            seconds = self._asking.limits.seconds or self._solver.deadline_s
-            with LiveView(self._errors, recording, seconds, self._asking.most_samples(self._solver)) as view:
-                yield view.show
-            return
-        from rich.text import Text
-
-        with self._errors.status("thinking") as status:
-
-            def show(event: Event) -> None:
-                recording.take(event)
-                if best := recording.best:
-                    ended = sum(attempt.finished for attempt in recording.attempts)
-                    line = f"{ended} samples ended, best so far: {one_line(best.answer)}; Ctrl-C takes it"
-                    status.update(Text(line))
-
-            yield show
 
     def _remembered(self, question: str) -> tuple[Turn, ...]:
         """What was said before, as messages: the latest exchanges that fit beside ``question``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +16,6 @@ from edge_tts.errors import NO_ANSWER, NOT_SURE, InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edge_tts.commands.live import LiveView
     from edge_tts.core import Result
     from edge_tts.questions.recording import Recording
     from edge_tts.reasoning.question_kind import AnswerKind
@@ -48,7 +46,7 @@ class _Showing:
 @click.option("--calculator/--no-calculator", default=True, help="Let the runtime write results of equations.")
 @click.option("--parallel", type=click.IntRange(1, 64), default=None, help="Questions of --file under way at once.")
 @click.option(
-    "--min-confidence", "least", type=click.FloatRange(0, 1), default=None, help='Say "not sure" below this, in [0, 1].'
+    "--min-confidence", "least", type=float, default=None, help='Say "not sure" below this confidence, from 0 to 1.'
 )
 @click.option("--save", type=click.Path(path_type=Path), help="Write the whole search to this file, for `why`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -83,6 +81,8 @@ def command(
     model = {name: others.pop(name) for name in ("model", "pack", "profile", "memory", "deadline")}
     asking = Asking(strategy, parse_budget(budget) if budget else Budget(), seed, kind, format, others)
     overlaid(Sampling(), others)
+    if least is not None and not 0 <= least <= 1:
+        raise InputError(f"--min-confidence is a probability from 0 to 1, such as 0.8; got {least:g}")
     showing = _Showing(least, save, as_json, verbose)
     loading = Loading(**model, calculator=calculator)
     output, errors = consoles()
@@ -154,30 +154,22 @@ def _searched(
 ) -> Result:
     """The result; on Ctrl-C the best answer so far is printed first."""
     from edge_tts.commands.console import answer_line
+    from edge_tts.commands.watching import watching
     from edge_tts.core import Done
 
     output, errors = consoles
     events = solver.stream(question, asking.strategy, asking.limits, asking.seed, **asking.options(solver))
+    if verbose:
+        errors.print(solver.plan.summary(), style="dim", soft_wrap=True)
     try:
-        with _view(solver, asking, recording, errors) if verbose else nullcontext() as view:
+        with watching(solver, asking, recording, errors, verbose) as show:
             for event in events:
                 if isinstance(event, Done):
                     return event.result
-                if view is not None:
-                    view.show(event)
-                else:
-                    recording.take(event)
+                show(event)
     except KeyboardInterrupt:
         events.close()
         if best := recording.best:
             output.print(answer_line("answer so far", best.answer, recording.confidence), soft_wrap=True)
         raise
     raise AssertionError("a stream ends with Done")
-
-
-def _view(solver: Solver, asking: Asking, recording: Recording, errors: Console) -> LiveView:
-    from edge_tts.commands.live import LiveView
-
-    errors.print(solver.plan.summary(), style="dim", soft_wrap=True)
-    seconds = asking.limits.seconds or solver.deadline_s
-    return LiveView(errors, recording, seconds, asking.most_samples(solver))

@@ -82,6 +82,8 @@ def test_a_saved_search_has_every_candidate_and_the_result(pack: Pack, tmp_path:
         (("--save", "s.json", "--file", "a", "--out", "b"), "go with one question"),
         (("--out", "b", "1+1?"), "--out goes with --file"),
         (("--strategy", "poem", "1+1?"), "unknown strategy 'poem'"),
+        (("--min-confidence", "80", "1+1?"), "from 0 to 1, such as 0.8; got 80"),
+        (("--min-confidence", "nan", "1+1?"), "from 0 to 1"),
         (("--temperature", "-1", "1+1?"), "temperature"),
     ],
 )
