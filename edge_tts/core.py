@@ -398,7 +398,7 @@ class Decided:
     """What the controller does after a wave of samples, and why."""
 
     action: str
-    """"stop", "sample", or the name of a format to ask in: "text"."""
+    """"stop", "sample", "other" for another way of asking, or "escalate"."""
     samples: int
     """How many samples of the question there are."""
     confidence: float
@@ -444,6 +444,25 @@ class Difficulty:
 
 
 @dataclass(frozen=True)
+class Escalated:
+    """That a question was handed over to a larger model, and what that took."""
+
+    model: str
+    where: str
+    """"this machine", or the endpoint's address without credentials."""
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    price: float | None = None
+    """In the currency of the prices that were given; None where there are none."""
+    answer_before: str | None = None
+    """The small model's."""
+    confidence_before: float = 0.0
+    kept: bool = True
+    """Whether the larger model's answer was taken."""
+
+
+@dataclass(frozen=True)
 class Result:
     """One answered question, with everything it cost."""
 
@@ -483,6 +502,8 @@ class Result:
     """As in :class:`Outcome`."""
     explanation: str = ""
     """How the answer is found, in the policy's words, where that was asked for."""
+    escalation: Escalated | None = None
+    """Where a larger model was asked too; its policy tokens, FLOPs and seconds are part of ``usage``."""
     votes: tuple[tuple[str, float], ...] = ()
     """Answers and their share of the vote, in [0, 1], most first; verifier scores play no part in it."""
 

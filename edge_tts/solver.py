@@ -119,9 +119,8 @@ class Solver:
         self.table = StrategyTable.parse(table) if table is not None else None
         self.fits = parse(self.pack.controller)
         """What was fitted for the controller, by format."""
-        self._models = self._open_models(isolate)
-        self.policy: Policy = self._models.policy
-        self.verifier: Verifier | None = self._models.verifier
+        self._isolate = isolate
+        self._load()
         chat = self.policy.chat_model
         self._template = ChatTemplate(chat.template, chat.bos, chat.eos, chat.adds_bos)
         self._interpreter = Interpreter()
@@ -129,13 +128,18 @@ class Solver:
         self._calls: set[Cancellation] = set()
         """Of the calls under way."""
 
-    def _open_models(self, isolate: bool) -> Models:
+    def _load(self) -> None:
+        self._models = self._open_models()
+        self.policy: Policy = self._models.policy
+        self.verifier: Verifier | None = self._models.verifier
+
+    def _open_models(self) -> Models:
         pack, verifier = self.pack, None
         if self.plan.verifier and pack.verifier_path and pack.tokenizer_path:
             verifier = VerifierFiles(pack.verifier_path, pack.tokenizer_path, self.plan.verifier_config)
         calculator = pack.calculator if self.calculator else None
         config = ModelsConfig(pack.policy_path, self.plan.engine, pack.prompts, calculator, verifier)
-        if not isolate:
+        if not self._isolate:
             return LoadedModels(config)
         from edge_tts.runtimes.isolated import IsolatedModels
 

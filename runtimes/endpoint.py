@@ -12,7 +12,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -160,8 +160,14 @@ class Endpoint:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def answer(self, prompt: str, n: int = 1, seed: int = 0, temperature: float | None = None) -> list[Reply]:
-        """Replies that hold ``n`` completions of one user message together, in order.
+    async def answer(
+        self,
+        prompt: str | Sequence[Mapping[str, str]],
+        n: int = 1,
+        seed: int = 0,
+        temperature: float | None = None,
+    ) -> list[Reply]:
+        """Replies that hold ``n`` completions together, in order; ``prompt`` is one user message, or all messages.
 
         One request where the server knows ``n``, else several at once; sample i has the seed ``seed`` + i, which
         is also what vLLM and llama-server give the completions of one request. ``temperature`` None is the one of the
@@ -171,7 +177,7 @@ class Endpoint:
 
         asked = {
             "model": self.settings.model,
-            "messages": [{"role": "user", "content": prompt}],
+            "messages": [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt),
             "temperature": self.settings.temperature if temperature is None else temperature,
             "max_tokens": self.settings.max_tokens,
         }
