@@ -12,7 +12,7 @@ from edge_tts.errors import EdgeError
 from edge_tts.server.admission import Admission
 from edge_tts.server.api_error import ApiError
 from edge_tts.server.metrics import Metrics
-from edge_tts.server.schema import Asked
+from edge_tts.server.understanding import Asked
 from edge_tts.solver import Solver
 
 MAX_UNREAD = 2000
@@ -56,7 +56,7 @@ class Answering:
                     searches = [group.create_task(self._search(i, left)) for i in range(len(self._asked.seeds))]
         except BaseExceptionGroup as group:
             error = group.exceptions[0]
-            raise (ApiError.of(error) if isinstance(error, EdgeError) else error) from None
+            raise (ApiError.of(error, self._asked.source) if isinstance(error, EdgeError) else error) from None
         results = [search.result() for search in searches]
         self._metrics.answered(results, self._lost)
         self._metrics.seconds.observe(time.monotonic() - self._began)
@@ -65,9 +65,7 @@ class Answering:
     async def _search(self, index: int, seconds: float) -> Result:
         asked = self._asked
         budget = replace(asked.budget, seconds=seconds)
-        found = self._solver.astream(
-            asked.messages, asked.strategy, budget, asked.seeds[index], sampling=asked.sampling
-        )
+        found = self._solver.astream(asked.messages, asked.strategy, budget, asked.seeds[index], **asked.options)
         async with aclosing(found) as events:
             async for event in events:
                 if isinstance(event, Done):

@@ -24,10 +24,11 @@ class ApiError(Exception):
         self.status, self.param, self.code, self.headers = status, param, code, headers or {}
 
     @classmethod
-    def of(cls, error: EdgeError) -> ApiError:
-        """The error of a failed search. An InputError there means that the question does not fit into the context."""
+    def of(cls, error: EdgeError, source: str = "messages") -> ApiError:
+        """The error of a failed search. An InputError there means that the question, which came in the field
+        ``source``, does not fit into the context."""
         if isinstance(error, InputError):
-            return cls(400, str(error), "messages", "context_length_exceeded")
+            return cls(400, str(error), source, "context_length_exceeded")
         return cls(503 if isinstance(error, ResourceError) else 500, str(error), code="solver_failed")
 
     @classmethod

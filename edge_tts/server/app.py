@@ -3,75 +3,91 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import re
 import reprlib
 import time
-from importlib.resources import files
-from typing import Any
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import Annotated, Any, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import Field
 from starlette.exceptions import HTTPException
 
+from edge_tts.reasoning.question_kind import AnswerKind
+from edge_tts.search.call import AUTO, Format
 from edge_tts.search.strategy import KINDS, Strategy
+from edge_tts.server import page
 from edge_tts.server.admission import Admission
 from edge_tts.server.answering import Answering
 from edge_tts.server.api_error import ApiError
+from edge_tts.server.completions import CompletionReply
+from edge_tts.server.description import answers, describe
 from edge_tts.server.guard import CLIENT_LEFT, Guard
+from edge_tts.server.mathematics import LONGEST, MOST_FORMULAS, tree
 from edge_tts.server.metrics import Metrics
-from edge_tts.server.reply import Replier
-from edge_tts.server.schema import MAX_CHOICES, ChatRequest, understand
+from edge_tts.server.reply import ChatReply, Reply
+from edge_tts.server.responses import ResponseReply
+from edge_tts.server.schema import MAX_CHOICES, ChatRequest, CompletionRequest, ResponseRequest, Strict
 from edge_tts.server.stream import KEEP_ALIVE_SECONDS, EventStream
-from edge_tts.solver import AUTO, Solver
+from edge_tts.server.understanding import Asked, understand_chat, understand_completion, understand_response
+from edge_tts.solver import Solver
+
+
+class Formula(Strict):
+    """A formula of the page."""
+
+    tex: Annotated[str, Field(max_length=LONGEST)]
+    display: bool = False
+
+
+class Formulas(Strict):
+    """The body of ``POST /page/formulas``."""
+
+    formulas: Annotated[list[Formula], Field(max_length=MOST_FORMULAS)]
 
 
 def create_app(solver: Solver, admission: Admission, token: str | None = None, loopback: bool = True) -> Guard:
     """An ASGI application that answers with ``solver``. ``token`` and ``loopback`` are described at :class:`Guard`."""
     metrics = Metrics(admission)
-    app = FastAPI(openapi_url=None)  # FastAPI's documentation pages would load scripts from another host
-    model, page = _model(solver), _page()
+    # FastAPI's documentation pages would load scripts from another host.
+    app = FastAPI(title="edge-reason", version=version("edge-reasoning-runtime"), docs_url=None, redoc_url=None)
+    model = _model(solver)
+    describe(app, model["id"])
+    _add_fixed(app, model, metrics)
+    delimiter = "\n\n" if solver.pack.format == "text" else solver.pack.prompts.step_delimiter
 
-    @app.get("/")
-    async def index() -> Response:
-        return page
+    @app.post("/v1/chat/completions", responses=answers("chat.completion", "id", "choices", "usage", "edge"))
+    async def complete_chat(request: Request, body: ChatRequest) -> Response:
+        asked = understand_chat(body, solver)
+        return await answer(
+            request, asked, ChatReply(body.model, delimiter, asked.stops, asked.events, asked.include_usage)
+        )
 
-    @app.get("/health")
-    async def health() -> Response:
-        return JSONResponse({"status": "ok"})
+    @app.post("/v1/completions", responses=answers("text_completion", "id", "choices", "usage", "edge"))
+    async def complete(request: Request, body: CompletionRequest) -> Response:
+        asked = understand_completion(body, solver)
+        reply = CompletionReply(body.model, delimiter, asked.stops, asked.events, asked.include_usage)
+        return await answer(request, asked, reply)
 
-    @app.get("/metrics")
-    async def exposition() -> Response:
-        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    @app.post("/v1/responses", responses=answers("response", "id", "output", "usage", "edge"))
+    async def respond(request: Request, body: ResponseRequest) -> Response:
+        asked = understand_response(body, solver)
+        return await answer(request, asked, ResponseReply(body.model, delimiter, asked.stops, asked.events))
 
-    @app.get("/v1/models")
-    async def models() -> Response:
-        return JSONResponse({"object": "list", "data": [model]})
-
-    @app.get("/v1/models/{name}")
-    async def one_model(name: str) -> Response:
-        if name != model["id"]:
-            raise ApiError.unknown_model(name, model["id"])
-        return JSONResponse(model)
-
-    @app.post("/v1/chat/completions")
-    async def complete(request: Request, body: ChatRequest) -> Response:
-        asked = understand(body, solver)
-        delimiter = "\n\n" if solver.pack.format == "text" else solver.pack.prompts.step_delimiter
-        replier = Replier(body.model, delimiter, asked.stops, asked.events, asked.include_usage)
+    async def answer(request: Request, asked: Asked, reply: Reply) -> Response:
         answering = Answering(asked, solver, admission, metrics)
         try:
             if not asked.stream:
                 await _unless_left(request, answering.results)
-                return JSONResponse(replier.completion(answering.results.result()))
+                return JSONResponse(reply.whole(answering.results.result()))
             # A refusal before the first event can still be sent as an HTTP status.
             await _unless_left(request, answering.begun, KEEP_ALIVE_SECONDS)
             if answering.results.done():
                 answering.results.result()
-            stream = EventStream(answering, replier, len(asked.seeds))
+            stream = EventStream(answering, reply, len(asked.seeds))
         except BaseException:
             await answering.close()
             raise
@@ -82,6 +98,41 @@ def create_app(solver: Solver, admission: Admission, token: str | None = None, l
     app.add_exception_handler(HTTPException, _no_such_thing)
     app.add_exception_handler(Exception, _failed)
     return Guard(app, metrics, token, loopback)
+
+
+def _add_fixed(app: FastAPI, model: dict[str, Any], metrics: Metrics) -> None:
+    """Add the routes that need no search: the page, the model and the figures."""
+    for path, response in page.responses().items():
+        app.add_route(path, _always(response), include_in_schema=False)
+
+    @app.post("/page/formulas", include_in_schema=False)
+    def formulas(body: Formulas) -> Response:
+        return JSONResponse([tree(formula.tex, formula.display) for formula in body.formulas])
+
+    @app.get("/health")
+    async def health() -> Response:
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def exposition() -> Response:
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/v1/models", responses=answers("list", "data", stream=False))
+    async def models() -> Response:
+        return JSONResponse({"object": "list", "data": [model]})
+
+    @app.get("/v1/models/{name}", responses=answers("model", "id", stream=False))
+    async def one_model(name: str) -> Response:
+        if name != model["id"]:
+            raise ApiError.unknown_model(name, model["id"])
+        return JSONResponse(model)
+
+
+def _always(response: Response) -> Callable[[Request], Awaitable[Response]]:
+    async def respond(_: Request) -> Response:
+        return response
+
+    return respond
 
 
 async def _unless_left(request: Request, future: asyncio.Future[Any], seconds: float | None = None) -> None:
@@ -143,47 +194,38 @@ async def _failed(_: Request, error: Exception) -> Response:
     return ApiError.internal().response
 
 
-# --- the fixed responses ----------------------------------------------------------------------
+# --- the model --------------------------------------------------------------------------------
 
 
 def _model(solver: Solver) -> dict[str, Any]:
-    """The entry of ``/v1/models``; its ``edge`` holds the strategies and limits that a request may use."""
+    """The entry of ``/v1/models``; its ``edge`` holds what a request may use, and the plan it runs under."""
     usable = [kind for kind in KINDS if solver.plan.verifier or not Strategy.parse(kind).needs_verifier]
+    pack, plan = solver.pack, solver.plan
+    chats = pack.format == "text"
     return {
-        "id": solver.pack.name,
+        "id": pack.name,
         "object": "model",
         "created": int(time.time()),
         "owned_by": "edge-reason",
         "edge": {
-            "version": solver.pack.version,
+            "version": pack.version,
+            "title": pack.title,
             "strategies": [AUTO, *usable],
-            "generations": solver.plan.generations,
+            "formats": list(get_args(Format)) if chats else [],
+            "kinds": list(get_args(AnswerKind)) if chats else [],
+            "chats": chats,
+            "generations": plan.generations,
             "deadline_s": solver.deadline_s,
-            "context": solver.plan.engine.context,
+            "context": plan.engine.context,
             "max_choices": MAX_CHOICES,
-            "format": solver.pack.format,
-            "answer_marker": "" if solver.pack.format == "text" else solver.pack.prompts.answer_marker.strip(),
+            "max_tokens": pack.sampling.max_tokens,
+            "format": pack.format,
+            "plan": {
+                "memory_mb": round(plan.memory.total),
+                "memory_cap_mb": round(plan.memory_cap_mb),
+                "parallel": plan.engine.width,
+                "seconds": round(plan.seconds, 1),
+                "notes": list(plan.notes),
+            },
         },
     }
-
-
-def _page() -> Response:
-    """The page at ``/``. Its policy allows only its own script and style, and connections only to this server."""
-    text = files(__package__).joinpath("page.html").read_text("utf-8")
-    script, style = (_hash(re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)) for tag in ("script", "style"))
-    policy = (
-        f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    headers = {
-        "Content-Security-Policy": policy,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-store",
-    }
-    return HTMLResponse(text, headers=headers)
-
-
-def _hash(found: re.Match[str] | None) -> str:
-    assert found is not None
-    return f"'sha256-{base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode()}'"

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from edge_tts.server import page
 from edge_tts.server.api_error import ApiError
 from edge_tts.server.metrics import Metrics
 
@@ -18,7 +19,7 @@ MAX_BODY = 2**20
 """Largest body in bytes."""
 BODY_SECONDS = 10.0
 """Longest time that a body may take to arrive."""
-OPEN_PATHS = ("/", "/health")
+OPEN_PATHS = (*page.PATHS, "/health")
 """Paths that need no token: the page, which asks for it, and the health check."""
 CLIENT_LEFT = 499
 """Status in the metrics when a client disconnects before its answer; never sent."""

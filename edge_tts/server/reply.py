@@ -1,4 +1,4 @@
-"""Builds OpenAI's response objects: a chat completion, or the chunks of a stream."""
+"""What answers have in common, and OpenAI's chat completion: whole, or as the chunks of a stream."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from edge_tts.core import BestSoFar, CandidateScored, DifficultyEstimated, Event, Result, StepTaken, StrategyChosen
+from edge_tts.core import (
+    BestSoFar,
+    CandidateScored,
+    Decided,
+    DifficultyEstimated,
+    Event,
+    Result,
+    StepTaken,
+    StrategyChosen,
+)
+from edge_tts.search import wording
+from edge_tts.server.api_error import ApiError
 
 EVENT_NAMES: dict[type[Event], str] = {
     DifficultyEstimated: "difficulty",
@@ -17,13 +28,34 @@ EVENT_NAMES: dict[type[Event], str] = {
     StepTaken: "step",
     CandidateScored: "score",
     BestSoFar: "best",
+    Decided: "decided",
 }
 """The ``type`` of each reasoning event; its other fields are the attributes of the class."""
 
 
+class Reply(Protocol):
+    """How one request is answered: whole, or as the objects of a stream, in the order of the methods."""
+
+    @property
+    def ending(self) -> str:
+        """What ends a stream."""
+
+    def whole(self, results: Sequence[Result]) -> dict[str, Any]: ...
+
+    def opening(self, choices: int) -> Iterator[dict[str, Any]]: ...
+
+    def progress(self, choice: int, event: Event) -> Iterator[dict[str, Any]]:
+        """What tells an event of one choice's search; nothing for an event that is not told."""
+
+    def answer(self, results: Sequence[Result]) -> Iterator[dict[str, Any]]: ...
+
+    def failure(self, error: ApiError) -> dict[str, Any]:
+        """An error that comes too late for an HTTP status."""
+
+
 @dataclass(frozen=True)
-class Replier:
-    """Builds the objects of one completion, which share an id and a time."""
+class ChatReply:
+    """Builds the objects of one chat completion, which share an id and a time."""
 
     model: str
     delimiter: str
@@ -36,15 +68,16 @@ class Replier:
     """Whether a stream ends with a chunk that holds the usage; all other chunks then have a ``usage`` of null."""
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
+    ending: str = "data: [DONE]\n\n"
 
-    def completion(self, results: Sequence[Result]) -> dict[str, Any]:
+    def whole(self, results: Sequence[Result]) -> dict[str, Any]:
         """The completion. ``edge`` is the first choice's; with several choices each also has its own."""
         choices = [
             {
                 "index": i,
-                "message": {"role": "assistant", "content": self.content(result), "refusal": None},
+                "message": {"role": "assistant", "content": self._content(result), "refusal": None},
                 "logprobs": None,
-                "finish_reason": _finish_reason(result),
+                "finish_reason": finish_reason(result),
                 **({"edge": account(result)} if len(results) > 1 else {}),
             }
             for i, result in enumerate(results)
@@ -61,31 +94,27 @@ class Replier:
         for i in range(choices):
             yield self._chunk([_delta(i, {"role": "assistant", "content": ""})])
 
-    def progress(self, choice: int, event: Event) -> dict[str, Any] | None:
-        """A chunk that tells an event of one choice's search; None for an event that is not told.
-
-        With ``events`` the chunk has no choices, so that clients that do not know this extension skip it.
-        """
+    def progress(self, choice: int, event: Event) -> Iterator[dict[str, Any]]:
+        """With ``events`` the chunk has no choices, so that clients that do not know this extension skip it."""
         if self.events:
-            told = {"type": EVENT_NAMES[type(event)], "choice": choice, **asdict(event)}
-            return self._chunk([]) | {"edge": {"event": told}}
-        text = reasoning(event)
-        return self._chunk([_delta(choice, {"reasoning_content": text})]) if text else None
+            yield self._chunk([]) | {"edge": {"event": told(choice, event)}}
+        elif text := reasoning(event):
+            yield self._chunk([_delta(choice, {"reasoning_content": text})])
 
     def answer(self, results: Sequence[Result]) -> Iterator[dict[str, Any]]:
         """The last chunks of a stream: each choice's content and ``finish_reason`` with ``edge``, then the usage."""
         for i, result in enumerate(results):
-            for piece in self.content(result).splitlines(keepends=True):
+            for piece in self._content(result).splitlines(keepends=True):
                 yield self._chunk([_delta(i, {"content": piece})])
-            yield self._chunk([_delta(i, {}, _finish_reason(result))]) | {"edge": account(result)}
+            yield self._chunk([_delta(i, {}, finish_reason(result))]) | {"edge": account(result)}
         if self.include_usage:
             yield self._chunk([]) | {"usage": usage(results)}
 
-    def content(self, result: Result) -> str:
-        """The steps of the chosen trace; empty if no candidate finished."""
-        delimiter = "\n" if result.format == "program" else self.delimiter
-        text = delimiter.join(result.steps) if result.finished else ""
-        return re.split("|".join(map(re.escape, self.stops)), text, maxsplit=1)[0] if self.stops else text
+    def failure(self, error: ApiError) -> dict[str, Any]:
+        return error.body
+
+    def _content(self, result: Result) -> str:
+        return content(result, self.delimiter, self.stops)
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         unknown = {"usage": None} if self.include_usage else {}
@@ -95,19 +124,55 @@ class Replier:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
 
+# --- what all kinds of answers say --------------------------------------------------------------------
+
+
+def event_name(event: Event) -> str:
+    """The ``type`` of an event; of one that is not in ``EVENT_NAMES``, its class in snake case."""
+    known = EVENT_NAMES.get(type(event))
+    return known or re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
+
+
+def told(choice: int, event: Event) -> dict[str, Any]:
+    """An event as an object; a confidence comes with its words."""
+    sure = getattr(event, "confidence", None)
+    return {"type": event_name(event), "choice": choice, **asdict(event), **({} if sure is None else _words(sure))}
+
+
 def reasoning(event: Event) -> str:
-    """``event`` as text for ``reasoning_content``; empty for a score. Candidates grow side by side: ``[3]`` is one."""
+    """``event`` as text for ``reasoning_content``; empty for a score. Candidates grow side by side: ``[3]`` is one.
+
+    An event that is told by no case is told by its ``reason``, where it has one.
+    """
     match event:
         case DifficultyEstimated(bin=number):
             return f"difficulty {number + 1} of 5\n"
         case StrategyChosen(strategy, reason):
             return f"strategy {strategy}: {reason}\n"
-        case StepTaken(candidate, text):
-            return f"[{candidate + 1}] {text}\n"
+        case StepTaken(candidate, text, error=error):
+            return f"[{candidate + 1}] {text}\n" + (f"[{candidate + 1}] failed: {error}\n" if error else "")
         case BestSoFar(answer):
             return f"best so far: {answer}\n"
         case CandidateScored():
             return ""
+        case _:
+            reason = getattr(event, "reason", "")
+            return f"{reason}\n" if reason else ""
+
+
+def content(result: Result, delimiter: str, stops: Sequence[str]) -> str:
+    """The steps of the chosen trace, cut before the first of ``stops``; empty if no candidate finished.
+
+    A program is fenced, and its answer said behind it: its last line may only name a variable.
+    """
+    if not result.finished:
+        return ""
+    if result.format == "program":
+        lines = "\n".join(result.steps)
+        text = f"```python\n{lines}\n```\n\nThe answer is {result.answer}."
+    else:
+        text = delimiter.join(result.steps)
+    return re.split("|".join(map(re.escape, stops)), text, maxsplit=1)[0] if stops else text
 
 
 def usage(results: Sequence[Result]) -> dict[str, int]:
@@ -118,13 +183,23 @@ def usage(results: Sequence[Result]) -> dict[str, int]:
 
 
 def account(result: Result) -> dict[str, Any]:
-    """How the answer was found and what it cost: the result without its steps, which are the content."""
-    return {name: value for name, value in result.to_dict().items() if name != "steps"}
+    """How the answer was found and what it cost: the result without its steps, which are the content.
+
+    ``words``, ``level`` and ``stopped`` say the confidence and the stop reason for people.
+    """
+    found = {name: value for name, value in result.to_dict().items() if name != "steps"}
+    words = _words(result.confidence) if result.finished else {}
+    return {**found, **words, "stopped": wording.why_stopped(result.stop_reason)}
 
 
-def _delta(index: int, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
-    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+def _words(confidence: float) -> dict[str, str]:
+    return {"words": wording.sureness(confidence), "level": wording.level(confidence)}
 
 
-def _finish_reason(result: Result) -> str:
+def finish_reason(result: Result) -> str:
+    """ "stop", or "length" where no candidate finished."""
     return "stop" if result.finished else "length"
+
+
+def _delta(index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}

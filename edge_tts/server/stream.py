@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from edge_tts.server.answering import Answering
 from edge_tts.server.api_error import ApiError
-from edge_tts.server.reply import Replier
+from edge_tts.server.reply import Reply
 
 KEEP_ALIVE_SECONDS = 5.0
 """After this long without data a stream sends a comment, so that no proxy or client gives up."""
@@ -24,8 +24,8 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, answering: Answering, replier: Replier, choices: int) -> None:
-        self._answering, self._replier = answering, replier
+    def __init__(self, answering: Answering, reply: Reply, choices: int) -> None:
+        self._answering, self._reply = answering, reply
         super().__init__(self._lines(choices), headers=_HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,16 +35,17 @@ class EventStream(StreamingResponse):
             await self._answering.close()
 
     async def _lines(self, choices: int) -> AsyncIterator[str]:
-        for chunk in self._replier.opening(choices):
+        for chunk in self._reply.opening(choices):
             yield _data(chunk)
         async for line in self._progress():
             yield line
         try:
-            for chunk in self._replier.answer(await self._answering.results):
+            for chunk in self._reply.answer(await self._answering.results):
                 yield _data(chunk)
         except ApiError as refusal:  # too late for an HTTP status
-            yield _data(refusal.body)
-        yield "data: [DONE]\n\n"
+            yield _data(self._reply.failure(refusal))
+        if self._reply.ending:
+            yield self._reply.ending
 
     async def _progress(self) -> AsyncIterator[str]:
         """The events of the searches until all have ended, and comments while there are none."""
@@ -56,7 +57,7 @@ class EventStream(StreamingResponse):
                 continue
             if found is None:
                 return
-            if chunk := self._replier.progress(*found):
+            for chunk in self._reply.progress(*found):
                 yield _data(chunk)
 
 
@@ -65,4 +66,6 @@ _ALIVE = ": still working\n\n"
 
 
 def _data(value: dict[str, Any]) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    # The Responses API names its events twice; chunks of completions have no type.
+    name = f"event: {value['type']}\n" if "type" in value else ""
+    return f"{name}data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"

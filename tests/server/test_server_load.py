@@ -193,7 +193,7 @@ def test_an_unexpected_exception(
     local: Local, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, stream: bool
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(app, "understand", lambda *_: 1 / 0)
+        patch.setattr(app, "understand_chat", lambda *_: 1 / 0)
         response = httpx.post(local.url + PATH, json=body(stream=stream))
     assert response.status_code == 500
     assert response.json()["error"]["code"] == "internal_error"

@@ -1,14 +1,9 @@
-"""The page at / in a real browser, driven through its debugging pipe."""
+"""The page at / in a real browser: what is shown of a search while it runs and after it."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 import re
-import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -17,96 +12,15 @@ from typing import Any
 
 import httpx
 import pytest
+from browser import IDLE, READY, Browser, needs_browser
 
 from edge_tts.bench.server_process import ServerProcess, running_server
 from edge_tts.packs.pack import Pack
+from edge_tts.search import wording
+from edge_tts.server import page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 TOKEN = "secret"
-READY = "document.getElementById('strategy').options.length > 0"
-IDLE = "document.getElementById('go').textContent === 'Solve'"
-
-needs_browser = pytest.mark.skipif(CHROMIUM is None or os.name == "nt", reason="needs Chromium")
-
-
-class Browser:
-    """One tab, driven by the DevTools protocol over file descriptors 3 and 4; a zero byte ends each message."""
-
-    def __init__(self, folder: Path, width: int) -> None:
-        theirs_in, ours_out = os.pipe()
-        ours_in, theirs_out = os.pipe()
-        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe"]
-        # Chromium expects descriptors 3 and 4, and Popen cannot choose descriptor numbers: the shell does.
-        script = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
-        command = ["bash", "-c", script, "-", str(CHROMIUM), *options, f"--user-data-dir={folder}", "about:blank"]
-        self._process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), stderr=subprocess.DEVNULL)
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self._out, self._in = os.fdopen(ours_out, "wb"), os.fdopen(ours_in, "rb")
-        self._numbers, self._session = itertools.count(1), ""
-        self.said: list[dict[str, Any]] = []
-        """Log entries, exceptions and dialogs since the last ``open``."""
-        self.requests: list[str] = []
-        target = self("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self(f"{domain}.enable")
-        self("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
-
-    def __call__(self, method: str, **params: Any) -> dict[str, Any]:
-        """Run a command and return its result."""
-        number = next(self._numbers)
-        session = {"sessionId": self._session} if self._session else {}
-        self._out.write(json.dumps({"id": number, "method": method, "params": params, **session}).encode() + b"\0")
-        self._out.flush()
-        while True:
-            message = json.loads(b"".join(iter(lambda: self._in.read(1), b"\0")))
-            if message.get("id") == number:
-                assert "error" not in message, message
-                result: dict[str, Any] = message["result"]
-                return result
-            if message.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown", "Page.javascriptDialogOpening"):
-                self.said.append(message["params"])
-            elif message.get("method") == "Network.requestWillBeSent":
-                self.requests.append(message["params"]["request"]["url"])
-
-    def open(self, url: str) -> None:
-        self.requests, self.said = [], []
-        self("Page.navigate", url=url)
-        self.wait("document.readyState === 'complete'")
-        # Without a seed every search is another one; the tests want the same one each time.
-        self.run(
-            "window.fetch = (send => (path, options) => send(path, options.body ? {...options, "
-            "body: JSON.stringify({...JSON.parse(options.body), seed: 0})} : options))(window.fetch)"
-        )
-
-    def run(self, code: str) -> Any:
-        """The value of an expression in the page."""
-        answer = self("Runtime.evaluate", expression=code, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def wait(self, code: str, seconds: float = 30) -> None:
-        ends = time.monotonic() + seconds
-        while not self.run(code):
-            assert time.monotonic() < ends, code
-            time.sleep(0.02)
-
-    def text(self, id: str) -> str:
-        return str(self.run(f"document.getElementById('{id}').innerText"))
-
-    def fill(self, **values: str) -> None:
-        for id, value in values.items():
-            self.run(f"document.getElementById('{id}').value = {json.dumps(value)}")
-
-    def click(self, id: str) -> None:
-        self.run(f"document.getElementById('{id}').click()")
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._out.close()
-        self._in.close()
+CALL = "(path, options) => fetch(path, {...options, headers: {'Content-Type': 'application/json'}})"
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +29,38 @@ def server(pack: Pack) -> Iterator[ServerProcess]:
         yield running
 
 
-@pytest.fixture(params=[1280, 375])
+@pytest.fixture(params=[1280, 390])
 def browser(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Browser]:
     made = Browser(tmp_path, request.param)
     yield made
     made.close()
+
+
+def result(answer: str | None = "28", confidence: float = 0.2, **fields: Any) -> dict[str, Any]:
+    """What ends a search, as the server sends it."""
+    usage = {"seconds": 1, "policy_tokens": 1, "verifier_tokens": 1, "policy_flops": 1, "verifier_flops": 1}
+    sure = {"words": wording.sureness(confidence), "level": wording.level(confidence)}
+    found = {"answer": answer, "finished": answer is not None, "support": 1, "scores": [], "format": "equations"}
+    return {**found, **sure, "stopped": "all samples were drawn", "usage": {**usage, "peak_memory_mb": 1}, **fields}
+
+
+def step(candidate: int, *steps: str, answer: str | None = None, **fields: Any) -> dict[str, Any]:
+    finished = {"finished": answer is not None, "answer": answer}
+    return {"type": "step", "candidate": candidate, "text": steps[-1], "steps": steps, **finished, **fields}
+
+
+def shown(browser: Browser, events: list[dict[str, Any]], end: dict[str, Any] | None = None, text: str = "") -> None:
+    """Show a search of these events; without ``end`` it is stopped after them."""
+    asked = {"question": "How many?", "deadline_s": 1, "generations": 64}
+    ends = f"turn.end({json.dumps(end)}, {json.dumps(text)});" if end else ""
+    browser.run(
+        f"import('/page/turn.js').then(({{Turn}}) => {{ const turn = new Turn({json.dumps(asked)}, {CALL});"
+        f"document.getElementById('turns').append(turn.element);"
+        f"for (const event of {json.dumps(events)}) turn.take(event); {ends} turn.close(null); }})"
+    )
+
+
+# --- a search of the built-in pack -----------------------------------------------------------------------
 
 
 @needs_browser
@@ -127,26 +68,29 @@ def test_a_search_is_shown_as_it_runs(browser: Browser, server: ServerProcess) -
     browser.open(server.url)
     browser.wait(READY)
     browser.fill(strategy="auto", generations="8", deadline="25")
-    browser.click("go")
-    browser.wait("document.querySelectorAll('.candidate').length > 1")
-    assert browser.text("go") == "Stop"
-    assert browser.text("state") != "ANSWER"  # candidates are shown before the answer
+    browser.click("#go")
+    browser.wait("document.querySelectorAll('.sample').length > 1")
+    assert browser.text("#go") == "Stop"
+    assert browser.text(".state") != "ANSWER"  # samples are shown before the answer
     browser.wait(IDLE)
-    assert browser.text("state") == "ANSWER"
-    assert browser.text("best") == "76"
-    assert "% of the vote" in browser.text("support")
-    assert browser.run("document.querySelectorAll('.candidate').length") == 8
-    assert browser.run("document.querySelectorAll('.candidate.chosen').length") == 1
-    assert browser.run("document.querySelectorAll('.candidate .bar:not([hidden])').length") > 3
-    assert re.search(r"[1-5] of 5", browser.text("difficulty"))
-    assert "n=8" in browser.text("chosen")
-    assert "best on validation" in browser.text("reason")
-    assert "8 of 8 finished" in browser.text("count")
-    assert re.search(r"of 25 s", browser.text("time"))
-    assert browser.text("trace").splitlines()[0] == "12*8=96"
-    assert "Policy tokens" in browser.text("usage")
+    assert browser.text(".state") == "ANSWER"
+    assert browser.text(".best") == "76"
+    assert re.fullmatch(r"about 9\d% sure|likely, about \d\d%", browser.text(".certainty"))
+    assert browser.text(".support") == "8 of 8 samples agree"
+    assert browser.count(".sample") == 8
+    assert browser.count(".sample.chosen") == 1
+    assert browser.text(".group").split() == ["76", "8"]
+    assert browser.text(".steps").splitlines()[0] == "12*8=96"
+    assert "####" not in browser.text("main")
+    facts = browser.text(".facts")
+    for part in (r"Difficulty\s+[1-5] of 5", r"Strategy\s+\S+n=8", r"Stopped\s+all samples were drawn", r"Tokens\s+\d"):
+        assert re.search(part, facts), facts
+    assert "best on validation" in browser.text(".reasons")
+    assert "8 of 8 finished" in browser.text(".count")
+    assert re.search(r"of 25 s", browser.text(".time"))
     assert browser.said == []
-    assert {url.removeprefix(server.url) for url in browser.requests} == {"/", "/v1/models", "/v1/chat/completions"}
+    asked = {url.removeprefix(server.url) for url in browser.requests}
+    assert asked == {*page.PATHS, "/v1/models", "/v1/chat/completions"}
     assert browser.run("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -156,11 +100,12 @@ def test_strategies_that_number_their_candidates_again(browser: Browser, server:
     browser.open(server.url)
     browser.wait(READY)
     browser.fill(strategy=strategy, generations="4")
-    browser.click("go")
+    browser.click("#go")
     browser.wait(IDLE)
-    assert browser.text("best") == "76"
-    title = {"beam": "step 1", "revise": "#1"}[strategy]
-    assert title in browser.text("candidates")
+    assert browser.text(".best") == "76"
+    tree = browser.text(".tree")
+    assert {"beam": "×4", "revise": "#1, attempt 2"}[strategy] in tree
+    assert browser.count(".tree li.chosen") > 0
     assert browser.said == []
     assert browser.run("document.documentElement.scrollWidth <= innerWidth")
 
@@ -170,18 +115,192 @@ def test_stop(browser: Browser, server: ServerProcess) -> None:
     browser.open(server.url)
     browser.wait(READY)
     browser.fill(strategy="majority", generations="64")
-    browser.click("go")
-    browser.wait("document.getElementById('state').textContent === 'Best so far'")
-    browser.click("go")
+    browser.click("#go")
+    browser.wait("document.querySelector('.state')?.textContent === 'Best so far'")
+    browser.click(".turn .stop")
     browser.wait(IDLE, 2)
-    assert browser.text("state") == "STOPPED, BEST SO FAR"
-    assert browser.text("best").isdigit()
+    assert browser.text(".state") == "STOPPED, BEST SO FAR"
+    assert browser.text(".best").isdigit()
+    assert re.fullmatch(r"\d+ of 64 samples had finished", browser.text(".support"))
+    assert browser.count(".answer.sure") == 0
     assert server.wait_until_idle(1)
-    assert browser.text("problem") == ""
-    browser.fill(strategy="greedy", generations="1")  # and again
-    browser.click("go")
+    assert browser.text("#problem") == ""
+    browser.fill(question="What is 6 times 7?", strategy="greedy", generations="1")  # and again
+    browser.click("#go")
     browser.wait(IDLE)
-    assert browser.text("state") == "ANSWER"
+    assert browser.text(".state") == "ANSWER"
+    assert browser.count(".turn") == 2
+    assert browser.text(".support") == "one sample, so there was no vote"
+
+
+@needs_browser
+def test_a_blank_question_is_answered_with_a_sentence(browser: Browser, server: ServerProcess) -> None:
+    browser.open(server.url)
+    browser.wait(READY)
+    browser.fill(question="  \n ")
+    browser.click("#go")
+    assert browser.text("#problem") == "Write a question first, for example: What is 15% of 80?"
+    assert browser.run("document.activeElement.id") == "question"
+    assert browser.count(".turn") == 0
+
+
+@needs_browser
+def test_what_limits_the_model_is_shown(browser: Browser, server: ServerProcess) -> None:
+    browser.open(server.url)
+    browser.wait(READY)
+    browser.run("document.getElementById('about').open = document.getElementById('more').open = true")
+    assert re.search(r"smol-math .* MB", browser.text("#model"))
+    limits = browser.text("#limits")
+    for name in ("Memory plan", "Longest sample", "tokens of context", "for an answer"):
+        assert name in limits
+    assert "It reads neither a system prompt nor earlier questions." in browser.text("#only")
+
+
+# --- a chat: what is sent, with a model that reads system prompts -------------------------------------------
+
+
+@needs_browser
+def test_a_chat_keeps_its_turns(browser: Browser, server: ServerProcess) -> None:
+    """The answer to the list of models says that this one chats; it is the requests that are looked at."""
+    browser.open(server.url)
+    browser.wait(READY)
+    browser.fill(secret="not needed")
+    browser.run(
+        "window.sent = []; window.fetch = (send => (path, options) => { if (path.startsWith('/v1/chat')) "
+        "{ const body = JSON.parse(options.body); window.sent.push(body); delete body.edge.format; "
+        "delete body.edge.kind; options = {...options, body: JSON.stringify(body)}; } return send(path, options)"
+        ".then(async answer => { if (path !== '/v1/models') return answer; const found = await answer.json(); "
+        "Object.assign(found.data[0].edge, {chats: true, formats: ['auto', 'text', 'program'], kinds: ['math']}); "
+        "return new Response(JSON.stringify(found)); }); })(window.fetch);"
+        "document.getElementById('token').requestSubmit()"  # reads the list of models again
+    )
+    browser.wait("document.getElementById('format').options.length === 3")
+    assert browser.count("#new:not([hidden])") == 0
+    browser.fill(system="Be brief.", strategy="greedy", question="What is 6 times 7?")
+    for question in ("And 6 times 8?", "And 6 times 9?"):
+        browser.click("#go")
+        browser.wait(IDLE)
+        assert browser.text("#asking") == "FOLLOW-UP"
+        browser.fill(question=question)
+    first, second = browser.run("window.sent")
+    assert [message["role"] for message in first["messages"]] == ["system", "user"]
+    roles = [message["role"] for message in second["messages"]]
+    assert roles == ["system", "user", "assistant", "user"]
+    assert second["messages"][0]["content"] == "Be brief."
+    assert "42" in second["messages"][2]["content"]
+    browser.click("#new")
+    assert browser.count(".turn") == 0
+    browser.fill(question="What is 2 times 3?")
+    browser.click("#go")
+    browser.wait(IDLE)
+    assert [message["role"] for message in browser.run("window.sent.at(-1)")["messages"]] == ["system", "user"]
+
+
+# --- searches made up ------------------------------------------------------------------------------------
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("confidence", "level", "words"),
+    [(0.95, "sure", "about 95% sure"), (0.7, "likely", "likely, about 70%"), (0.2, "guess", "a guess, 20%")],
+)
+def test_colours_and_words_follow_the_confidence(
+    browser: Browser, server: ServerProcess, confidence: float, level: str, words: str
+) -> None:
+    browser.open(server.url)
+    green = browser.run("getComputedStyle(document.documentElement).getPropertyValue('--good')")
+    events = [step(i, f"x={i}", f"#### {i or 28}", answer=str(i or 28)) for i in range(7)]
+    votes = [[str(i or 28), round(1 / 7, 4)] for i in range(7)]
+    shown(browser, events, result(confidence=confidence, support=1 / 7, votes=votes), "x=0\n#### 28")
+    assert browser.text(".certainty") == words
+    assert browser.text(".support") == "1 of 7 samples agrees"
+    assert browser.count(f".answer.{level}") == 1
+    used = browser.run(
+        "(probe => [getComputedStyle(probe).borderLeftColor, getComputedStyle(document.querySelector('.certainty'))"
+        ".color])(document.querySelector('.answer'))"
+    )
+    browser.run(f"document.body.style.color = '{green}'")
+    assert (used == [browser.run("getComputedStyle(document.body).color")] * 2) == (level == "sure")
+    assert "####" not in browser.text("main")
+
+
+@needs_browser
+def test_samples_that_failed_and_ran_away(browser: Browser, server: ServerProcess) -> None:
+    browser.open(server.url)
+    events = [
+        step(0, "total = boxes * 8  # 96", values=[{"name": "total", "value": "96"}]),
+        step(0, "total = boxes * 8  # 96", "answer = total  # 96", answer="96", values=[{"name": "a", "value": "96"}]),
+        {**step(1, "x = y"), "finished": True, "error": "NameError: name 'y' is not defined"},
+        step(2, "so " * 30_000),
+        {"type": "weighing", "reason": "something that this page does not know"},
+        {"type": "decided", "action": "stop", "reason": "the vote is settled"},
+        {"type": "new kind without a reason", "x": 1},
+    ]
+    text = "```python\ntotal = boxes * 8  # 96\nanswer = total  # 96\n```\n\nThe answer is 96."
+    shown(browser, events, result("96", format="program", votes=[["96", 1.0]]), text)
+    assert browser.text(".steps").split("\n") == ["total = boxes * 8", "96", "answer = total", "96"]
+    assert browser.text(".support") == "1 of 1" or "no vote" in browser.text(".support")
+    assert "NameError" in browser.text(".failed")
+    assert "the program failed" in browser.text(".failed")
+    for reason in ("something that this page does not know", "the vote is settled"):
+        assert reason in browser.text(".reasons")
+    heights = browser.run("[...document.querySelectorAll('.sample > summary')].map(each => each.offsetHeight)")
+    assert len(heights) == 3
+    assert max(heights) < 40
+    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+    browser.run("for (const each of document.querySelectorAll('.sample')) each.open = true")
+    assert "more characters" in browser.text(".tree")
+
+
+@needs_browser
+def test_a_search_that_is_stopped_early(browser: Browser, server: ServerProcess) -> None:
+    browser.open(server.url)
+    shown(browser, [{**step(i, "cut"), "finished": True} for i in range(4)] + [step(4, "going on")])
+    assert browser.text(".best") == "no answer: 4 of 64 samples had finished, none of them with an answer"
+    assert browser.text(".count") == "4 of 64 finished"
+    shown(browser, [step(0, "going on")])
+    assert browser.text(".best") == "no answer: no sample had finished"
+
+
+@needs_browser
+def test_mathematics_is_typeset(browser: Browser, server: ServerProcess) -> None:
+    browser.open(server.url)
+    steps = [r"Half of \(\frac{3}{4}\) costs $5 and $6.", r"So \[ x^2 = \boxed{\frac{3}{8}} \]", r"It is \boxed{7}."]
+    events = [step(0, *steps, answer=r"\frac{3}{8}")]
+    shown(browser, events, result(r"\frac{3}{8}", format="text"), "\n\n".join(steps))
+    browser.wait("document.querySelectorAll('.steps math').length === 2")
+    assert browser.count(".best mfrac") == 1
+    assert browser.count(".steps mfrac") == 2
+    text = browser.text(".steps")
+    assert "costs $5 and $6." in text
+    assert "boxed" not in browser.text("main")
+    assert "frac" not in text
+    assert browser.text(".steps strong") == "7"
+    shown(browser, events, result(r"\frac{", format="text"), r"\(\frac{\)")  # what cannot be read stays
+    browser.wait("document.querySelectorAll('.turn').length === 2")
+    assert browser.text(".best") == r"\frac{"
+
+
+@needs_browser
+def test_copy_and_save(browser: Browser, server: ServerProcess, tmp_path: Path) -> None:
+    browser.open(server.url)
+    browser("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    browser("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    shown(browser, [step(0, "7*4=28", "#### 28", answer="28")], result(votes=[["28", 1.0]]), "7*4=28\n#### 28")
+    browser.click(".copy")
+    browser.wait("document.querySelector('.said').textContent === 'copied'")
+    assert browser.run("navigator.clipboard.readText()") == "28"
+    browser.click(".save")
+    found: list[Path] = []
+    browser.wait("document.querySelector('.said').textContent.startsWith('saved as search-')")
+    for _ in range(100):
+        found = list(tmp_path.glob("search-*.json"))
+        if found:
+            break
+        browser.run("new Promise(done => setTimeout(done, 50))")
+    saved = json.loads(found[0].read_text("utf-8"))
+    assert (saved["question"], saved["answer"], saved["content"]) == ("How many?", "28", "7*4=28\n#### 28")
+    assert saved["events"][0]["steps"] == ["7*4=28", "#### 28"]
 
 
 @needs_browser
@@ -191,25 +310,27 @@ def test_text_is_never_markup(browser: Browser, server: ServerProcess) -> None:
     browser.open(server.url)
     browser.wait(READY)
     browser.fill(question=evil + " word" * 2000)
-    browser.click("go")
+    browser.click("#go")
     browser.wait("!document.getElementById('problem').hidden")
-    assert "the policy's context" in browser.text("problem")
-    usage = {"seconds": 1, "policy_tokens": 1, "verifier_tokens": 1, "policy_flops": 1, "verifier_flops": 1}
-    result = {"finished": True, "answer": evil, "support": 1, "scores": [0.5], "stop_reason": evil}
+    assert "the policy's context" in browser.text("#problem")
+    formula = rf"\(\text{{{evil}}}\) \(\href{{javascript:alert(3)}}{{x}}\) $\style{{width:1px}}{{y}}$"
     events = [
         {"type": "strategy", "strategy": evil, "reason": evil},
-        {"type": "step", "candidate": 0, "text": evil, "finished": False},
-        {"type": "step", "candidate": 0, "text": f"#### {evil}", "finished": True},
+        step(0, evil),
+        step(0, evil, formula, f"#### {evil}", answer=evil),
         {"type": "best", "answer": evil, "score": 1},
     ]
-    result["usage"] = {**usage, "peak_memory_mb": 1}
-    browser.run(
-        f"const made = new Run(1, 1); for (const event of {json.dumps(events)}) made.take(event);"
-        f"made.end({json.dumps(result)}, {json.dumps(evil)}); made.close(); complain(new Error({json.dumps(evil)}))"
+    end = result(evil, format="text", stopped=evil)
+    shown(browser, events, end, "\n\n".join([evil, formula, f"#### {evil}"]))
+    for place in (".best", ".steps", ".tree", ".facts", ".reasons"):
+        assert evil in browser.text(place)
+    browser.wait("document.querySelectorAll('.steps math').length > 0")
+    assert (
+        browser.run(
+            "document.querySelectorAll('main img, main script, main [href], main [style*=width\\\\:1px]').length"
+        )
+        == 0
     )
-    for id in ("best", "trace", "candidates", "votes", "chosen", "reason", "problem"):
-        assert evil in browser.text(id)
-    assert browser.run("document.querySelectorAll('main img, main script').length") == 0
     assert [said for said in browser.said if "status of 400" not in str(said)] == []
 
 
@@ -220,16 +341,17 @@ def test_the_page_asks_for_the_token(browser: Browser, pack: Pack) -> None:
         browser.wait("!document.getElementById('token').hidden")
         browser.fill(secret="wrong")
         browser.run("document.getElementById('token').requestSubmit()")
-        browser.wait(
-            "document.getElementById('token').hidden === false && performance.getEntriesByType('resource').length > 1"
-        )
+        browser.wait("!document.getElementById('token').hidden && performance.getEntriesByType('resource').length > 6")
         browser.fill(secret=TOKEN)
         browser.run("document.getElementById('token').requestSubmit()")
         browser.wait(READY)
         browser.fill(strategy="greedy")
-        browser.click("go")
+        browser.click("#go")
         browser.wait(IDLE)
-        assert browser.text("best") == "76"
+        assert browser.text(".best") == "76"
+
+
+# --- the files -------------------------------------------------------------------------------------------
 
 
 class Tags(HTMLParser):
@@ -244,24 +366,27 @@ class Tags(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
-def test_the_page_loads_nothing_else(server: ServerProcess) -> None:
-    response = httpx.get(server.url)
-    text = response.text
-    assert text == files("edge_tts.server").joinpath("page.html").read_text("utf-8")
+def test_the_page_loads_nothing_from_elsewhere(server: ServerProcess) -> None:
+    for path, (name, kind) in page.PATHS.items():
+        response = httpx.get(server.url + path)
+        assert response.text == files("edge_tts.server").joinpath("web", name).read_text("utf-8")
+        assert response.headers["content-type"].partition(";")[0] == kind
+        policy = response.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self';")
+        assert "unsafe" not in policy
+        assert "frame-ancestors 'none'" in policy
+        assert response.headers["x-content-type-options"] == "nosniff"
+        for forbidden in ("innerHTML", "insertAdjacentHTML", "eval(", "@import", "url("):
+            assert forbidden not in response.text
+        addresses = re.findall(r"""["'](https?://[^"']+)""", response.text)
+        assert set(addresses) <= {"http://www.w3.org/1998/Math/MathML"}
+    text = httpx.get(server.url).text
     tags = Tags(text).found
-    assert not {"img", "iframe", "object", "base"} & {tag for tag, _ in tags}
+    assert not {"img", "iframe", "object", "base", "style"} & {tag for tag, _ in tags}
     for tag, attributes in tags:
-        assert not {"src", "srcset", "style"} & set(attributes), tag
+        assert not {"srcset", "style"} & set(attributes), tag
         assert not [name for name in attributes if name.startswith("on")]
-        assert attributes.get("href", "data:,") == "data:,"
-    assert "innerHTML" not in text
-    assert "@import" not in text
-    assert "url(" not in text
-    policy = response.headers["content-security-policy"]
-    assert policy.startswith("default-src 'none'; script-src 'sha256-")
-    assert "unsafe" not in policy
-    assert "frame-ancestors 'none'" in policy
-    assert response.headers["x-content-type-options"] == "nosniff"
+        assert {attributes.get("src"), attributes.get("href")} <= {None, "data:,", *page.PATHS}
     labelled = [attributes for tag, attributes in tags if tag in ("textarea", "select", "input")]
     assert len(labelled) == text.count("<label")
     assert dict(tags)["html"] == {"lang": "en"}

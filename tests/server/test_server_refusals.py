@@ -134,11 +134,12 @@ def test_unknown_models_and_paths(http: httpx.Client) -> None:
     cases = [
         (ask(http, {**SHORT, "model": "gpt-5"}), 404, "model_not_found"),
         (http.get("/v1/models/gpt-5"), 404, "model_not_found"),
-        (http.get("/v1/completions"), 404, None),
+        (http.get("/v1/embeddings"), 404, None),
+        (http.get("/v1/completions"), 405, None),
         (http.get("/v1/chat/completions"), 405, None),
         (http.put("/v1/models", json={}), 405, None),
         (http.get("/docs"), 404, None),
-        (http.get("/openapi.json"), 404, None),
+        (http.get("/redoc"), 404, None),
     ]
     for response, status, code in cases:
         assert response.status_code == status
