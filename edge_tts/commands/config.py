@@ -11,14 +11,13 @@ from typing import Annotated, Any
 
 import msgspec
 
-from edge_tts.commands.options import FORMATS
 from edge_tts.errors import InputError
 from edge_tts.files.folders import profiles_folder
 from edge_tts.files.typed import typed
-from edge_tts.packs.bare_model import VARIABLE
 
 _Positive = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]
 
+FORMATS = ("auto", "text", "program")
 _LOADING = ("model", "memory", "deadline")
 _OPTIONS = {
     "solve": (*_LOADING, "format", "strategy"),
@@ -76,6 +75,8 @@ def defaults(verb: str) -> dict[str, Any]:
 
     The model is left out where the environment names one.
     """
+    from edge_tts.packs.bare_model import VARIABLE
+
     names = [name for name in _OPTIONS.get(verb, ()) if name != "model" or not os.environ.get(VARIABLE)]
     if not names:
         return {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edge_tts.commands.config import FORMATS, config_file
 from edge_tts.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,14 +19,6 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _UNITS = {"": "generations", "tok": "tokens", "flop": "flops", "j": "joules"}
-
-
-FORMATS = ("auto", "text", "program")
-STRATEGIES = (
-    "auto (default), greedy, majority, adaptive, best-of-n, weighted, beam, lookahead, dvts or revise; with sizes: "
-    "adaptive:n=8, beam:n=32,m=8, lookahead:k=2, revise:s=4."
-)
-"""Help of ``--strategy``; written out, so that showing it loads no search."""
 
 
 def _models(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -44,11 +37,25 @@ def _models(context: click.Context, parameter: click.Parameter, begun: str) -> l
 
 
 def _model(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """A model of the user's settings gives way to a pack of the command line, which brings its own."""
+    """A model of the user's settings gives way to a pack of the command line, which brings its own.
+
+    Raises InputError where the settings name a model that is not known.
+    """
     from click.core import ParameterSource
 
-    of_settings = context.get_parameter_source(parameter.name or "") is ParameterSource.DEFAULT_MAP
-    return None if of_settings and context.params.get("pack") else value
+    if value is None or context.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT_MAP:
+        return value
+    if context.params.get("pack"):
+        return None
+    from edge_tts.packs.catalogue import resolve
+    from edge_tts.packs.pack import pack_names
+
+    try:
+        if value not in pack_names():
+            resolve(value)
+    except InputError as error:
+        raise InputError(f"{config_file()}: {error}") from error
+    return value
 
 
 def model_options(command: _Command) -> _Command:
@@ -69,11 +76,14 @@ def model_options(command: _Command) -> _Command:
 
 def asking_options(command: _Command) -> _Command:
     """``--strategy``, ``--budget``, ``--format`` and ``--seed``: how a question is searched."""
+    from edge_tts.search.strategy import KINDS
+
+    strategies = f"auto (default), {', '.join(KINDS[:-1])} or {KINDS[-1]}; with sizes: adaptive:n=8, beam:n=32,m=8."
     most = "Most generations (16), tokens (2000tok), FLOPs (1e12flop), joules (30j)."
     format = "In words, or as a program that is run; auto: programs for computations, if the model is good at them."
     for option in reversed(
         (
-            click.option("--strategy", default="auto", help=STRATEGIES),
+            click.option("--strategy", default="auto", help=strategies),
             click.option("--budget", default=None, help=most),
             click.option("--format", type=click.Choice(FORMATS), default="auto", show_default=True, help=format),
             click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),

@@ -10,6 +10,7 @@ from edge_tts.commands.asking import Asking
 from edge_tts.commands.console import one_line
 from edge_tts.core import Event
 from edge_tts.questions.recording import Recording
+from edge_tts.search.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,13 +34,13 @@ def watching(
     else:
         from rich.text import Text
 
-        with errors.status("thinking") as status:
+        with errors.status("thinking", spinner_style="dim") as status:
 
             def show(event: Event) -> None:
                 recording.take(event)
                 ended = sum(attempt.finished for attempt in recording.attempts)
                 if best := recording.best:
-                    line = f"{ended} samples ended, best so far: {one_line(best.answer)}; Ctrl-C ends it"
+                    line = f"{counted(ended)} ended, best so far: {one_line(best.answer)}; Ctrl-C ends it"
                     status.update(Text(line, no_wrap=True, overflow="ellipsis"))
 
             yield show

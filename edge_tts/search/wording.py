@@ -30,7 +30,7 @@ _STOPS = {
     "budget: flops": "the budget of FLOPs was used up",
     "budget: joules": "the budget of energy was used up",
 }
-_TREES = ("beam", "lookahead", "dvts")
+_TREES = ("beam", "lookahead", "dvts", "particles")
 _FORMATS = {"text": "in words", "program": "as a program", "equations": "as equations"}
 
 

@@ -18,7 +18,8 @@ from edge_tts.packs import pack
 
 HEAVY = {
     "accelerate", "datasets", "gguf", "jinja2", "llama_cpp", "math_verify", "matplotlib", "numpy", "onnx",
-    "onnxruntime", "openai", "optimum", "peft", "psutil", "ray", "rich", "sympy", "tokenizers", "torch", "transformers",
+    "onnxruntime", "openai", "optimum", "peft", "prompt_toolkit", "psutil", "ray", "rich", "sympy", "tokenizers",
+    "torch", "transformers",
 }  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from edge_tts.commands import config, options, plan, solve
 from edge_tts.errors import InputError
 from edge_tts.search.strategy import KINDS
 
+MODEL = "qwen2.5-coder-0.5b"
+
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -42,9 +44,11 @@ def test_without_a_file_nothing_changes(settings: Path, given: dict[str, Any]) -
 
 
 def test_the_file_sets_defaults_and_the_command_line_wins(settings: Path, given: dict[str, Any]) -> None:
-    settings.write_text('model = "a"\nmemory = 900\ndeadline = 12.5\nformat = "text"\nstrategy = "majority:n=4"\n')
+    settings.write_text(
+        f'model = "{MODEL}"\nmemory = 900\ndeadline = 12.5\nformat = "text"\nstrategy = "majority:n=4"\n'
+    )
     run("solve", "1+1?")
-    assert (given["model"], given["memory"], given["deadline"]) == ("a", 900.0, 12.5)
+    assert (given["model"], given["memory"], given["deadline"]) == (MODEL, 900.0, 12.5)
     assert (given["format"], given["strategy"]) == ("text", "majority:n=4")
     run("solve", "--model", "b", "--memory", "700", "--strategy", "greedy", "1+1?")
     assert (given["model"], given["memory"], given["strategy"], given["deadline"]) == ("b", 700.0, "greedy", 12.5)
@@ -53,7 +57,7 @@ def test_the_file_sets_defaults_and_the_command_line_wins(settings: Path, given:
 def test_a_variable_or_a_pack_takes_the_place_of_its_model(
     settings: Path, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.write_text('model = "a"\n')
+    settings.write_text(f'model = "{MODEL}"\n')
     run("solve", "1+1?", "--pack", "smol-math")
     assert (given["model"], given["pack"]) == (None, "smol-math")
     run("solve", "1+1?", "--pack", "smol-math", "--model", "b")
@@ -61,6 +65,18 @@ def test_a_variable_or_a_pack_takes_the_place_of_its_model(
     monkeypatch.setenv("EDGE_REASON_MODEL", "c")
     run("solve", "1+1?")
     assert given["model"] is None
+
+
+def test_a_model_that_is_not_known_is_named_with_the_file(settings: Path, given: dict[str, Any]) -> None:
+    settings.write_text('model = "nosuch"\n')
+    found = CliRunner().invoke(cli.group, ["solve", "1+1?"])
+    assert isinstance(found.exception, InputError)
+    assert str(found.exception).startswith(f"{settings}: no model 'nosuch'")
+    run("solve", "--model", "other", "1+1?")
+    assert given["model"] == "other"
+    settings.write_text('model = "smol-math"\n')
+    run("solve", "1+1?")
+    assert given["model"] == "smol-math"
 
 
 def test_other_verbs_take_what_they_have_options_for(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +123,8 @@ def test_a_damaged_file_does_not_stop_verbs_that_do_not_read_it(settings: Path) 
 
 
 def test_the_help_of_strategy_names_every_kind() -> None:
-    assert all(kind in options.STRATEGIES for kind in ("auto", *KINDS))
+    shown = " ".join(CliRunner().invoke(cli.group, ["solve", "--help"]).stdout.split())
+    assert f"auto (default), {', '.join(KINDS[:-1])} or {KINDS[-1]}; with sizes" in shown
 
 
 @pytest.mark.parametrize(
