@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn, Self, Unpack
 
@@ -124,6 +125,7 @@ class Solver:
         chat = self.policy.chat_model
         self._template = ChatTemplate(chat.template, chat.bos, chat.eos, chat.adds_bos)
         self._interpreter = Interpreter()
+        self._keep_prefix()
         self._pid = os.getpid()
         self._calls: set[Cancellation] = set()
         """Of the calls under way."""
@@ -132,6 +134,14 @@ class Solver:
         self._models = self._open_models()
         self.policy: Policy = self._models.policy
         self.verifier: Verifier | None = self._models.verifier
+
+    def _keep_prefix(self) -> None:
+        """Have what all prompts of programs begin with evaluated, or read from an earlier process."""
+        if self.pack.writes_programs:
+            two = (AskedProgram.of(self._template, (Message("user", text),), self._interpreter) for text in "12")
+            first, second = (asked.prompt(self.policy) for asked in two)
+            alike = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+            self._models.keep_prefix(tuple(token for token, _ in alike))
 
     def _open_models(self) -> Models:
         pack, verifier = self.pack, None

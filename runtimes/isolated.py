@@ -81,7 +81,18 @@ class Score:
         yield from models.verifier.score(self.question, self.traces, cancel)
 
 
-Task = Tokenize | LookUp | Generate | Score
+@dataclass(frozen=True)
+class KeepPrefix:
+    """A task of the policy that yields nothing."""
+
+    tokens: tuple[int, ...]
+
+    def run(self, models: Models, cancel: Cancellation) -> Items:
+        models.keep_prefix(self.tokens)
+        yield from ()
+
+
+Task = Tokenize | LookUp | Generate | Score | KeepPrefix
 
 
 @dataclass(frozen=True)
@@ -156,6 +167,10 @@ class IsolatedModels:
                 self._child = _Child(self._config)
             child = self._child
         yield from child.run(task, cancel or Cancellation())
+
+    def keep_prefix(self, tokens: tuple[int, ...]) -> None:
+        for _ in self.run(KeepPrefix(tokens)):
+            pass
 
     def peak_memory_mb(self) -> float:
         return self.state.peak_memory_mb

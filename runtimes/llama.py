@@ -16,6 +16,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from edge_tts.core import ModelInfo, Request, SpecialToken, StepEvent, StepEvent
 from edge_tts.errors import BackendError, EdgeError, InputError
 from edge_tts.reasoning.calculator import written_result
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
+from edge_tts.runtimes import saved_prefix
 from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama_native import GivenUpError, NativeModel, NativeSampler
 from edge_tts.runtimes.shortlist import shortlist
@@ -41,6 +43,14 @@ KEPT_TREES = 4
 """Searches whose evaluated prefixes are kept between their calls; each takes up to 2.5 MB."""
 TICK_MARGIN = 1.3
 """A tick is not started when this many times its predicted duration would pass the deadline."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Tokens that many prompts begin with."""
+
+    tokens: tuple[int, ...]
+    file: Path
 
 
 class LlamaPolicy:
@@ -64,7 +74,7 @@ class LlamaPolicy:
         self._delimiter = prompts.step_delimiter.encode()
         self._calculator = calculator
         self._streams = Streams(config.width, self._native.fork)
-        self._inbox: queue.SimpleQueue[Job | Call | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Job | Call | Prefix | None] = queue.SimpleQueue()
         self._evaluating: list[tuple[int, list[Call]]] = []
         """For each stream in the batch under way, how many of its tokens are in it and the calls they are for."""
         self._evaluating_lock = threading.Lock()
@@ -128,6 +138,14 @@ class LlamaPolicy:
                     call.dropped.update((yield event) or ())
             finally:
                 self._end(call)
+
+    def keep_prefix(self, tokens: tuple[int, ...], file: Path) -> None:
+        """Evaluate ``tokens`` before anything else, or read what that gave from ``file``; it is written there then.
+
+        Every process goes on from the same keys and values, so the file makes no difference to what is drawn.
+        """
+        if len(tokens) < self.info.context_length:
+            self._inbox.put(Prefix(tokens, file))
 
     def _tree(self, requests: Sequence[Request]) -> TokenTree:
         """What samples of these requests share; the tree of earlier calls where they belong to one family."""
@@ -206,6 +224,24 @@ class LlamaPolicy:
                 return False
             if isinstance(item, Job):
                 self._streams.waiting.append(item)
+            elif isinstance(item, Prefix):
+                self._prepare(item)
+
+    def _prepare(self, prefix: Prefix) -> None:
+        """Put the prefix into an idle stream."""
+        stream = next((stream for stream in self._streams.all if not stream.jobs), None)
+        if stream is None:
+            return
+        self._native.trim(stream.id, 0)
+        stream.tokens = []
+        state = saved_prefix.read(prefix.file, prefix.tokens)
+        if state is None or not self._native.restore(stream.id, state):
+            size = self._native.batch_size
+            for start in range(0, len(prefix.tokens), size):
+                part = prefix.tokens[start : start + size]
+                self._native.decode([(token, start + i, stream.id, False) for i, token in enumerate(part)])
+            saved_prefix.write(prefix.file, prefix.tokens, self._native.state(stream.id))
+        stream.tokens = list(prefix.tokens)
 
     def _drop_ended(self) -> None:
         """End the jobs whose caller left, and those whose deadline the next tick would pass."""

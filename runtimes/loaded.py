@@ -5,12 +5,16 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edge_tts.core import Policy, Verifier
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
+from edge_tts.runtimes import saved_prefix
 from edge_tts.runtimes.config import EngineConfig, VerifierConfig
 from edge_tts.runtimes.process_memory import peak_memory_mb
+
+if TYPE_CHECKING:
+    from edge_tts.runtimes.llama import LlamaPolicy
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class Models(Protocol):
     @property
     def verifier(self) -> Verifier | None: ...
 
+    def keep_prefix(self, tokens: tuple[int, ...]) -> None:
+        """Have the policy evaluate ``tokens``, which many prompts begin with, or read that from an earlier process."""
+
     def peak_memory_mb(self) -> float:
         """Peak resident memory of the process that holds them, in MiB."""
 
@@ -58,14 +65,16 @@ class LoadedModels:
     def __init__(self, config: ModelsConfig) -> None:
         """Load them. Raises PackError or BackendError."""
         self._stack = ExitStack()
+        self._config = config
         try:
-            self.policy = self._load_policy(config)
+            self._policy = self._load_policy(config)
+            self.policy: Policy = self._policy
             self.verifier = self._load_verifier(config)
         except BaseException:
             self._stack.close()
             raise
 
-    def _load_policy(self, config: ModelsConfig) -> Policy:
+    def _load_policy(self, config: ModelsConfig) -> LlamaPolicy:
         from edge_tts.runtimes.llama import LlamaPolicy
 
         policy = LlamaPolicy(config.policy, config.engine, config.prompts, config.calculator)
@@ -86,6 +95,11 @@ class LoadedModels:
         )
         self._stack.callback(verifier.close)
         return verifier
+
+    def keep_prefix(self, tokens: tuple[int, ...]) -> None:
+        if len(tokens) >= saved_prefix.LEAST_TOKENS:
+            config = self._config
+            self._policy.keep_prefix(tokens, saved_prefix.file_for(config.policy, config.engine.kv_type, tokens))
 
     def peak_memory_mb(self) -> float:
         return peak_memory_mb()

@@ -24,6 +24,11 @@ def profiles_folder() -> Path:
     return _base(platformdirs.user_config_path(_APPLICATION, appauthor=False)) / "profiles"
 
 
+def cache_folder() -> Path:
+    """The folder of what can be made again: losing it costs time only."""
+    return _base(platformdirs.user_cache_path(_APPLICATION, appauthor=False)) / "prefixes"
+
+
 def _base(default: Path) -> Path:
     home = os.environ.get(HOME_VARIABLE)
     return Path(home).expanduser().absolute() if home else default
