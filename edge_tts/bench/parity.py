@@ -2,8 +2,9 @@
 
     python -m edge_tts.bench.parity --model NAME_OR_GGUF --data FILE --first 60 --out records/parity.json
 
-Both sides decode at temperature 0. Batched and single decoding add floats in different orders, so a near tie may go
-either way: where texts part, the record has the gap between the logits of the two tokens, from one evaluation of what
+Both sides decode at temperature 0, with flash attention and equal batches of the prompt. ``--width 1`` (the default)
+decodes one sequence at a time, as the other side does; wider batches add floats in other orders, so that near ties go
+either way. Where texts part, the record has the gap between the logits of the two tokens, from one evaluation of what
 both had written so far.
 """
 
@@ -28,9 +29,9 @@ from edge_tts.questions.reading import Question, read_questions
 from edge_tts.reasoning.answer_reading import read_answer
 from edge_tts.reasoning.messages import Message
 from edge_tts.reasoning.text_format import ask
+from edge_tts.runtimes.config import EngineConfig
 from edge_tts.solver import Solver
 
-WIDTH = 16
 TIE = 1e-3
 """Logits closer than this are a tie."""
 
@@ -66,10 +67,20 @@ def ours(solver: Solver, questions: Sequence[Question], max_tokens: int) -> list
 class Reference:
     """llama-cpp-python's own chat completion."""
 
-    def __init__(self, path: Path, context: int, threads: int | None) -> None:
+    def __init__(self, path: Path, context: int, engine: EngineConfig) -> None:
+        """With the batch size, cache and threads of ``engine``: other batches round otherwise."""
         import llama_cpp
 
-        self._llama = llama_cpp.Llama(str(path), n_ctx=context, n_threads=threads, verbose=False, logits_all=False)
+        self._llama = llama_cpp.Llama(
+            str(path),
+            n_ctx=context,
+            n_batch=engine.micro_batch,
+            n_ubatch=engine.micro_batch,
+            n_threads=engine.threads,
+            n_threads_batch=engine.threads,
+            flash_attn=True,
+            verbose=False,
+        )
 
     def complete(self, question: str, max_tokens: int) -> tuple[str, str]:
         """The text and its finish reason."""
@@ -121,16 +132,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="JSON lines with question and answer")
     parser.add_argument("--first", type=int, default=60, help="problems to take")
     parser.add_argument("--max-tokens", type=int, default=400)
+    parser.add_argument("--width", type=int, default=1, help="sequences that this runtime decodes together")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     questions = read_questions(options.data)[: options.first]
-    with Solver(model=options.model, memory_mb=4096, generations=WIDTH, max_tokens=options.max_tokens) as solver:
+    with Solver(
+        model=options.model, memory_mb=4096, generations=options.width, max_tokens=options.max_tokens
+    ) as solver:
         began = time.monotonic()
         traces = ours(solver, questions, options.max_tokens)
         seconds = time.monotonic() - began
         prompts = [len(solver.asked(q.question, "math", "text").prompt(solver.policy)) for q in questions]
-        path, name, threads = solver.pack.policy_path, solver.pack.title, solver.plan.engine.threads
-    reference = Reference(path, max(len(trace.tokens) for trace in traces) + options.max_tokens, threads)
+        path, name, engine = solver.pack.policy_path, solver.pack.title, solver.plan.engine
+    reference = Reference(path, max(len(trace.tokens) for trace in traces) + options.max_tokens, engine)
     began = time.monotonic()
     rows = []
     for question, trace, prompt in zip(questions, traces, prompts, strict=True):
@@ -139,7 +153,8 @@ def main() -> None:
     record = {
         "model": name,
         "made_on": machine.describe(),
-        "seconds": {"ours, 16 wide": round(seconds, 1), "reference, one by one": round(time.monotonic() - began, 1)},
+        "width": options.width,
+        "seconds": {"ours": round(seconds, 1), "reference": round(time.monotonic() - began, 1)},
         "summary": summary(rows),
         "rows": [asdict(row) for row in rows],
     }
