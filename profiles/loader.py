@@ -159,8 +159,8 @@ def load(name_or_path: str | Path) -> Profile:
             raise InputError(f"there is no profile {path.name!r}; choose one of {', '.join(names())}")
         path = found
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise InputError(f"cannot read the profile {path}: {error}; correct or delete the file") from error
     return parse(data, path)
 

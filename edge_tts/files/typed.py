@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import reprlib
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,7 +25,7 @@ def typed(kind: type[_T], content: Any, where: str, error: type[EdgeError]) -> _
 
     Raises ``error``: one sentence with ``where``, the key and the value that does not fit.
     """
-    if unknown := _unknown_key(inspect.type_info(kind), content, ""):
+    if unknown := _unknown_key(_described(kind), content, ""):
         key, value, known = unknown
         raise error(f"{where}: unknown key {key} = {reprlib.repr(value)}; known keys are {', '.join(known)}")
     try:
@@ -33,6 +34,12 @@ def typed(kind: type[_T], content: Any, where: str, error: type[EdgeError]) -> _
         raise error(f"{where}: {_sentence(str(problem), content)}; correct the file") from None
     except EdgeError as problem:  # from a dataclass that checks its own values
         raise error(f"{where}: {problem}") from None
+
+
+@lru_cache
+def _described(kind: type) -> inspect.Type:
+    """``kind`` as msgspec describes it, which takes longer than reading a file."""
+    return inspect.type_info(kind)
 
 
 def _unknown_key(kind: Any, content: Any, path: str) -> tuple[str, Any, list[str]] | None:
