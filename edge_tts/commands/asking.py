@@ -30,11 +30,15 @@ class Asking:
     format: Literal["auto", "text", "program"] = "auto"
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """Settings that take the place of the model's own; None and () leave them."""
+    explain: bool = False
+    """Whether the answer is explained in words afterwards."""
 
     def options(self, solver: Solver) -> Options:
         """The options of a call of ``solver``."""
         given = {name: value for name, value in self.sampling.items() if name != "max_tokens"}
         options: Options = {"kind": self.kind, "format": self.format, "max_tokens": self.sampling.get("max_tokens")}
+        if self.explain:
+            options["explain"] = True
         if any(value not in (None, ()) for value in given.values()):
             options["sampling"] = overlaid(solver.pack.sampling, given)
         return options

@@ -18,6 +18,7 @@ def command(
     strategy: str,
     budget: str | None,
     format: Literal["auto", "text", "program"],
+    explain: bool,
     seed: int,
     verbose: bool,
     **model: Any,
@@ -32,7 +33,7 @@ def command(
     from edge_tts.solver import uses_verifier
 
     uses_verifier(strategy)  # an unknown strategy is said before anything is loaded
-    asking = Asking(strategy, parse_budget(budget) if budget else Budget(), seed, format=format)
+    asking = Asking(strategy, parse_budget(budget) if budget else Budget(), seed, format=format, explain=explain)
     loading = Loading(**model, prompt_tokens=CHAT_TOKENS)
     with ChatSession(loading, asking, consoles(), verbose) as session:
         session.run()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from edge_tts.commands.asking import Asking, Loading
 from edge_tts.commands.console import answer_line, one_line
 from edge_tts.commands.search_tree import print_search
-from edge_tts.commands.summary import print_text
+from edge_tts.commands.summary import print_solution, print_text
 from edge_tts.commands.watching import watching
 from edge_tts.core import Done, Result
 from edge_tts.errors import EdgeError
@@ -152,7 +152,7 @@ class ChatSession:
                 print_text(self._out, "\n".join(result.partial))
             self._out.print("no answer", style="yellow")
         else:
-            print_text(self._out, "\n".join(result.steps))
+            print_solution(self._out, result)
             self._out.print(answer_line("answer", result.answer, result.confidence), soft_wrap=True)
             self._said.append(_Exchange(question, _as_said(result, result.answer)))
         spent = f"{why_stopped(result.stop_reason)}; {cost(result.usage, len(recording.attempts), result.strategy)}"

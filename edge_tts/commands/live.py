@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_tts.commands.console import STYLES, one_line
-from edge_tts.core import Event
+from edge_tts.core import Event, Explained
 from edge_tts.questions.recording import AnswerGroup, Attempt, Recording
 from edge_tts.search.wording import duration, level, percent, sureness
 
@@ -55,6 +55,8 @@ class LiveView:
     def show(self, event: Event) -> None:
         """Record and show one event."""
         moment = self._recording.take(event)
+        if self._live is None and isinstance(event, Explained):
+            return  # word by word; all of it is part of the result
         if self._live is None:
             line = Text(f"{moment.seconds:7.2f} s  {one_line(moment.line)}")
             self._console.print(line, soft_wrap=True)
@@ -123,6 +125,8 @@ class LiveView:
 
     def _best(self) -> Text:
         best, confidence = self._recording.best, self._recording.confidence
+        if explanation := one_line(self._recording.explanation):
+            return Text(f"explaining: {explanation}")
         if best is None:
             return Text("no answer yet", "dim")
         line = f"best so far: {one_line(best.answer)}"

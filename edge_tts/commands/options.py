@@ -75,7 +75,7 @@ def model_options(command: _Command) -> _Command:
 
 
 def asking_options(command: _Command) -> _Command:
-    """``--strategy``, ``--budget``, ``--format`` and ``--seed``: how a question is searched."""
+    """``--strategy``, ``--budget``, ``--format``, ``--explain`` and ``--seed``: how a question is searched."""
     from edge_tts.search.strategy import KINDS
 
     strategies = f"auto (default), {', '.join(KINDS[:-1])} or {KINDS[-1]}; with sizes: adaptive:n=8, beam:n=32,m=8."
@@ -86,6 +86,7 @@ def asking_options(command: _Command) -> _Command:
             click.option("--strategy", default="auto", help=strategies),
             click.option("--budget", default=None, help=most),
             click.option("--format", type=click.Choice(FORMATS), default="auto", show_default=True, help=format),
+            click.option("--explain", is_flag=True, help="Have a chat model explain its answer in a few sentences."),
             click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
         )
     ):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edge_tts.commands.console import STYLES, answer_line, harmless, one_line
-from edge_tts.search.wording import cost, counted, in_format, level, percent, why_stopped
+from edge_tts.search.wording import cost, counted, escalated, in_format, level, percent, why_stopped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,6 +43,8 @@ def print_search(out: Console, search: SavedSearch) -> None:
     if result.answer is None:
         out.print("no answer", style="yellow")
     else:
+        if result.explanation:
+            out.print(Text(harmless(result.explanation)))
         out.print(answer_line("answer", result.answer, result.confidence), soft_wrap=True)
     for line in facts(search):
         out.print(Text(harmless(line), "dim"))
@@ -52,7 +54,9 @@ def facts(search: SavedSearch) -> list[str]:
     """Why it stopped, what it took, and what was asked, as lines."""
     result, settings = search.result, search.settings
     hard = f", difficulty {result.difficulty.bin + 1} of 5" if result.difficulty else ""
+    asked = [escalated(result.escalation)] if result.escalation else []
     return [
+        *asked,
         f"stopped because {why_stopped(result.stop_reason)}",
         cost(result.usage, len(search.candidates), result.strategy),
         ", ".join(filter(None, (settings.pack, in_format(result.format)))),

@@ -59,6 +59,7 @@ def command(
     budget: str | None,
     kind: AnswerKind | None,
     format: Literal["auto", "text", "program"],
+    explain: bool,
     seed: int,
     calculator: bool,
     parallel: int | None,
@@ -79,7 +80,7 @@ def command(
 
     # What is wrong with the options is said before anything is loaded.
     model = {name: others.pop(name) for name in ("model", "pack", "profile", "memory", "deadline")}
-    asking = Asking(strategy, parse_budget(budget) if budget else Budget(), seed, kind, format, others)
+    asking = Asking(strategy, parse_budget(budget) if budget else Budget(), seed, kind, format, others, explain)
     overlaid(Sampling(), others)
     if least is not None and not 0 <= least <= 1:
         raise InputError(f"--min-confidence is a probability from 0 to 1, such as 0.8; got {least:g}")

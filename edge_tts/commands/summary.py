@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edge_tts.commands.console import answer_line, harmless, one_line
-from edge_tts.search.wording import cost, in_format, percent, why_stopped
+from edge_tts.search.wording import cost, escalated, in_format, percent, why_stopped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,8 +28,15 @@ def print_answer(out: Console, errors: Console, result: Result, least: float = 0
             out.print(Text(f"  {one_line(answer)}: {percent(share)} of the vote"), soft_wrap=True)
         errors.print(f"confidence {percent(result.confidence)} is below the {percent(least)} asked for", soft_wrap=True)
     else:
-        print_text(out, "\n".join(result.steps))
+        print_solution(out, result)
         out.print(answer_line("answer", result.answer, result.confidence), soft_wrap=True)
+
+
+def print_solution(out: Console, result: Result) -> None:
+    """The steps of the chosen solution, and the explanation where one was asked for."""
+    print_text(out, "\n".join(result.steps))
+    if result.explanation:
+        print_text(out, result.explanation)
 
 
 def print_text(out: Console, text: str) -> None:
@@ -43,6 +50,8 @@ def print_cost(errors: Console, result: Result, candidates: int, model: str, ver
     """Why the search stopped, what it took, and what answered, each on a line; with ``verbose`` the details."""
     for note in result.notes:
         errors.print(f"note: {one_line(note)}", soft_wrap=True)
+    if result.escalation:
+        errors.print(f"note: {one_line(escalated(result.escalation))}", soft_wrap=True)
     errors.print(f"stopped because {why_stopped(result.stop_reason)}", style="dim", soft_wrap=True)
     errors.print(cost(result.usage, candidates, result.strategy), style="dim", soft_wrap=True)
     errors.print(", ".join(filter(None, (model, in_format(result.format)))), style="dim", soft_wrap=True)

@@ -14,7 +14,15 @@ from typing import Annotated
 import msgspec
 
 from edge_tts.answers.equivalence import group
-from edge_tts.core import BestSoFar, CandidateScored, DifficultyEstimated, StepTaken, StepValue, StrategyChosen
+from edge_tts.core import (
+    BestSoFar,
+    CandidateScored,
+    DifficultyEstimated,
+    Explained,
+    StepTaken,
+    StepValue,
+    StrategyChosen,
+)
 
 COMPARING_SECONDS = 0.2
 """What comparing answers that are formulas may take each time: votes are shown while a search is running."""
@@ -77,6 +85,8 @@ class Recording:
         self.strategy = ""
         self.difficulty: int | None = None
         """0 (easiest) to 4."""
+        self.explanation = ""
+        """As far as it has come."""
 
     @property
     def seconds(self) -> float:
@@ -99,10 +109,16 @@ class Recording:
                 line = f"best so far: {answer} ({100 * confidence:.0f}%)"
             case DifficultyEstimated(bin_, score):
                 self.difficulty = bin_
-                line = f"difficulty {bin_ + 1} of 5 (probe score {score:.3f})"
+                line = f"difficulty {bin_ + 1} of 5 (score {score:.3f})"
             case StrategyChosen(strategy, reason):
                 self.strategy = strategy
                 line = f"strategy {strategy}: {reason}"
+            case Explained(text):
+                # It comes word by word; the time line has it in one piece.
+                if self.explanation:
+                    self.moments.pop()
+                self.explanation += text
+                line = f"explained: {self.explanation}"
             case _:
                 line = str(getattr(event, "reason", "") or type(event).__name__)
         if isinstance(sure := getattr(event, "confidence", None), float):

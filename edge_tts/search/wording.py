@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edge_tts.core import Usage
+from edge_tts.core import Escalated, Usage
 
 SURE = 0.9
 """From this confidence on an answer is called sure."""
@@ -98,3 +98,12 @@ def cost(usage: Usage, candidates: int = 0, strategy: str = "") -> str:
     parts = [counted(candidates, strategy)] if candidates else []
     tokens = amount(usage.policy_tokens + usage.verifier_tokens)
     return ", ".join([duration(usage.seconds), *parts, f"{tokens} tokens"])
+
+
+def escalated(asked: Escalated) -> str:
+    """That a larger model was asked, and what came of it."""
+    before = (
+        "no answer" if asked.answer_before is None else f"{asked.answer_before} ({sureness(asked.confidence_before)})"
+    )
+    kept = "its answer was taken" if asked.kept else "its answer was not taken"
+    return f"{asked.model} ({asked.where}) was asked too, in {duration(asked.seconds)}; before: {before}; {kept}"

@@ -11,6 +11,8 @@ from click.testing import CliRunner
 
 from edge_tts import cli
 from edge_tts.commands import config, options, plan, solve
+from edge_tts.commands.asking import Asking
+from edge_tts.core import Budget
 from edge_tts.errors import InputError
 from edge_tts.search.strategy import KINDS
 
@@ -120,6 +122,12 @@ def test_a_damaged_file_does_not_stop_verbs_that_do_not_read_it(settings: Path) 
     settings.write_text("=")
     assert CliRunner().invoke(cli.group, ["pack", "list"]).exit_code == 0
     assert isinstance(CliRunner().invoke(cli.group, ["solve", "1+1?"]).exception, InputError)
+
+
+def test_explain_is_an_option_of_the_call() -> None:
+    solver: Any = None
+    assert "explain" not in Asking("auto", Budget()).options(solver)
+    assert Asking("auto", Budget(), explain=True).options(solver)["explain"] is True
 
 
 def test_the_help_of_strategy_names_every_kind() -> None:

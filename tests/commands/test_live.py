@@ -6,7 +6,7 @@ import pytest
 from showing import console, finished, said
 
 from edge_tts.commands.live import LiveView
-from edge_tts.core import BestSoFar, Event, StepTaken, StrategyChosen
+from edge_tts.core import BestSoFar, Event, Explained, StepTaken, StrategyChosen
 from edge_tts.questions.recording import Recording
 
 EVENTS: tuple[Event, ...] = (
@@ -45,6 +45,17 @@ def test_it_draws_votes_confidence_steps_and_failures() -> None:
         "#5 ✓ 2.0 · answer = 2.0",
     ]
     assert lines[9].endswith("s of at most 30 s, 4 of at most 16 samples ended")
+
+
+def test_an_explanation_is_drawn_as_it_comes_and_is_no_line_elsewhere() -> None:
+    words = (Explained("Two "), Explained("is right."))
+    _, lines = view(events=(*EVENTS, *words))
+    assert lines[3] == "explaining: Two is right."
+    screen = console()
+    with LiveView(screen, Recording()) as live:
+        for event in words:
+            live.show(event)
+    assert said(screen) == ""
 
 
 def test_a_stale_confidence_is_not_drawn() -> None:

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 from showing import finished
 
-from edge_tts.core import BestSoFar, CandidateScored, Decided, DifficultyEstimated, StepTaken, StepValue, StrategyChosen
+from edge_tts.core import (
+    BestSoFar,
+    CandidateScored,
+    Decided,
+    DifficultyEstimated,
+    Explained,
+    StepTaken,
+    StepValue,
+    StrategyChosen,
+)
 from edge_tts.questions.recording import Recording
 
 
@@ -62,6 +71,15 @@ def test_the_confidence_is_known_until_another_candidate_ends() -> None:
     assert recording.confidences == [0.67, 0.5]
 
 
+def test_an_explanation_that_comes_word_by_word_is_one_line() -> None:
+    recording = Recording()
+    recording.take(finished(0, "a", answer="1"))
+    for word in ("It ", "is ", "one."):
+        recording.take(Explained(word))
+    assert recording.explanation == "It is one."
+    assert [moment.line for moment in recording.moments] == ["[1] a", "explained: It is one."]
+
+
 def test_every_event_is_a_line_of_the_time_line() -> None:
     @dataclass(frozen=True)
     class Unheard:
@@ -78,7 +96,7 @@ def test_every_event_is_a_line_of_the_time_line() -> None:
     recording.take(object())
     assert [(moment.seconds, moment.kind, moment.line) for moment in recording.moments] == [
         (1.0, "StrategyChosen", "strategy greedy: asked for"),
-        (2.0, "DifficultyEstimated", "difficulty 2 of 5 (probe score 0.400)"),
+        (2.0, "DifficultyEstimated", "difficulty 2 of 5 (score 0.400)"),
         (3.0, "StepTaken", "[1] 1+1=2"),
         (4.0, "BestSoFar", "best so far: 2 (67%)"),
         (5.0, "StepTaken", "[2] NameError: x"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from showing import console, result, said
 
 from edge_tts.commands.summary import print_answer, print_cost
-from edge_tts.core import Difficulty
+from edge_tts.core import Difficulty, Escalated
 
 ESCAPES = re.compile(r"\x1b\[([\d;]*)m")
 GREEN, RED = "32", "31"
@@ -53,6 +54,21 @@ def test_only_a_sure_answer_is_green(confidence: float, green: bool) -> None:
     codes = {code for codes in ESCAPES.findall(said(out).splitlines()[-1]) for code in codes.split(";")}
     assert (GREEN in codes) is green
     assert (RED in codes) is (confidence < 0.5)
+
+
+def test_an_explanation_comes_before_the_answer() -> None:
+    assert answered(explanation="Because.")[-2:] == ["Because.", "answer: 76 (about 92% sure)"]
+
+
+def test_it_says_that_a_larger_model_was_asked() -> None:
+    errors = console(width=200)
+    asked = Escalated("large", "this machine", 10, 20, 3.21, answer_before="75", confidence_before=0.3)
+    print_cost(errors, result(escalation=asked), 4, "a-model")
+    line = "large (this machine) was asked too, in 3.2 s; before: 75 (a guess, 30%); its answer was taken"
+    assert said(errors).splitlines()[0] == f"note: {line}"
+    errors = console(width=200)
+    print_cost(errors, result(escalation=replace(asked, answer_before=None, kept=False)), 4, "a-model")
+    assert "before: no answer; its answer was not taken" in said(errors)
 
 
 def test_below_the_least_confidence_there_is_no_answer_but_the_votes() -> None:

@@ -19,7 +19,7 @@ from showing import console, finished, result, said, search
 from edge_tts import cli
 from edge_tts.commands.search_tree import alike, print_search
 from edge_tts.commands.why import page
-from edge_tts.core import Budget, CandidateScored
+from edge_tts.core import Budget, CandidateScored, Escalated
 from edge_tts.errors import InputError
 from edge_tts.questions.recording import Attempt, Moment, Recording
 from edge_tts.questions.results import Settings
@@ -43,7 +43,8 @@ def why(*arguments: str) -> Result:
 
 
 def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
-    for saved in (search(), search(answer=None, confidence=0.0), hostile()):
+    larger = Escalated("large", "this machine", 10, 20, 3.21)
+    for saved in (search(escalation=larger), search(answer=None, confidence=0.0), hostile()):
         save(saved, tmp_path / "s.json")
         assert read(tmp_path / "s.json") == saved
     content = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
@@ -123,6 +124,16 @@ def test_the_page_says_what_the_tree_says() -> None:
         assert part in text
     assert "stopped because the vote was settled" in text
     assert "no answer" in page(search(answer=None, confidence=0.0))
+
+
+def test_tree_and_page_have_the_explanation_and_the_larger_model() -> None:
+    larger = Escalated("large", "this machine", 10, 20, 3.21, answer_before="75", confidence_before=0.3)
+    found = search(explanation="Because.", escalation=larger)
+    out = console(width=120)
+    print_search(out, found)
+    for shown in (said(out), _Elements(page(found)).text):
+        assert "Because." in shown
+        assert "large (this machine) was asked too, in 3.2 s; before: 75 (a guess, 30%); its answer was taken" in shown
 
 
 def test_the_command_shows_a_tree_or_writes_a_page(tmp_path: Path) -> None:
