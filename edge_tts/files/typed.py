@@ -25,7 +25,7 @@ def typed(kind: type[_T], content: Any, where: str, error: type[EdgeError]) -> _
 
     Raises ``error``: one sentence with ``where``, the key and the value that does not fit.
     """
-    if unknown := _unknown_key(_described(kind), content, ""):
+    if unknown := _unknown_key(_described(kind), content, ""):  # type: ignore[arg-type]  # mypy: no class is hashable
         key, value, known = unknown
         raise error(f"{where}: unknown key {key} = {reprlib.repr(value)}; known keys are {', '.join(known)}")
     try:

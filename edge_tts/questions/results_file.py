@@ -100,6 +100,7 @@ class ResultsFile:
                 with _writing(self._shown), self.path.open("ab") as file:
                     file.write(b"\n")
             self._sink = opened.enter_context(Appender(self.path))
+            _sync_names(self.path.parent)
             self._open = opened.pop_all()
         self.done, self.others, self.tally = frozenset(found.done), found.others, found.tally
         return self
@@ -225,8 +226,21 @@ class ResultsFile:
                     os.fsync(file.fileno())
                 shutil.copymode(self.path, new)
                 new.replace(self.path)
+                _sync_names(self.path.parent)
         finally:
             new.unlink(missing_ok=True)
+
+
+def _sync_names(folder: Path) -> None:
+    """Have the names of the files in ``folder`` on the disk: a file that was synced may have none after a crash."""
+    if os.name == "nt":
+        return  # Windows cannot open a folder
+    with contextlib.suppress(OSError):  # some network file systems cannot either
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _pieces(source: BinaryIO, spans: Sequence[tuple[int, int, int]]) -> Iterator[bytes]:
