@@ -56,7 +56,7 @@ def convert(peft: Path, base: Path, out: Path, storage: str = "Q4_0", vocabulary
     writer = gguf.GGUFWriter(out, arch="llama")
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
-    writer.add_float32("adapter.lora.alpha", float(config["lora_alpha"]))
+    writer.add_float32("adapter.lora.alpha", config["lora_alpha"])
     if vocabulary is not None:
         writer.add_array(VOCABULARY_KEY, list(vocabulary))
     for key, weight in sorted(load_file(peft / "adapter_model.safetensors").items()):

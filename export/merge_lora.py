@@ -11,10 +11,13 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from msgspec import Meta
 
 from edge_tts.errors import InputError
 from edge_tts.export.checkpoint import Checkpoint, Tensor, read_config, read_header
+from edge_tts.files.typed import typed
 
 _KEY = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
 _UNSUPPORTED = {
@@ -25,6 +28,15 @@ _UNSUPPORTED = {
     "lora_bias": "LoRA biases",
 }
 """Settings of an adapter that add something to the base beside the matrices A and B."""
+
+
+class LoraConfig(TypedDict):
+    """What is used of an adapter's ``adapter_config.json``."""
+
+    r: Annotated[int, Meta(ge=1)]
+    lora_alpha: float
+    use_rslora: NotRequired[bool]
+    fan_in_fan_out: NotRequired[bool]
 
 
 def merge(checkpoint: Checkpoint, peft: Path, out: Path) -> Iterator[float]:
@@ -63,7 +75,7 @@ def merge(checkpoint: Checkpoint, peft: Path, out: Path) -> Iterator[float]:
             del merged
 
 
-def lora_config(peft: Path, also_unsupported: Mapping[str, str]) -> dict[str, Any]:
+def lora_config(peft: Path, also_unsupported: Mapping[str, str]) -> LoraConfig:
     """``adapter_config.json`` of the LoRA adapter in folder ``peft``.
 
     ``also_unsupported`` names further settings that the caller cannot handle, with what they mean. Raises InputError
@@ -76,14 +88,14 @@ def lora_config(peft: Path, also_unsupported: Mapping[str, str]) -> dict[str, An
     for setting, meaning in {**_UNSUPPORTED, **also_unsupported}.items():
         if config.get(setting):
             raise InputError(f"{path}: {setting} is set, but {meaning} cannot be kept; train without")
-    return config
+    return typed(LoraConfig, config, str(path), InputError)
 
 
 def _scale(peft: Path) -> tuple[float, bool]:
     """The factor of B @ A, and whether weights are stored transposed (GPT-2's Conv1D)."""
     config = lora_config(peft, {"rank_pattern": "a rank for each layer"})
-    rank, alpha = int(config["r"]), float(config["lora_alpha"])
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank), bool(config.get("fan_in_fan_out"))
+    rank, transposed = config["r"], config.get("fan_in_fan_out", False)
+    return config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank), transposed
 
 
 def _pairs(checkpoint: Checkpoint, adapter: list[Tensor], peft: Path, transposed: bool) -> dict[str, tuple[str, str]]:

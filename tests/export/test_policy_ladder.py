@@ -285,6 +285,9 @@ def test_an_adapter_of_another_model_is_refused(copy: Path, made: Path, tmp_path
     save_file({"base_model.model.lm_head.weight": torch.zeros(4, 4)}, weights)
     with pytest.raises(InputError, match="no LoRA matrix"):
         build(str(copy), ["F16"], tmp_path / "out", tmp_path / "lora")
+    (tmp_path / "lora" / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 0, "lora_alpha": 8}')
+    with pytest.raises(InputError, match=r"adapter_config\.json: r must be a whole number >= 1, found 0"):
+        build(str(copy), ["F16"], tmp_path / "out", tmp_path / "lora")
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
