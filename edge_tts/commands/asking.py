@@ -71,6 +71,9 @@ class Loading:
     deadline: float | None = None
     prompt_tokens: int | None = None
     calculator: bool = True
+    escalate: str | None = None
+    """A larger model, or an endpoint, for answers with less confidence than ``below``."""
+    below: float = 0.5
 
     def of_model(self, name: str) -> Loading:
         """The same with the model ``name``."""
@@ -94,14 +97,16 @@ class Loading:
 
     def open(self, asking: Asking, errors: Console) -> Solver:
         """A solver sized for ``asking``; what it downloads or assembles is shown on ``errors``."""
-        from edge_tts.solver import DEFAULT_GENERATIONS, Solver, uses_verifier
+        from edge_tts.solver import DEFAULT_GENERATIONS, uses_verifier
 
         with progress_bar(errors) as progress:
-            solver = Solver(
-                self.pack,
-                self.profile,
-                self.memory,
-                self.deadline,
+            solver = open_solver(
+                self.escalate,
+                self.below,
+                pack=self.pack,
+                profile=self.profile,
+                memory_mb=self.memory,
+                deadline_s=self.deadline,
                 generations=asking.limits.generations or DEFAULT_GENERATIONS,
                 prompt_tokens=self.prompt_tokens,
                 calculator=self.calculator,
@@ -114,3 +119,11 @@ class Loading:
             line = f"{solver.pack.title}: {solver.choice}; --model chooses another"
             errors.print(line, style="dim", soft_wrap=True)
         return solver
+
+
+def open_solver(escalate: str | None, below: float, **settings: Any) -> Solver:
+    """A solver with ``settings``; one that hands questions over where ``escalate`` names a larger model."""
+    from edge_tts.escalation.solver import EscalatingSolver
+    from edge_tts.solver import Solver
+
+    return EscalatingSolver(escalate, below, **settings) if escalate else Solver(**settings)

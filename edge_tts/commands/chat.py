@@ -7,12 +7,13 @@ from typing import Any, Literal
 import click
 
 from edge_tts.commands.asking import Asking, Loading
-from edge_tts.commands.options import asking_options, model_options, parse_budget
+from edge_tts.commands.options import asking_options, escalation_options, model_options, parse_budget
 
 
 @click.command()
 @asking_options
 @model_options
+@escalation_options
 @click.option("-v", "--verbose", is_flag=True, help="Show votes, candidates and budget while it works.")
 def command(
     strategy: str,

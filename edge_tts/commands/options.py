@@ -74,6 +74,21 @@ def model_options(command: _Command) -> _Command:
     return command
 
 
+def escalation_options(command: _Command) -> _Command:
+    """``--escalate`` and ``--below``: a larger model for what the model is unsure of."""
+    to = "Larger model for unsure questions, as --model takes it, or an endpoint."
+    for option in reversed(
+        (
+            click.option("--escalate", default=None, metavar="MODEL|URL#MODEL", help=to),
+            click.option(
+                "--below", type=click.FloatRange(0, 1), default=0.5, help="Confidence below which it is asked."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 def asking_options(command: _Command) -> _Command:
     """``--strategy``, ``--budget``, ``--format``, ``--explain`` and ``--seed``: how a question is searched."""
     from edge_tts.search.strategy import KINDS

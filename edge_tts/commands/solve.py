@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from edge_tts.commands.asking import Asking, Loading
-from edge_tts.commands.options import asking_options, model_options, overlaid, parse_budget, sampling_options
+from edge_tts.commands.options import (
+    asking_options,
+    escalation_options,
+    model_options,
+    overlaid,
+    parse_budget,
+    sampling_options,
+)
 from edge_tts.errors import NO_ANSWER, NOT_SURE, InputError
 
 if TYPE_CHECKING:
@@ -41,6 +48,7 @@ class _Showing:
 @click.option("--out", type=click.Path(path_type=Path), help="Where results of --file go; the same command resumes.")
 @asking_options
 @model_options
+@escalation_options
 @click.option("--answer", "kind", type=click.Choice(KINDS), default=None, help="Kind of answer wanted.")
 @sampling_options
 @click.option("--calculator/--no-calculator", default=True, help="Let the runtime write results of equations.")
@@ -79,7 +87,7 @@ def command(
     from edge_tts.core import Budget, Sampling
 
     # What is wrong with the options is said before anything is loaded.
-    model = {name: others.pop(name) for name in ("model", "pack", "profile", "memory", "deadline")}
+    model = {name: others.pop(name) for name in ("model", "pack", "profile", "memory", "deadline", "escalate", "below")}
     asking = Asking(strategy, parse_budget(budget) if budget else Budget(), seed, kind, format, others, explain)
     overlaid(Sampling(), others)
     if least is not None and not 0 <= least <= 1:

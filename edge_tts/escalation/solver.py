@@ -21,6 +21,8 @@ from edge_tts.solver import Solver, plan
 
 ONE_ANSWER = round(2 / 3, 4)
 """Confidence in the one answer of an endpoint: the posterior of one sample that agrees with itself."""
+TOLD_TOKENS = 128
+"""What the larger model is told beside the question takes at most about this many."""
 LEAST_SECONDS = 1.0
 """With less time left a question is not handed over."""
 
@@ -44,6 +46,8 @@ class EscalatingSolver(Solver):
         if self._endpoint and prices:
             self._endpoint = replace(self._endpoint, price_in=prices[0], price_out=prices[1])
         shared = {name: value for name, value in settings.items() if name not in ("pack", "model", "progress")}
+        if shared.get("prompt_tokens"):
+            shared["prompt_tokens"] += TOLD_TOKENS
         self._larger_settings = {**shared, "model": to}
         self._larger: Solver | None = None
         larger = None if self._endpoint else _planned(self._larger_settings)

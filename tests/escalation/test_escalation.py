@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from faulty_server import Faulty, right, stall, status
 
+from edge_tts.cli import group
 from edge_tts.core import Budget, Decided, Done, Result, StepTaken
 from edge_tts.errors import EdgeError, InputError
 from edge_tts.escalation.endpoint import KEY_VARIABLE, EndpointTarget
@@ -133,3 +135,12 @@ def _never() -> object:
     from edge_tts.cancellation import Cancellation
 
     return Cancellation()
+
+
+def test_the_command_line_hands_over_and_says_so(pack: Pack) -> None:
+    with Faulty(right("24")) as server:
+        to = f"{server.settings.url}#big"
+        said = CliRunner().invoke(group, ["solve", "--escalate", to, "--below", "1", "--budget", "2", QUESTION])
+    assert said.exit_code == 0, said.output
+    assert "answer: 24" in said.stdout
+    assert "big" in said.stderr
