@@ -228,6 +228,44 @@ def fit_command(study: Path, out: Path | None, pack: Path | None) -> None:
     click.echo(json.dumps({key: table[key] for key in ("edges", "budgets", "cells")}))
 
 
+@command.command("controller")
+@click.argument("study", type=click.Path(path_type=Path))
+@click.option("--other", type=click.Path(path_type=Path), default=None, help="The same problems, --format text.")
+@click.option("--most", type=click.IntRange(2), default=16, show_default=True, help="Samples of a whole vote.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The fit, a JSON file.")
+@click.option("--json", "as_json", is_flag=True, help="Print what the fit brings as JSON.")
+def controller_command(study: Path, other: Path | None, most: int, out: Path, as_json: bool) -> None:
+    """Fit confidence and stopping to the samples of STUDY. Use problems that no result is reported on."""
+    from edge_tts.bench import controller_fit
+    from edge_tts.bench.records import read_config
+    from edge_tts.files.atomic import disk_errors
+
+    config = read_config(study)
+    usual = config["reasoning_format"]
+    problems = controller_fit.read(study, other)
+    fitted = controller_fit.fit(problems, most, "text" if other else None)
+    made = {name: config.get(name) for name in ("pack", "data", "sampling", "made_on")}
+    content = controller_fit.to_json({usual: fitted}, made)
+    with disk_errors(out.parent):
+        out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    evidence = fitted[1]
+    if as_json:
+        click.echo(json.dumps(evidence))
+        return
+    found = evidence["held_out"]
+    click.echo(
+        f"{evidence['problems']} problems, each half fitted on the other: {found['accuracy']['value']:.1%} right with "
+        f"{found['samples']:g} samples and {found['tokens']:g} tokens; calibration error "
+        f"{found['expected_calibration_error']:.3f}"
+    )
+    for name, row in evidence["against"].items():
+        gain = row["gain"]
+        click.echo(
+            f"against {name}: {row['accuracy']:.1%} right, {row['times_the_tokens']:g} times the tokens; "
+            f"gain {gain['value']:+.1%} ({gain['low']:+.1%} to {gain['high']:+.1%})"
+        )
+
+
 @command.command("report")
 @click.argument("studies", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
