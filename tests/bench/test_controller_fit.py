@@ -38,7 +38,7 @@ def written(folder: Path, pools: list[Pool]) -> Path:
 @pytest.fixture(scope="module")
 def problems(tmp_path_factory: pytest.TempPathFactory) -> list[Problem]:
     draw = np.random.default_rng(5)
-    pools = [pool(i, (0.1, 0.45, 0.8, 0.97)[i % 4], draw) for i in range(60)]
+    pools = [pool(i, draw.choice((0.1, 0.45, 0.8, 0.97)), draw) for i in range(100)]
     return controller_fit.read(written(tmp_path_factory.mktemp("study") / "usual", pools), None)
 
 
