@@ -34,15 +34,28 @@ def extract(base: Path, tuned: Path, rank: int, out: Path) -> float:
     weights = dict(adapted.named_parameters())
     kept = total = 0.0
     for name, change in changes.items():
-        left, values, right = torch.linalg.svd(change, full_matrices=False)
-        root = values[:rank].sqrt()
+        left, values, right = truncated(change, rank)
+        root = values.sqrt()
         prefix = "base_model.model." + name.removesuffix(".weight")
-        weights[f"{prefix}.lora_A.default.weight"].data = root[:, None] * right[:rank]
-        weights[f"{prefix}.lora_B.default.weight"].data = left[:, :rank] * root
-        kept += float((values[:rank] ** 2).sum())
-        total += float((values**2).sum())
+        weights[f"{prefix}.lora_A.default.weight"].data = root[:, None] * right
+        weights[f"{prefix}.lora_B.default.weight"].data = left * root
+        kept += float(values.square().sum())
+        total += float(change.square().sum())
     adapted.save_pretrained(str(out))
     return kept / total
+
+
+def truncated(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The ``rank`` largest singular values of ``matrix``, between their left vectors (columns) and right ones (rows).
+
+    Where ``rank`` is small against the matrix, random projections find them in a fraction of the time.
+    """
+    if 4 * rank > min(matrix.shape):
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        return left[:, :rank], values[:rank], right[:rank]
+    torch.manual_seed(0)
+    left, values, right = torch.svd_lowrank(matrix, q=2 * rank, niter=4)
+    return left[:, :rank], values[:rank], right[:, :rank].T
 
 
 def main() -> None:
@@ -52,6 +65,7 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    torch.set_num_threads(1)  # the matrices are small, and on a busy machine several threads wait for each other
     kept = extract(options.base, options.model, options.rank, options.out)
     print(f"rank {options.rank} keeps {kept:.1%} of the change's energy")
 

@@ -39,6 +39,20 @@ def test_wrong_attempts_are_wrong_and_distinct() -> None:
     assert all(attempt.splitlines()[-1] != "#### 20" for attempt in attempts)
 
 
+@pytest.mark.parametrize("rank", [4, 40])
+def test_a_change_is_cut_to_its_best_approximation_of_a_rank(rank: int) -> None:
+    torch = pytest.importorskip("torch")
+    from edge_tts.export.train.extract import truncated
+
+    torch.manual_seed(1)
+    change = torch.randn(60, 60) @ torch.diag(0.9 ** torch.arange(60)) @ torch.randn(60, 90)
+    left, values, right = truncated(change, rank)
+    assert (left.shape, values.shape, right.shape) == ((60, rank), (rank,), (rank, 90))
+    lost = (change - left * values @ right).square().sum()
+    assert lost <= 1.001 * torch.linalg.svdvals(change)[rank:].square().sum()
+    assert torch.equal(truncated(change, rank)[0], left)
+
+
 def test_validation_problems_are_never_trained_on(tmp_path: Path) -> None:
     file = tmp_path / "d.jsonl"
     rows = [{"id": f"t-{i}", "question": "q", "solution": "<<1+1=2>>2\n#### 2", "answer": "2"} for i in range(60)]
