@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import click
 
-from edge_tts.commands.options import model_options
+from edge_tts.commands.asking import open_solver
+from edge_tts.commands.options import escalation_options, model_options
 from edge_tts.commands.progress import progress_bar
 from edge_tts.errors import InputError
+
+if TYPE_CHECKING:
+    from edge_tts.solver import Solver
 
 
 @click.command()
@@ -16,6 +23,7 @@ from edge_tts.errors import InputError
 @click.option("--parallel", type=click.IntRange(1, 64), default=None, help="Requests that run at the same time.")
 @click.option("--queue", type=click.IntRange(0, 1000), default=16, show_default=True, help="Requests that may wait.")
 @model_options
+@escalation_options
 @click.option("--isolate", is_flag=True, help="Run the models in a child process, which is restarted if it dies.")
 def command(
     host: str,
@@ -28,6 +36,8 @@ def command(
     profile: str | None,
     memory: float | None,
     deadline: float | None,
+    escalate: str | None,
+    below: float,
     isolate: bool,
 ) -> None:
     """Serve OpenAI's chat API, and a web page at /."""
@@ -39,20 +49,44 @@ def command(
         raise InputError(
             f"serve needs {missing}, which is not installed; run: pip install 'edge-reasoning-runtime[server]'"
         ) from error
-    from edge_tts.solver import Solver
-
     limit_arenas()
     # Listen before loading the models, so that a port in use is reported at once.
     listening, loopback = listen(host, port, token)
+    click.echo(f"loading {model or pack or 'the best model for this device'}; Ctrl-C stops", err=True)
     with listening:
         with progress_bar() as progress:
-            solver = Solver(pack, profile, memory, deadline, isolate=isolate, progress=progress, model=model)
+            solver = open_solver(
+                escalate,
+                below,
+                pack=pack,
+                profile=profile,
+                memory_mb=memory,
+                deadline_s=deadline,
+                isolate=isolate,
+                progress=progress,
+                model=model,
+            )
         with solver:
             width, generations = solver.plan.engine.width, solver.plan.generations
             address, bound, *_ = listening.getsockname()
             where = f"http://[{address}]:{bound}" if ":" in address else f"http://{address}:{bound}"
-            click.echo(solver.plan.summary(), err=True)
-            click.echo(f"{solver.pack.title} answers at {where}/v1; a web page is at {where}/", err=True)
+            for line in _said(solver, where):
+                click.echo(line, err=True)
             admission = Admission(parallel or max(2, 2 * width // generations), queue)
             serve(make_server(solver, admission, token, loopback), listening)
     click.echo("stopped", err=True)
+
+
+def _said(solver: Solver, where: str) -> Iterator[str]:
+    """What is running, where, and what it may take."""
+    plan = solver.plan
+    yield f"{solver.pack.title} answers at {where}/v1; a web page is at {where}/"
+    samples = f"{plan.engine.width} samples at once" if plan.engine.width > 1 else "one sample at a time"
+    scored = ", scored by a verifier" if plan.verifier else ""
+    yield (
+        f"memory: about {plan.memory.total:.0f} of {plan.memory_cap_mb:g} MB, for {samples} of up to "
+        f"{plan.engine.context} tokens each{scored}"
+    )
+    yield f"time: {plan.generations} samples in about {plan.seconds:.1f} s; an answer in {plan.deadline_s:g} s at most"
+    for note in plan.notes:
+        yield f"note: {note}"

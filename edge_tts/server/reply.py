@@ -15,6 +15,7 @@ from edge_tts.core import (
     Decided,
     DifficultyEstimated,
     Event,
+    Explained,
     Result,
     StepTaken,
     StrategyChosen,
@@ -29,6 +30,7 @@ EVENT_NAMES: dict[type[Event], str] = {
     CandidateScored: "score",
     BestSoFar: "best",
     Decided: "decided",
+    Explained: "explained",
 }
 """The ``type`` of each reasoning event; its other fields are the attributes of the class."""
 
@@ -163,7 +165,8 @@ def reasoning(event: Event) -> str:
 def content(result: Result, delimiter: str, stops: Sequence[str]) -> str:
     """The steps of the chosen trace, cut before the first of ``stops``; empty if no candidate finished.
 
-    A program is fenced, and its answer said behind it: its last line may only name a variable.
+    A program is fenced, and its answer said behind it: its last line may only name a variable. An explanation that
+    was asked for comes last.
     """
     if not result.finished:
         return ""
@@ -172,6 +175,8 @@ def content(result: Result, delimiter: str, stops: Sequence[str]) -> str:
         text = f"```python\n{lines}\n```\n\nThe answer is {result.answer}."
     else:
         text = delimiter.join(result.steps)
+    if result.explanation:
+        text += f"\n\n{result.explanation.strip()}"
     return re.split("|".join(map(re.escape, stops)), text, maxsplit=1)[0] if stops else text
 
 

@@ -57,6 +57,7 @@ class Edge(Strict):
     strategy: str = AUTO
     format: Format = "auto"
     kind: AnswerKind | None = None
+    explain: bool = False
     generations: int | None = Field(default=None, ge=1, le=MAX_N)
     tokens: Tokens = None
     flops: Positive | None = None

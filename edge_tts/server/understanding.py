@@ -88,7 +88,7 @@ class Asked:
     seconds: float
     """Longest time from the arrival of the request to its answer, including its wait."""
     options: Options
-    """Sampling, format and kind of answer."""
+    """Sampling, format, kind of answer, and whether it is explained."""
     seeds: tuple[int, ...]
     """One for each choice."""
     stops: tuple[str, ...]
@@ -232,9 +232,10 @@ def _text(content: Any, where: str) -> str:
 
 
 def _check_edge(edge: Edge, solver: Solver) -> None:
-    if solver.pack.format == "equations" and (edge.format != "auto" or edge.kind is not None):
-        name = "format" if edge.format != "auto" else "kind"
-        raise ApiError(400, f"{solver.pack.name} writes equations only; leave edge.{name} out", f"edge.{name}")
+    if solver.pack.format == "equations":
+        wanted = {"format": edge.format != "auto", "kind": edge.kind is not None, "explain": edge.explain}
+        if name := next((name for name, given in wanted.items() if given), None):
+            raise ApiError(400, f"{solver.pack.name} writes equations only; leave edge.{name} out", f"edge.{name}")
     if edge.joules is not None and not solver.profile.watts:
         raise ApiError(
             400,
@@ -256,7 +257,7 @@ def _check_edge(edge: Edge, solver: Solver) -> None:
 def _options(body: Common, limits: Sequence[int | None], edge: Edge, usual: Sampling) -> Options:
     """What a request sets besides question, strategy, budget and seed. It can shorten candidates, not lengthen them:
     the plan's memory is for the usual length."""
-    options = Options(format=edge.format, kind=edge.kind)
+    options = Options(format=edge.format, kind=edge.kind, explain=edge.explain)
     if given := [limit for limit in limits if limit is not None]:
         options["max_tokens"] = min(*given, usual.max_tokens)
     if any(value is not None for value in (body.temperature, body.top_p, body.top_k, body.min_p)):

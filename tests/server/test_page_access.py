@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from browser import IDLE, READY, Browser, needs_browser
-from test_server_page import result, shown, step
+from made_up import result, shown, step
 
 from edge_tts.bench.server_process import ServerProcess, running_server
 from edge_tts.packs.pack import Pack

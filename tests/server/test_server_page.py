@@ -8,19 +8,17 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from browser import IDLE, READY, Browser, needs_browser
+from made_up import PRETENDING, result, shown, step
 
 from edge_tts.bench.server_process import ServerProcess, running_server
 from edge_tts.packs.pack import Pack
-from edge_tts.search import wording
 from edge_tts.server import page
 
 TOKEN = "secret"
-CALL = "(path, options) => fetch(path, {...options, headers: {'Content-Type': 'application/json'}})"
 
 
 @pytest.fixture(scope="module")
@@ -34,30 +32,6 @@ def browser(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Browser]
     made = Browser(tmp_path, request.param)
     yield made
     made.close()
-
-
-def result(answer: str | None = "28", confidence: float = 0.2, **fields: Any) -> dict[str, Any]:
-    """What ends a search, as the server sends it."""
-    usage = {"seconds": 1, "policy_tokens": 1, "verifier_tokens": 1, "policy_flops": 1, "verifier_flops": 1}
-    sure = {"words": wording.sureness(confidence), "level": wording.level(confidence)}
-    found = {"answer": answer, "finished": answer is not None, "support": 1, "scores": [], "format": "equations"}
-    return {**found, **sure, "stopped": "all samples were drawn", "usage": {**usage, "peak_memory_mb": 1}, **fields}
-
-
-def step(candidate: int, *steps: str, answer: str | None = None, **fields: Any) -> dict[str, Any]:
-    finished = {"finished": answer is not None, "answer": answer}
-    return {"type": "step", "candidate": candidate, "text": steps[-1], "steps": steps, **finished, **fields}
-
-
-def shown(browser: Browser, events: list[dict[str, Any]], end: dict[str, Any] | None = None, text: str = "") -> None:
-    """Show a search of these events; without ``end`` it is stopped after them."""
-    asked = {"question": "How many?", "deadline_s": 1, "generations": 64}
-    ends = f"turn.end({json.dumps(end)}, {json.dumps(text)});" if end else ""
-    browser.run(
-        f"import('/page/turn.js').then(({{Turn}}) => {{ const turn = new Turn({json.dumps(asked)}, {CALL});"
-        f"document.getElementById('turns').append(turn.element);"
-        f"for (const event of {json.dumps(events)}) turn.take(event); {ends} turn.close(null); }})"
-    )
 
 
 # --- a search of the built-in pack -----------------------------------------------------------------------
@@ -165,15 +139,8 @@ def test_a_chat_keeps_its_turns(browser: Browser, server: ServerProcess) -> None
     browser.open(server.url)
     browser.wait(READY)
     browser.fill(secret="not needed")
-    browser.run(
-        "window.sent = []; window.fetch = (send => (path, options) => { if (path.startsWith('/v1/chat')) "
-        "{ const body = JSON.parse(options.body); window.sent.push(body); delete body.edge.format; "
-        "delete body.edge.kind; options = {...options, body: JSON.stringify(body)}; } return send(path, options)"
-        ".then(async answer => { if (path !== '/v1/models') return answer; const found = await answer.json(); "
-        "Object.assign(found.data[0].edge, {chats: true, formats: ['auto', 'text', 'program'], kinds: ['math']}); "
-        "return new Response(JSON.stringify(found)); }); })(window.fetch);"
-        "document.getElementById('token').requestSubmit()"  # reads the list of models again
-    )
+    browser.run(PRETENDING)
+    browser.run("document.getElementById('token').requestSubmit()")  # reads the list of models again
     browser.wait("document.getElementById('format').options.length === 3")
     assert browser.count("#new:not([hidden])") == 0
     browser.fill(system="Be brief.", strategy="greedy", question="What is 6 times 7?")
@@ -183,6 +150,7 @@ def test_a_chat_keeps_its_turns(browser: Browser, server: ServerProcess) -> None
         assert browser.text("#asking") == "FOLLOW-UP"
         browser.fill(question=question)
     first, second = browser.run("window.sent")
+    assert (first["edge"]["format"], first["edge"]["kind"], first["edge"]["explain"]) == ("auto", None, False)
     assert [message["role"] for message in first["messages"]] == ["system", "user"]
     roles = [message["role"] for message in second["messages"]]
     assert roles == ["system", "user", "assistant", "user"]

@@ -102,7 +102,7 @@ function conversation(question) {
 async function solve(question) {
   const deadline_s = Number($("deadline").value), generations = Number($("generations").value);
   const edge = {strategy: $("strategy").value, generations, deadline_s, events: true};
-  if (model.edge.chats) Object.assign(edge, {format: $("format").value, kind: $("answers").value || null});
+  if (model.edge.chats) Object.assign(edge, {format: $("format").value, kind: $("answers").value || null, explain: $("explain").checked});
   const messages = conversation(question);
   const turn = running = new Turn({question, model: model.id, messages, deadline_s, generations, edge}, call);
   $("turns").append(turn.element);

@@ -1,7 +1,7 @@
 /* The search as a tree that grows: samples below the answer they gave, or, where steps are tried one by one, the steps. */
 import {bar, cut, make, paragraph, plain} from "/page/text.js";
 
-const BY_STEPS = ["beam", "lookahead", "dvts"];
+const BY_STEPS = ["beam", "lookahead", "dvts", "particles"];
 const WRITING = "still writing", FAILED = "no answer: the program failed", NOTHING = "ended without an answer";
 
 /* What a step shows: "name = expression" and the value that running it gave. */

@@ -41,6 +41,7 @@ export class Turn {
     else if (event.type === "score") this.tree.score(event);
     else if (event.type === "best") this.takeBest(event);
     else if (event.type === "difficulty") this.fact("Difficulty", `${event.bin + 1} of 5`);
+    else if (event.type === "explained") this.$("why").append(event.text);
     else if (event.reason) this.takeReason(event);
   }
 
@@ -81,6 +82,7 @@ export class Turn {
     this.fact("Tokens", (usage.policy_tokens + usage.verifier_tokens).toLocaleString("en"));
     this.fact("Compute", `${((usage.policy_flops + usage.verifier_flops) / 1e9).toFixed(1)} GFLOP`);
     this.fact("Peak memory", `${Math.round(usage.peak_memory_mb)} MB`);
+    if (result.explanation) this.$("why").replaceChildren(paragraph(result.explanation.trim(), "span"));
     for (const note of result.notes ?? []) this.$("reasons").append(make("li", note));
     this.$("copy").hidden = !result.finished || answer === null;
   }
