@@ -52,7 +52,7 @@ def command(
     limit_arenas()
     # Listen before loading the models, so that a port in use is reported at once.
     listening, loopback = listen(host, port, token)
-    click.echo(f"loading {model or pack or 'the best model for this device'}; Ctrl-C stops", err=True)
+    click.echo(f"loading {model or pack or 'the default model'}; Ctrl-C stops", err=True)
     with listening:
         with progress_bar() as progress:
             solver = open_solver(
@@ -80,6 +80,8 @@ def command(
 def _said(solver: Solver, where: str) -> Iterator[str]:
     """What is running, where, and what it may take."""
     plan = solver.plan
+    if solver.choice:
+        yield f"model: {solver.pack.title} ({solver.choice})"
     yield f"{solver.pack.title} answers at {where}/v1; a web page is at {where}/"
     samples = f"{plan.engine.width} samples at once" if plan.engine.width > 1 else "one sample at a time"
     scored = ", scored by a verifier" if plan.verifier else ""

@@ -228,7 +228,7 @@ def server(pack: Pack) -> Iterator[ServerProcess]:
         assert running.stop() == 0
         # Nothing but how it starts and that it stops.
         said = [line.partition(" ")[0] for line in running.log.read_text("utf-8").splitlines()]
-        assert said == ["loading", "smol-math", "memory:", "time:", "stopped"]
+        assert said == ["loading", "model:", "smol-math", "memory:", "time:", "stopped"]
 
 
 def test_clients_at_the_same_time(server: ServerProcess) -> None:
