@@ -138,16 +138,16 @@ def _answer(solver: Solver, question: str, asking: Asking, showing: _Showing, co
     output, errors = consoles
     recording = Recording()
     result = _searched(solver, question, asking, recording, showing.verbose, consoles)
-    if showing.save is not None:
-        from edge_tts.questions.saved_search import SavedSearch, save
-
-        save(SavedSearch.of(question, asking.settings(solver), recording, result), showing.save)
     least = showing.least or 0.0
     if showing.as_json:
         click.echo(json_line(result.to_dict()))
     else:
         print_answer(output, errors, result, least)
         print_cost(errors, result, len(recording.attempts), solver.pack.title, showing.verbose)
+    if showing.save is not None:
+        from edge_tts.questions.saved_search import SavedSearch, save
+
+        save(SavedSearch.of(question, asking.settings(solver), recording, result), showing.save)
     if result.answer is None:
         return NO_ANSWER
     return NOT_SURE if result.confidence < least else 0

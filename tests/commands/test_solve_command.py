@@ -9,15 +9,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edge_tts import cli
-from edge_tts.errors import NO_ANSWER, NOT_SURE, InputError
+from edge_tts.errors import NO_ANSWER, NOT_SURE, InputError, ResourceError
 from edge_tts.packs.pack import Pack
+from edge_tts.questions import saved_search
 from edge_tts.questions.saved_search import read
 
 QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
 
 
 def solve(*arguments: str) -> Result:
-    found = CliRunner().invoke(cli.group, ["solve", "--pack", "smol-math", "--budget", "4", *arguments])
+    found = CliRunner().invoke(
+        cli.group, ["solve", "--pack", "smol-math", "--deadline", "300", "--budget", "4", *arguments]
+    )
     assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
     return found
 
@@ -71,6 +74,19 @@ def test_a_saved_search_has_every_candidate_and_the_result(pack: Pack, tmp_path:
     seconds = [event.seconds for event in saved.events]
     assert seconds == sorted(seconds)
     assert saved.events[0].kind == "StrategyChosen"
+
+
+def test_a_search_that_cannot_be_saved_is_answered_all_the_same(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise ResourceError("the disk is full")
+
+    monkeypatch.setattr(saved_search, "save", full)
+    arguments = ("--pack", "smol-math", "--strategy", "greedy", "--save", str(tmp_path / "s.json"), QUESTION)
+    found = CliRunner().invoke(cli.group, ["solve", *arguments])
+    assert isinstance(found.exception, ResourceError)
+    assert "answer: 76 (" in found.stdout
 
 
 @pytest.mark.parametrize(
