@@ -15,10 +15,13 @@ if TYPE_CHECKING:
         BestSoFar,
         Budget,
         CandidateScored,
+        Decided,
         Difficulty,
         DifficultyEstimated,
         Done,
+        Escalated,
         Event,
+        Explained,
         Result,
         Sampling,
         StepTaken,
@@ -26,19 +29,25 @@ if TYPE_CHECKING:
         Usage,
     )
     from edge_tts.errors import BackendError, EdgeError, InputError, PackError, ResourceError
+    from edge_tts.escalation.solver import EscalatingSolver
+    from edge_tts.packs.planned import plan
     from edge_tts.planning.planner import Plan
-    from edge_tts.solver import Solver, plan
+    from edge_tts.solver import Solver
 
 __all__ = [
     "BackendError",
     "BestSoFar",
     "Budget",
     "CandidateScored",
+    "Decided",
     "Difficulty",
     "DifficultyEstimated",
     "Done",
     "EdgeError",
+    "Escalated",
+    "EscalatingSolver",
     "Event",
+    "Explained",
     "InputError",
     "PackError",
     "Plan",
@@ -52,7 +61,12 @@ __all__ = [
     "plan",
 ]
 disable_telemetry()  # before anything can import the libraries that it is about
-_MODULES = {"Solver": "solver", "plan": "solver", "Plan": "planning.planner"}
+_MODULES = {
+    "Solver": "solver",
+    "EscalatingSolver": "escalation.solver",
+    "plan": "packs.planned",
+    "Plan": "planning.planner",
+}
 
 
 def __getattr__(name: str) -> Any:

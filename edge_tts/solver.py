@@ -6,7 +6,6 @@ with Solver() as solver:
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
@@ -20,20 +19,22 @@ from edge_tts.cancellation import Cancellation
 from edge_tts.concurrency import in_thread, together
 from edge_tts.core import (
     Budget,
+    Difficulty,
     Done,
     Event,
+    Outcome,
     Policy,
     Result,
     StrategyChosen,
     Trace,
+    Usage,
     Verifier,
 )
-from edge_tts.errors import BackendError, InputError
+from edge_tts.errors import BackendError
 from edge_tts.files.atomic import Progress, silent
-from edge_tts.packs.bare_model import default_model, find_model
-from edge_tts.packs.pack import Pack, find_pack, prepare_pack
-from edge_tts.planning.planner import PROMPT_TOKENS, Plan, make_plan
-from edge_tts.profiles.loader import Profile, detect, load
+from edge_tts.packs.pack import Pack, prepare_pack
+from edge_tts.packs.planned import DEFAULT_GENERATIONS, find, plan_for, profile_of
+from edge_tts.profiles.loader import Profile
 from edge_tts.questions.reading import Question, checked_question
 from edge_tts.questions.results import Settings
 from edge_tts.reasoning.chat_template import ChatTemplate
@@ -45,8 +46,7 @@ from edge_tts.reasoning.question_kind import AnswerKind, kind_of
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig, VerifierFiles
 from edge_tts.search import explanation
 from edge_tts.search.allocation import StrategyTable
-from edge_tts.search.call import AUTO as AUTO
-from edge_tts.search.call import Call, Format, Messages, Options
+from edge_tts.search.call import AUTO, Call, Format, Messages, Options
 from edge_tts.search.controller import Controller
 from edge_tts.search.difficulty import Auto
 from edge_tts.search.driver import Driver, Task, Way
@@ -54,18 +54,6 @@ from edge_tts.search.fit import Fit, parse
 from edge_tts.search.ledger import Ledger
 from edge_tts.search.selection import shares
 from edge_tts.search.strategy import Strategy
-
-DEFAULT_GENERATIONS = 16
-LEAST_VOTE = 4
-"""Fewest samples whose agreement decides a vote."""
-VOTE_TIMES = 3
-"""How many times the predicted time of such a vote there is by default: predictions are for an idle machine, and a
-search that is decided earlier ends earlier."""
-LONG_S = 86400.0
-USUAL_TOKENS = {"text": 300, "program": 60, "equations": 50}
-"""New tokens of a usual trace: what the formats took on GSM8K."""
-PROMPT_OF_FORMAT = {"text": 60, "equations": 0}
-"""Tokens of the instructions in a format's prompt; examples of programs take 200 more."""
 
 
 class Solver:
@@ -103,7 +91,7 @@ class Solver:
         BackendError of the calls under way, and the next call starts it again. Raises PackError,
         ResourceError where the cap is too small, InputError, BackendError.
         """
-        self.profile = _profile(profile)
+        self.profile = profile_of(profile)
         cap = self.profile.memory_mb if memory_mb is None else memory_mb
         found, self.choice = find(pack, model, cap, progress)
         self.pack = found
@@ -238,60 +226,49 @@ class Solver:
         began = time.monotonic()
         self._require_own_process()
         with self._under_way(cancel):
-            asked = call.asked(self.plan.generations)
-            generations = call.budget.generations or (asked.generations if asked else self.plan.generations)
-            budget = replace(call.budget, generations=generations, seconds=call.budget.seconds or self.deadline_s)
-            deadline = None if budget.seconds is None else began + budget.seconds
-            verifier = self.verifier.info if self.verifier else None
-            ledger = Ledger(self.policy.info, verifier, budget, deadline, self.profile.watts, cancel)
             messages = as_messages(call.question)  # once: it may be an iterator
-            asked_question = self.asked(messages, call.kind, call.format)
-            sampling = call.sampled(self.pack.sampling, asked_question.name)
-            fit = self.fits.get(asked_question.name, Fit())
-            others = () if asked else self._other_ways(call, messages, asked_question.name, fit)
-            text = messages[-1].content.strip()
-            task = Task(text, asked_question, sampling, call.aggregate, call.seed, others, fit.calibration)
+            strategy = call.asked(self.plan.generations)
+            ledger, generations = self._ledger(call, strategy, began, cancel)
+            task = self._task(call, messages, alone=strategy is not None)
             driver = Driver(task, self.policy, self.verifier, ledger)
-            scores = self.verifier is not None
-            controller = Controller(generations, fit.calibration, fit.pacing, call.aggregate, scores, len(task.ways))
-            auto = Auto(self.table, controller)
-            if asked:
-                yield StrategyChosen(str(asked), "asked for")
-            outcome = yield from driver.run(asked.proposer(call.aggregate) if asked else auto)
-        best = outcome.best
-        explained = ""
-        if call.explain and best is not None and self.pack.format != "equations":
-            prompt = explanation.ask(self._template, self.policy, messages, best)
-            explained = yield from explanation.explain(self.policy, prompt, ledger)
-        yield Done(
-            Result(
-                answer=best.answer if best else None,
-                steps=best.steps if best else (),
-                values=best.values if best else (),
-                finished=best is not None,
-                strategy=str(asked or auto.strategy),
-                reason="asked for" if asked else auto.reason,
-                difficulty=None if asked else auto.difficulty,
-                stop_reason=outcome.stop_reason,
-                support=outcome.support,
-                confidence=outcome.confidence,
-                explanation=explained,
-                usage=replace(
-                    ledger.usage,
-                    seconds=time.monotonic() - began,
-                    peak_memory_mb=self._models.peak_memory_mb(),
-                ),
-                seed=call.seed,
-                prompt_tokens=len(driver.root),
-                scores=best.scores if best else (),
-                dropped_scores=outcome.dropped_scores,
-                text=best.text if best else "",
-                partial=() if best else _furthest(outcome.traces),
-                notes=asked_question.notes,
-                format=asked_question.name,
-                votes=shares(outcome.traces, best, ledger.seconds_left),
-            )
-        )
+            if strategy:
+                yield StrategyChosen(str(strategy), "asked for")
+                outcome = yield from driver.run(strategy.proposer(call.aggregate))
+                chosen: tuple[str, str, Difficulty | None] = (str(strategy), "asked for", None)
+            else:
+                auto = Auto(self.table, self._controller(call, task, generations))
+                outcome = yield from driver.run(auto)
+                chosen = (str(auto.strategy), auto.reason, auto.difficulty)
+            explained = ""
+            if call.explain and outcome.best is not None and self.pack.format != "equations":
+                prompt = explanation.ask(self._template, self.policy, messages, outcome.best)
+                explained = yield from explanation.explain(self.policy, prompt, ledger)
+        usage = replace(ledger.usage, seconds=time.monotonic() - began, peak_memory_mb=self._models.peak_memory_mb())
+        votes = shares(outcome.traces, outcome.best, ledger.seconds_left)
+        result = _result_of(outcome, task, chosen, usage, votes)
+        yield Done(replace(result, prompt_tokens=len(driver.root), explanation=explained))
+
+    def _ledger(self, call: Call, strategy: Strategy | None, began: float, cancel: Cancellation) -> tuple[Ledger, int]:
+        """What the call may spend, and how many generations that is."""
+        generations = call.budget.generations or (strategy.generations if strategy else self.plan.generations)
+        budget = replace(call.budget, generations=generations, seconds=call.budget.seconds or self.deadline_s)
+        deadline = None if budget.seconds is None else began + budget.seconds
+        verifier = self.verifier.info if self.verifier else None
+        return Ledger(self.policy.info, verifier, budget, deadline, self.profile.watts, cancel), generations
+
+    def _task(self, call: Call, messages: tuple[Message, ...], alone: bool) -> Task:
+        """The question as it is asked; ``alone``: in one format only."""
+        asked = self.asked(messages, call.kind, call.format)
+        sampling = call.sampled(self.pack.sampling, asked.name)
+        fit = self.fits.get(asked.name, Fit())
+        others = () if alone else self._other_ways(call, messages, asked.name, fit)
+        text = messages[-1].content.strip()
+        return Task(text, asked, sampling, call.aggregate, call.seed, others, fit.calibration)
+
+    def _controller(self, call: Call, task: Task, generations: int) -> Controller:
+        pacing = self.fits.get(task.asked.name, Fit()).pacing
+        scores = self.verifier is not None
+        return Controller(generations, task.calibration, pacing, call.aggregate, scores, len(task.ways))
 
     def _other_ways(self, call: Call, messages: Sequence[Message], usual: FormatName, fit: Fit) -> tuple[Way, ...]:
         """The format that an unsure question is also asked in, where the caller leaves formats to the solver."""
@@ -363,74 +340,37 @@ def solve_all(
     return together(questions, solve, parallel)
 
 
-def plan(
-    pack: str | Pack | None = None,
-    profile: str | Path | Profile | None = None,
-    memory_mb: float | None = None,
-    deadline_s: float | None = None,
-    generations: int = DEFAULT_GENERATIONS,
-    prompt_tokens: int | None = None,
-    verifier: bool = True,
-    model: str | Path | None = None,
-    max_tokens: int | None = None,
-) -> Plan:
-    """What :class:`Solver` would load with these arguments, and what it would take; loads nothing.
-
-    Raises PackError, InputError, ResourceError where the cap is too small.
-    """
-    device = _profile(profile)
-    found, _ = find(pack, model, device.memory_mb if memory_mb is None else memory_mb)
-    return plan_for(found, device, memory_mb, deadline_s, generations, prompt_tokens, verifier, max_tokens)
-
-
-def plan_for(
-    pack: Pack,
-    profile: Profile,
-    memory_mb: float | None = None,
-    deadline_s: float | None = None,
-    generations: int = DEFAULT_GENERATIONS,
-    prompt_tokens: int | None = None,
-    verifier: bool = True,
-    max_tokens: int | None = None,
-) -> Plan:
-    """The plan for a pack or model that was found. Raises InputError, ResourceError.
-
-    Where ``deadline_s`` is None it is the profile's, or more where a small vote may take longer.
-    """
-
-    def planned(deadline: float | None, count: int, usual: int) -> Plan:
-        scoring = pack.verifier if verifier else None
-        length = max_tokens or pack.sampling.max_tokens
-        prompt = (prompt_tokens or PROMPT_TOKENS) + PROMPT_OF_FORMAT[pack.format] + 200 * pack.writes_programs
-        return make_plan(pack.policy, scoring, profile, memory_mb, deadline, count, prompt, length, min(length, usual))
-
-    usual = USUAL_TOKENS["program" if pack.writes_programs else pack.format]
-    if deadline_s is not None:
-        return planned(deadline_s, generations, usual)
-    vote = planned(LONG_S, min(generations, LEAST_VOTE), USUAL_TOKENS[pack.format])
-    return planned(max(profile.deadline_s, math.ceil(VOTE_TIMES * vote.seconds)), generations, usual)
-
-
-def find(
-    pack: str | Pack | None, model: str | Path | None, memory_mb: float, progress: Progress | None = None
-) -> tuple[Pack, str]:
-    """The pack or model to use, and why it is this one where the caller names none.
-
-    Without ``progress`` nothing is fetched, save a model that is known by its hub id alone.
-    """
-    if isinstance(pack, Pack):
-        return pack, ""
-    if model is not None:
-        if pack is not None:
-            raise InputError(f"a pack brings its own model; give either pack={pack!r} or model={str(model)!r}")
-        return find_model(model, progress or silent), ""
-    return (find_pack(pack), "") if pack is not None else default_model(memory_mb, progress)
-
-
-def _profile(profile: str | Path | Profile | None) -> Profile:
-    if profile is None:
-        return detect()[0]
-    return profile if isinstance(profile, Profile) else load(profile)
+def _result_of(
+    outcome: Outcome,
+    task: Task,
+    chosen: tuple[str, str, Difficulty | None],
+    usage: Usage,
+    votes: tuple[tuple[str, float], ...],
+) -> Result:
+    """The result of a search; ``chosen`` is the strategy, why it was run, and the difficulty if it was estimated."""
+    best, (strategy, reason, difficulty) = outcome.best, chosen
+    return Result(
+        answer=best.answer if best else None,
+        steps=best.steps if best else (),
+        values=best.values if best else (),
+        finished=best is not None,
+        strategy=strategy,
+        reason=reason,
+        difficulty=difficulty,
+        stop_reason=outcome.stop_reason,
+        support=outcome.support,
+        confidence=outcome.confidence,
+        usage=usage,
+        seed=task.seed,
+        prompt_tokens=0,
+        scores=best.scores if best else (),
+        dropped_scores=outcome.dropped_scores,
+        text=best.text if best else "",
+        partial=() if best else _furthest(outcome.traces),
+        notes=task.asked.notes,
+        format=task.asked.name,
+        votes=votes,
+    )
 
 
 def _furthest(traces: Sequence[Trace]) -> tuple[str, ...]:
@@ -445,8 +385,3 @@ def _result(events: Sequence[Event | Done]) -> Result:
     last = events[-1]
     assert isinstance(last, Done)
     return last.result
-
-
-def uses_verifier(strategy: str) -> bool:
-    """Whether scores make a difference to ``strategy``, "auto" included. Raises InputError for an unknown one."""
-    return strategy == AUTO or Strategy.parse(strategy).uses_verifier

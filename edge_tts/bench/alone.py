@@ -22,7 +22,7 @@ from edge_tts.bench.runtime_settings import RuntimeSettings
 from edge_tts.core import Budget
 from edge_tts.files.json_lines import Appender, read_lines
 from edge_tts.questions.reading import Question
-from edge_tts.solver import uses_verifier
+from edge_tts.search.call import uses_verifier
 
 ALONE = "alone.jsonl"
 WARM_UP = "Tom has 3 boxes of 8 pencils. How many pencils are there?"

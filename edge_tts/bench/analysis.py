@@ -40,8 +40,8 @@ from edge_tts.bench.optimal import (
 from edge_tts.bench.study import RUNS
 from edge_tts.files.json_lines import read_lines
 from edge_tts.search.allocation import BINS
+from edge_tts.search.call import AUTO
 from edge_tts.search.strategy import Strategy
-from edge_tts.solver import AUTO
 
 REFERENCE = "majority"
 """What every strategy is compared with."""

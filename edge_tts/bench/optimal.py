@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from edge_tts.bench.figures import Share
 from edge_tts.bench.loading import COSTS, PROBE, Array, Cell, Loaded
 from edge_tts.search.allocation import BINS
+from edge_tts.search.call import AUTO
 from edge_tts.search.strategy import Strategy
-from edge_tts.solver import AUTO
 
 PRIOR = 100
 """Pseudo-problems that pull a cell's accuracy in a bin towards its accuracy over all bins, so that a few lucky

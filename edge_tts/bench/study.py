@@ -24,10 +24,10 @@ from edge_tts.core import Budget
 from edge_tts.errors import InputError
 from edge_tts.files.json_lines import Appender, read_lines
 from edge_tts.questions.reading import Question
-from edge_tts.search.call import Format
+from edge_tts.search.call import AUTO, Format
 from edge_tts.search.selection import aggregate
 from edge_tts.search.strategy import Strategy
-from edge_tts.solver import AUTO, Solver, finish
+from edge_tts.solver import Solver, finish
 
 RUNS = "runs.jsonl"
 """One line for every run of the command: its seconds and joules, and how long the models worked."""

@@ -53,8 +53,8 @@ class Asking:
 
     def most_samples(self, solver: Solver) -> int:
         """Most generations that a question may take."""
+        from edge_tts.search.call import AUTO
         from edge_tts.search.strategy import Strategy
-        from edge_tts.solver import AUTO
 
         generations = self.limits.generations or solver.plan.generations
         return generations if self.strategy == AUTO else Strategy.parse(self.strategy, generations).generations
@@ -81,7 +81,8 @@ class Loading:
 
     def plan(self, asking: Asking) -> None:
         """Raise what :meth:`open` would raise before it loads anything."""
-        from edge_tts.solver import DEFAULT_GENERATIONS, plan, uses_verifier
+        from edge_tts.packs.planned import DEFAULT_GENERATIONS, plan
+        from edge_tts.search.call import uses_verifier
 
         plan(
             self.pack,
@@ -97,7 +98,8 @@ class Loading:
 
     def open(self, asking: Asking, errors: Console) -> Solver:
         """A solver sized for ``asking``; what it downloads or assembles is shown on ``errors``."""
-        from edge_tts.solver import DEFAULT_GENERATIONS, uses_verifier
+        from edge_tts.packs.planned import DEFAULT_GENERATIONS
+        from edge_tts.search.call import uses_verifier
 
         with progress_bar(errors) as progress:
             solver = open_solver(

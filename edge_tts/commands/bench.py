@@ -92,7 +92,7 @@ def run_command(
     from edge_tts.bench.runtime_settings import RuntimeSettings
     from edge_tts.bench.study import Grid, Study, config
     from edge_tts.profiles.loader import detect, load
-    from edge_tts.solver import uses_verifier
+    from edge_tts.search.call import uses_verifier
 
     sampled = _numbers(budgets, "--budgets")
     searched = _numbers(search_budgets, "--search-budgets") if search_budgets else sampled

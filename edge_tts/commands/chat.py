@@ -31,7 +31,7 @@ def command(
     from edge_tts.commands.chat_session import CHAT_TOKENS, ChatSession
     from edge_tts.commands.console import consoles
     from edge_tts.core import Budget
-    from edge_tts.solver import uses_verifier
+    from edge_tts.search.call import uses_verifier
 
     uses_verifier(strategy)  # an unknown strategy is said before anything is loaded
     asking = Asking(strategy, parse_budget(budget) if budget else Budget(), seed, format=format, explain=explain)

@@ -48,7 +48,7 @@ class Config:
         if self.format not in (None, *FORMATS):
             raise InputError(f"format is {self.format!r}; choose one of {', '.join(FORMATS)}")
         if self.strategy is not None:
-            from edge_tts.solver import uses_verifier
+            from edge_tts.search.call import uses_verifier
 
             uses_verifier(self.strategy)
 

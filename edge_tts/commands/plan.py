@@ -33,8 +33,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Show the memory plan and the predicted time of one answer; exit code 4 if nothing fits the memory cap."""
+    from edge_tts.packs.planned import find, plan_for
     from edge_tts.profiles.loader import detect, load
-    from edge_tts.solver import find, plan_for, uses_verifier
+    from edge_tts.search.call import uses_verifier
 
     device, reason = (load(profile), "asked for") if profile else detect()
     found, _ = find(pack, model, device.memory_mb if memory is None else memory)

@@ -13,11 +13,12 @@ from edge_tts.cancellation import Cancellation
 from edge_tts.core import Decided, Done, Escalated, Event, Result
 from edge_tts.errors import EdgeError, InputError
 from edge_tts.escalation.endpoint import EndpointTarget, answered
+from edge_tts.packs.planned import plan
 from edge_tts.planning.planner import Plan
 from edge_tts.reasoning.messages import Message, as_messages
 from edge_tts.reasoning.question_kind import kind_of
 from edge_tts.search.call import Call
-from edge_tts.solver import Solver, plan
+from edge_tts.solver import Solver
 
 ONE_ANSWER = round(2 / 3, 4)
 """Confidence in the one answer of an endpoint: the posterior of one sample that agrees with itself."""

@@ -77,3 +77,8 @@ class Call:
         if format == "program" and not self.sampling:
             tokens = min(tokens, TRACE_TOKENS["program"])
         return replace(sampling, max_tokens=self.max_tokens or tokens)
+
+
+def uses_verifier(strategy: str) -> bool:
+    """Whether scores make a difference to ``strategy``, "auto" included. Raises InputError for an unknown one."""
+    return strategy == AUTO or Strategy.parse(strategy).uses_verifier
