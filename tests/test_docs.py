@@ -13,7 +13,7 @@ from edge_tts.packs.pack import Pack
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_the_examples_of_the_library(pack: Pack, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_examples_of_the_library(pack: Pack, coder_05b: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = Sybil([PythonCodeBlockParser()], path=str(DOCS), patterns=["library.md"]).parse(DOCS / "library.md")
     count = 0
     for example in document.examples():
@@ -27,3 +27,4 @@ def test_the_examples_of_the_library(pack: Pack, capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().out
     assert "answer: " in said
     assert "60 MB" in said
+    assert "Paris" in said
