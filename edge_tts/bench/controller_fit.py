@@ -249,12 +249,22 @@ def fit(problems: Sequence[Problem], most: int, other: FormatName | None) -> tup
     calibration = calibrate(problems)
     pacing = choose_pacing(problems, calibration, most)
     whole = Fit(calibration, pacing, other if pacing.other else None)
-    votes = {n: fixed(problems, n) for n in (1, 2, 4, 8, most)}
-    return whole, {
+    return whole, _account(problems, held_out, most)
+
+
+def measure(problems: Sequence[Problem], fit: Fit, most: int) -> dict[str, Any]:
+    """What ``fit``, made on other problems, brings on ``problems``."""
+    ways = 2 if problems[0].other else 1
+    return _account(problems, run_all(problems, Controller(most, fit.calibration, fit.pacing, ways=ways)), most)
+
+
+def _account(problems: Sequence[Problem], ran: Sequence[Ran], most: int) -> dict[str, Any]:
+    votes = {n: fixed(problems, n) for n in sorted({1, 2, 3, 4, 6, 8, 12, most}) if n <= most}
+    return {
         "problems": len(problems),
         "orders": ORDERS,
-        "held_out": summary(held_out),
-        "against": {f"majority:n={n}": _against(held_out, ran) for n, ran in votes.items()},
+        "controller": summary(ran),
+        "against": {f"majority:n={n}": _against(ran, vote) for n, vote in votes.items()},
         "problem_ids": [problem.id for problem in problems],
     }
 

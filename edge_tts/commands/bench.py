@@ -232,31 +232,44 @@ def fit_command(study: Path, out: Path | None, pack: Path | None) -> None:
 @click.argument("study", type=click.Path(path_type=Path))
 @click.option("--other", type=click.Path(path_type=Path), default=None, help="The same problems, --format text.")
 @click.option("--most", type=click.IntRange(2), default=16, show_default=True, help="Samples of a whole vote.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The fit, a JSON file.")
+@click.option("--check", type=click.Path(path_type=Path), default=None, help="Measure this fit instead of making one.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The fit, or what was measured, as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print what the fit brings as JSON.")
-def controller_command(study: Path, other: Path | None, most: int, out: Path, as_json: bool) -> None:
-    """Fit confidence and stopping to the samples of STUDY. Use problems that no result is reported on."""
+def controller_command(
+    study: Path, other: Path | None, most: int, check: Path | None, out: Path, as_json: bool
+) -> None:
+    """Fit confidence and stopping to the samples of STUDY. Use problems that no result is reported on.
+
+    With --check, say what a fit made on other problems brings on STUDY's.
+    """
     from edge_tts.bench import controller_fit
     from edge_tts.bench.records import read_config
     from edge_tts.files.atomic import disk_errors
+    from edge_tts.packs.manifest import read_json
+    from edge_tts.search.fit import parse
 
     config = read_config(study)
     usual = config["reasoning_format"]
     problems = controller_fit.read(study, other)
-    fitted = controller_fit.fit(problems, most, "text" if other else None)
     made = {name: config.get(name) for name in ("pack", "data", "sampling", "made_on")}
-    content = controller_fit.to_json({usual: fitted}, made)
+    if check is None:
+        fitted = controller_fit.fit(problems, most, "text" if other else None)
+        evidence, content = fitted[1], controller_fit.to_json({usual: fitted}, made)
+    else:
+        fits = parse(read_json(check))
+        if usual not in fits:
+            raise InputError(f"{check} has no fit for the format {usual!r} of {study}; it has {', '.join(fits)}")
+        evidence = controller_fit.measure(problems, fits[usual], most)
+        content = {**made, "fit": check.name, **evidence}
     with disk_errors(out.parent):
         out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    evidence = fitted[1]
     if as_json:
         click.echo(json.dumps(evidence))
         return
-    found = evidence["held_out"]
+    found = evidence["controller"]
     click.echo(
-        f"{evidence['problems']} problems, each half fitted on the other: {found['accuracy']['value']:.1%} right with "
-        f"{found['samples']:g} samples and {found['tokens']:g} tokens; calibration error "
-        f"{found['expected_calibration_error']:.3f}"
+        f"{evidence['problems']} problems: {found['accuracy']['value']:.1%} right with {found['samples']:g} samples "
+        f"and {found['tokens']:g} tokens; calibration error {found['expected_calibration_error']:.3f}"
     )
     for name, row in evidence["against"].items():
         gain = row["gain"]

@@ -49,7 +49,7 @@ def test_the_fit_is_calibrated_stops_early_and_loses_little(
         monkeypatch.setattr(controller_fit, name, values)
     monkeypatch.setattr(controller_fit, "ORDERS", 3)
     fit, evidence = controller_fit.fit(problems, 16, None)
-    held_out = evidence["held_out"]
+    held_out = evidence["controller"]
     assert held_out["expected_calibration_error"] < 0.12
     assert held_out["samples"] < 11
     against = evidence["against"]["majority:n=16"]
@@ -58,6 +58,7 @@ def test_the_fit_is_calibrated_stops_early_and_loses_little(
     assert evidence["against"]["majority:n=1"]["accuracy"] < held_out["accuracy"]["value"]
     sure, unsure = (fit.calibration.confidence(Standing(4, votes, 0, 5 - votes, 4, -0.1)) for votes in (4, 1))
     assert sure > 0.75 > 0.5 > unsure
+    assert controller_fit.measure(problems, fit, 16)["controller"]["samples"] < 11
     read_back = fits.parse(json.loads(json.dumps(controller_fit.to_json({"program": (fit, evidence)}, {}))))
     assert read_back == {"program": fit}
 
