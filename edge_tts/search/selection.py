@@ -48,7 +48,9 @@ def voters(traces: Sequence[Trace]) -> list[Trace]:
 
 
 def majority(traces: Sequence[Trace], timeout: Timeout = LONGEST_SECONDS) -> Choice:
-    """The first trace of the group of equivalent answers that weighs most; the group seen first wins a tie.
+    """The first trace of the group of equivalent answers that weighs most.
+
+    In a tie the group with the likeliest trace wins, then the one seen first.
 
     Votes weigh what :attr:`Trace.weight` says, 1 as a rule: then it is the largest group.
 
@@ -152,7 +154,10 @@ def _heaviest(candidates: Sequence[Trace], weights: Sequence[float], timeout: Ti
     for id, weight in zip(ids, weights, strict=True):
         totals.setdefault(id, []).append(weight)
     sums = {id: math.fsum(parts) for id, parts in totals.items()}
-    heaviest = max(sums, key=sums.__getitem__)
+    likeliest = {id: -math.inf for id in sums}
+    for trace, id in zip(candidates, ids, strict=True):
+        likeliest[id] = max(likeliest[id], trace.logprob)
+    heaviest = max(sums, key=lambda id: (round(sums[id], 9), likeliest[id]))
     members = [index for index, id in enumerate(ids) if id == heaviest]
     winner = max(members, key=weights.__getitem__)
     return Choice(candidates[winner], _share(sums[heaviest], weights), weights[winner])

@@ -20,6 +20,12 @@ from edge_tts.search.selection import (
 )
 
 
+def test_a_tie_goes_to_the_answer_of_the_likeliest_trace() -> None:
+    unlikely, likely = (replace(finished(answer), logprob=logprob) for answer, logprob in (("1", -9.0), ("2", -3.0)))
+    assert majority([unlikely, likely]).best is likely
+    assert majority([unlikely, likely, unlikely]).best is unlikely
+
+
 @pytest.mark.parametrize(("how", "value"), [("last", 0.5), ("min", 0.2), ("product", 0.08), ("mean", 0.5)])
 def test_aggregate(how: Aggregate, value: float) -> None:
     assert aggregate([0.8, 0.2, 0.5], how) == pytest.approx(value)
