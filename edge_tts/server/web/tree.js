@@ -1,5 +1,5 @@
 /* The search as a tree that grows: samples below the answer they gave, or, where steps are tried one by one, the steps. */
-import {bar, cut, make, paragraph, plain} from "/page/text.js";
+import {answerOf, bar, cut, make, paragraph, plain} from "/page/text.js";
 
 const BY_STEPS = ["beam", "lookahead", "dvts", "particles"];
 const WRITING = "still writing", FAILED = "no answer: the program failed", NOTHING = "ended without an answer";
@@ -77,14 +77,15 @@ export class Tree {
     const old = sample.group;
     group.list.append(sample.item);
     sample.group = name;
-    for (const each of [old, name]) if (each) this.count(each);
+    if (old !== name) this.count();
   }
 
   group(name) {
     if (!this.groups.has(name)) {
       const item = make("li"), head = make("p", undefined, "group"), list = make("ul"), count = make("span", "", "number");
       const special = [WRITING, FAILED, NOTHING].includes(name), track = bar(0);
-      const title = make(special ? "em" : "b", cut(plain(name), 120));
+      const title = make(special ? "em" : "b");
+      title.append(special ? name : answerOf(cut(name, 120)));
       head.append(title, track, count);
       item.append(head, list);
       if (special && name !== WRITING) item.className = "failed";
@@ -95,11 +96,13 @@ export class Tree {
     return this.groups.get(name);
   }
 
-  count(name) {
-    const {item, list, count, track} = this.groups.get(name), size = list.children.length;
-    count.textContent = size;
-    track.firstChild.style.width = `${100 * size / Math.max(1, this.samples.size)}%`;
-    item.hidden = !size;
+  count() {
+    for (const {item, list, count, track} of this.groups.values()) {
+      const size = list.children.length;
+      count.textContent = size;
+      track.firstChild.style.width = `${100 * size / Math.max(1, this.samples.size)}%`;
+      item.hidden = !size;
+    }
   }
 
   score({candidate, score}) {

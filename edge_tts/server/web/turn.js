@@ -83,20 +83,24 @@ export class Turn {
     this.fact("Compute", `${((usage.policy_flops + usage.verifier_flops) / 1e9).toFixed(1)} GFLOP`);
     this.fact("Peak memory", `${Math.round(usage.peak_memory_mb)} MB`);
     if (result.explanation) this.$("why").replaceChildren(paragraph(result.explanation.trim(), "span"));
+    if (result.escalation && !result.escalation.kept) {
+      this.$("reasons").append(make("li", `${result.escalation.model} was asked too; its answer was not taken`));
+    }
     for (const note of result.notes ?? []) this.$("reasons").append(make("li", note));
     this.$("copy").hidden = !result.finished || answer === null;
   }
 
   /* "9 of 16 samples agree", where the counts are what the share says. */
   agreement() {
-    const {answer, support, votes} = this.result, voters = this.tree.answered.length, all = this.tree.finished;
+    const {answer, support, votes, escalation} = this.result, voters = this.tree.answered.length, all = this.tree.finished;
+    if (escalation?.kept) return `answered by ${escalation.model}, a larger model (${escalation.where})`;
     const share = (votes ?? []).find(([name]) => name === answer)?.[1] ?? support, agree = Math.round(share * voters);
     if (this.tree.steps || !voters || Math.abs(share * voters - agree) > 0.02 * voters) {
       return `${Math.round(100 * support)}% of the vote`;
     }
     const who = voters === all ? "samples" : "samples with an answer";
     const silent = voters === all ? "" : `; ${all - voters} ended without one`;
-    if (voters === 1) return `one sample, so there was no vote${silent}`;
+    if (voters === 1) return all === 1 ? "one sample, so there was no vote" : `only one sample reached an answer${silent}`;
     return `${agree} of ${voters} ${who} agree${agree === 1 ? "s" : ""}${silent}`;
   }
 
@@ -131,7 +135,8 @@ export class Turn {
     this.$("save").hidden = !this.events.length;
     if (!this.result) this.stopped(problem ? "Failed" : "Stopped");
     typeset(this.element, this.call);
-    this.element.addEventListener("toggle", () => typeset(this.element, this.call), true);
+    // A sample is filled when it is opened; its formulas come after that.
+    this.element.addEventListener("toggle", () => setTimeout(() => typeset(this.element, this.call)), true);
   }
 
   stopped(name) {
