@@ -82,10 +82,14 @@ def solve_lines(
 
     from edge_tts.questions.results import failure_row, result_row
     from edge_tts.questions.results_file import ResultsFile
+    from edge_tts.search.call import AUTO
+    from edge_tts.search.controller import WAVE
     from edge_tts.solver import solve_all
 
-    # A deadline is a promise to each question, so by default they do not share the machine then.
-    default = 1 if solver.deadline_s else max(2, 2 * solver.policy.width // solver.plan.generations)
+    # A deadline is a promise to each question, so by default they do not share the machine then. Otherwise there are
+    # questions enough to fill the batch: a controller draws a few samples of each at a time.
+    at_once = WAVE if settings.strategy in (AUTO, "adaptive") else solver.plan.generations
+    default = 1 if solver.deadline_s else max(2, 2 * solver.policy.width // at_once)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     failures = [line.error for line in lines if line.error]
     by_question = {line.question: line for line in lines if line.question is not None}
