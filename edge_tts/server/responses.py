@@ -42,8 +42,7 @@ class ResponseReply:
     def opening(self, choices: int) -> Iterator[dict[str, Any]]:
         yield self._event("response.created", response=self._response("in_progress", []))
         yield self._event("response.in_progress", response=self._response("in_progress", []))
-        item = {**self._reasoning("in_progress"), "summary": []}
-        yield self._event("response.output_item.added", output_index=_REASONING, item=item)
+        yield self._event("response.output_item.added", output_index=_REASONING, item=self._reasoning("in_progress"))
         yield self._summary("response.reasoning_summary_part.added", part={"type": "summary_text", "text": ""})
 
     def progress(self, choice: int, event: Event) -> Iterator[dict[str, Any]]:
@@ -58,7 +57,8 @@ class ResponseReply:
         whole = self.whole(results)
         reasoned, message = whole["output"]
         yield self._summary("response.reasoning_summary_text.done", text=self._reasoned)
-        yield self._summary("response.reasoning_summary_part.done", part=reasoned["summary"][0])
+        part = {"type": "summary_text", "text": self._reasoned}
+        yield self._summary("response.reasoning_summary_part.done", part=part)
         yield self._event("response.output_item.done", output_index=_REASONING, item=reasoned)
         (part,) = message["content"]
         empty = {**message, "status": "in_progress", "content": []}
@@ -100,7 +100,7 @@ class ResponseReply:
         }
 
     def _reasoning(self, status: str) -> dict[str, Any]:
-        summary = [{"type": "summary_text", "text": self._reasoned}]
+        summary = [{"type": "summary_text", "text": self._reasoned}] if self._reasoned else []
         return {"type": "reasoning", "id": self._reasoning_id, "status": status, "summary": summary}
 
     def _message(self, status: str, text: str) -> dict[str, Any]:
