@@ -35,7 +35,12 @@ def test_an_answer_equals_the_librarys(client: OpenAI, pack: Pack) -> None:
     assert (edge["strategy"], edge["reason"], edge["seed"]) == ("weighted:n=4", "asked for", 7)
     assert edge["scores"] == pytest.approx(result.scores, abs=1e-5)
     assert edge["support"] == pytest.approx(result.support, abs=1e-4)
-    assert edge["usage"]["policy_tokens"] == result.usage.policy_tokens
+    # The server may have evaluated the prompt for an earlier request.
+    assert (
+        result.usage.policy_tokens - result.prompt_tokens
+        <= edge["usage"]["policy_tokens"]
+        <= result.usage.policy_tokens
+    )
 
 
 def test_a_stream_equals_the_whole_answer(client: OpenAI) -> None:
