@@ -11,7 +11,6 @@ from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QStyledItemDelegat
 from edge_desktop.parts import fixed_font
 from edge_desktop.search import Candidate, Search
 from edge_desktop.theme import Theme
-from edge_tts import Event
 
 HEADINGS = ("", "Steps", "Answer", "Score")
 NUMBER, STEPS, ANSWER, SCORE = range(4)
@@ -33,7 +32,7 @@ class CandidateModel(QAbstractTableModel):
         self.search, self._rows = search, 0
         self.endResetModel()
 
-    def take(self, event: Event) -> None:
+    def take(self, event: object) -> None:
         """Apply one event of the search."""
         row = self.search.take(event)
         count = len(self.search.candidates)
@@ -68,9 +67,10 @@ class CandidateModel(QAbstractTableModel):
         if column == NUMBER:
             return str(index.row() + 1)
         if column == STEPS:
-            return _SEPARATOR.join(_work(candidate, self.search.answer(candidate)))
+            steps = " ".join(_SEPARATOR.join(self.search.work(candidate)).split())
+            return candidate.error or steps
         if column == ANSWER:
-            return self.search.answer(candidate) or ""
+            return "none" if candidate.failed else candidate.answer or ""
         return "" if candidate.score is None else f"{candidate.score:.2f}"
 
     def candidate(self, index: _Index) -> Candidate:
@@ -78,7 +78,7 @@ class CandidateModel(QAbstractTableModel):
 
     def agrees(self, index: _Index) -> bool:
         """Whether the row's answer is the best answer so far."""
-        answer = self.search.answer(self.candidate(index))
+        answer = self.candidate(index).answer
         return answer is not None and answer == self.search.best
 
 
@@ -99,13 +99,18 @@ class CandidateTable(QTableView):
         self.verticalHeader().setDefaultSectionSize(self.fontMetrics().lineSpacing() + 9)
         header = self.horizontalHeader()
         header.setHighlightSections(False)
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         header.setFixedHeight(self.fontMetrics().lineSpacing() + 10)
         header.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         header.setSectionResizeMode(STEPS, QHeaderView.ResizeMode.Stretch)
         width = self.fontMetrics().horizontalAdvance("0")
-        for column, characters in ((NUMBER, 6), (ANSWER, 9), (SCORE, 13)):
+        for column, characters in ((NUMBER, 6), (ANSWER, 11), (SCORE, 13)):
             header.resizeSection(column, characters * width)
         model.rowsInserted.connect(self._follow)
+
+    def show_scores(self, shown: bool) -> None:
+        """Show the column of scores, or leave its room to the steps."""
+        self.setColumnHidden(SCORE, not shown)
 
     def _follow(self) -> None:
         bar = self.verticalScrollBar()
@@ -128,19 +133,19 @@ class _Cell(QStyledItemDelegate):
         painter.save()
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         if index.column() == NUMBER:
-            self._dot(painter, box, colours.good if candidate.finished else colours.accent, candidate.finished)
+            dot = colours.muted if candidate.failed else colours.accent
+            self._dot(painter, box, dot, candidate.finished and not candidate.failed)
             painter.setPen(QColor(colours.muted))
             painter.drawText(box.adjusted(22, 0, 0, 0), Qt.AlignmentFlag.AlignVCenter, text)
         elif index.column() == SCORE:
             self._score(painter, box, candidate.score, agrees)
         else:
             painter.setFont(fixed_font(option.font))
-            bright = agrees if index.column() == ANSWER else not candidate.finished or agrees
-            painter.setPen(
-                QColor((colours.good if index.column() == ANSWER else colours.text) if bright else colours.muted)
-            )
+            bright = agrees or (index.column() == STEPS and not candidate.finished)
+            painter.setPen(QColor(colours.text if bright else colours.muted))
             inner = box.adjusted(8, 0, -8, 0)
-            end = Qt.TextElideMode.ElideLeft if index.column() == STEPS else Qt.TextElideMode.ElideRight
+            latest = index.column() == STEPS and not candidate.error
+            end = Qt.TextElideMode.ElideLeft if latest else Qt.TextElideMode.ElideRight
             shown = painter.fontMetrics().elidedText(text, end, inner.width())
             painter.drawText(inner, Qt.AlignmentFlag.AlignVCenter, shown)
         painter.restore()
@@ -163,10 +168,5 @@ class _Cell(QStyledItemDelegate):
         painter.setBrush(QColor(colours.hover))
         painter.drawRoundedRect(track, 2.5, 2.5)
         track.setWidth(track.width() * score)
-        painter.setBrush(QColor(colours.good if agrees else colours.accent))
+        painter.setBrush(QColor(colours.accent if agrees else colours.muted))
         painter.drawRoundedRect(track, 2.5, 2.5)
-
-
-def _work(candidate: Candidate, answer: str | None) -> tuple[str, ...]:
-    """The steps without the one that states the answer, which has its own column."""
-    return candidate.steps if answer is None else candidate.steps[:-1]

@@ -11,10 +11,12 @@ import psutil
 from PySide6.QtCore import QObject, QThread, Signal
 
 from edge_desktop.ask_view import Choices
-from edge_tts import Budget, Done, EdgeError, Plan
+from edge_desktop.models import Chosen, choose, offers
+from edge_tts import BackendError, Budget, Done, EdgeError, Plan
 
 if TYPE_CHECKING:
     from edge_tts import Solver
+    from edge_tts.profiles.loader import Profile
 
 LOADING = "Loading the models …"
 _BYTES_PER_TOKEN = 3
@@ -24,10 +26,21 @@ _GRACE_MS = 250
 
 
 @dataclass(frozen=True)
+class Planned:
+    """A model that was chosen, and the plan for it."""
+
+    chosen: Chosen
+    plan: Plan
+
+
+@dataclass(frozen=True)
 class Started:
     """A search that begins now, with its models loaded."""
 
     plan: Plan
+    model: str
+    scores: bool
+    """Whether a verifier scores the candidates."""
     generations: int
     deadline_s: float
     marker: str
@@ -56,16 +69,21 @@ class _Call:
 
 
 class Engine(QObject):
-    """Plans, loads and solves in its thread, one task after another. Every method but ``close`` returns at once.
+    """Plans in one thread, loads and solves in another, one task after another. Every method but ``close`` returns at
+    once.
 
     Each ``solve`` emits exactly one of ``answered`` and ``failed``.
     """
 
+    offered = Signal(object)
+    """The models to choose from, a tuple of :class:`Offer`."""
     planned = Signal(object)
-    """A :class:`Plan` that fits into the memory cap."""
+    """A :class:`Planned` that fits into the memory cap."""
     unplannable = Signal(str)
     loading = Signal(float, str)
     """The share done in [0, 1], and what is being done."""
+    loaded = Signal(str)
+    """The name of the model that is loaded now; empty for none."""
     started = Signal(object)
     stepped = Signal(object)
     """An event of the search."""
@@ -74,26 +92,45 @@ class Engine(QObject):
     failed = Signal(str)
     """What went wrong, for the user; empty if the user stopped before the search began."""
 
+    _offers_wanted = Signal()
     _plan_wanted = Signal(object, str)
+    _models_wanted = Signal(object, str, bool, int)
     _answer_wanted = Signal(object, str, object)
 
-    def __init__(self, pack: str | None = None) -> None:
-        """``pack`` is a name or folder; the built-in one by default."""
+    def __init__(self, built_in: str | None = None) -> None:
+        """``built_in`` is the folder of the built-in pack where it is not in its usual place."""
         super().__init__()
         self._call = _Call()
-        self._thread = QThread()
-        self._worker = _Worker(self, pack)
+        self.latest = 0
+        """The number of the latest ``prepare``; earlier ones that still wait are out of date."""
+        self._thread, self._planning = QThread(), QThread()
+        self._worker = _Worker(self, built_in)
         self._worker.moveToThread(self._thread)
-        self._plan_wanted.connect(self._worker.plan)
+        self._planner = _Planner(self, built_in)
+        self._planner.moveToThread(self._planning)
+        self._offers_wanted.connect(self._planner.offer)
+        self._plan_wanted.connect(self._planner.plan)
+        self._models_wanted.connect(self._worker.prepare)
         self._answer_wanted.connect(self._worker.solve)
         self._thread.start()
+        self._planning.start()
+
+    def offer(self) -> None:
+        """List the models; emits ``offered``."""
+        self._offers_wanted.emit()
 
     def plan(self, choices: Choices, question: str) -> None:
         """Plan a search with ``choices``; emits ``planned`` or ``unplannable``."""
         self._plan_wanted.emit(choices, question)
 
+    def prepare(self, choices: Choices, question: str, load: bool) -> None:
+        """Unload a model that is not chosen any more, and with ``load`` load what ``solve`` would load."""
+        self.latest += 1
+        self._models_wanted.emit(choices, question, load, self.latest)
+
     def solve(self, question: str, choices: Choices) -> None:
         """Answer ``question``, after loading the models if necessary."""
+        self.latest += 1
         self._call = _Call()
         self._answer_wanted.emit(choices, question, self._call)
 
@@ -107,12 +144,15 @@ class Engine(QObject):
     def close(self) -> None:
         """Stop and release everything."""
         self.stop()
+        self.latest += 1
+        self._planning.quit()
         self._thread.quit()
         if not self._thread.wait(_GRACE_MS):
             for child in psutil.Process().children():  # a child that is still loading models
                 with suppress(psutil.NoSuchProcess):
                     child.kill()
             self._thread.wait()
+        self._planning.wait()
         self._worker.close()
 
 
@@ -120,31 +160,59 @@ class _StopError(Exception):
     """The user stopped while a pack was being assembled."""
 
 
-class _Worker(QObject):
-    """Runs in the engine's thread and emits the engine's signals."""
+class _Planner(QObject):
+    """Runs in a thread of its own, so that plans do not wait for models that are being loaded."""
 
-    def __init__(self, engine: Engine, pack: str | None) -> None:
+    def __init__(self, engine: Engine, built_in: str | None) -> None:
         super().__init__()
         self._engine = engine
-        self._pack = pack
-        self._solver: Solver | None = None
+        self._built_in = built_in
 
-    def plan(self, choices: Choices, question: str) -> None:
-        from edge_tts import plan
-
+    def offer(self) -> None:
         try:
-            self._engine.planned.emit(plan(self._pack, *_limits(choices, question)))
+            self._engine.offered.emit(offers(self._built_in))
         except EdgeError as error:
             self._engine.unplannable.emit(str(error))
+
+    def plan(self, choices: Choices, question: str) -> None:
+        try:
+            self._engine.planned.emit(_planned(choices, question, self._built_in))
+        except EdgeError as error:
+            self._engine.unplannable.emit(str(error))
+
+
+class _Worker(QObject):
+    """Holds the models. Runs in the engine's thread and emits the engine's signals."""
+
+    def __init__(self, engine: Engine, built_in: str | None) -> None:
+        super().__init__()
+        self._engine = engine
+        self._built_in = built_in
+        self._solver: Solver | None = None
+
+    def prepare(self, choices: Choices, question: str, load: bool, number: int) -> None:
+        if number != self._engine.latest:
+            return
+        try:
+            planned = _planned(choices, question, self._built_in)
+            if self._solver is not None and self._solver.pack.policy_path != planned.chosen.pack.policy_path:
+                self.close()
+            if load and planned.chosen.is_here:
+                self._loaded(choices, question, planned, _Call())
+        except EdgeError:
+            self._engine.loaded.emit("")  # whoever solves is told why
+        except Exception:
+            self.close()
 
     def solve(self, choices: Choices, question: str, call: _Call) -> None:
         message = ""
         try:
-            solver = self._loaded(choices, question, call)
+            solver = self._loaded(choices, question, _planned(choices, question, self._built_in), call)
             if call.begin():
                 self._search(solver, choices, question, call)
                 return
         except _StopError:
+            self._engine.loaded.emit("")
             return
         except EdgeError as error:
             message = str(error)
@@ -164,16 +232,20 @@ class _Worker(QObject):
         solver, self._solver = self._solver, None
         if solver is not None:
             solver.close()
+            self._engine.loaded.emit("")
 
-    def _loaded(self, choices: Choices, question: str, call: _Call) -> Solver:
+    def _loaded(self, choices: Choices, question: str, planned: Planned, call: _Call) -> Solver:
         """A solver for ``choices``. Reuses the present one if it has the models that would be loaded."""
-        from edge_tts import Solver, plan
+        from edge_tts import Solver
 
-        limits = _limits(choices, question)
+        pack = planned.chosen.pack
+        if not planned.chosen.is_here:
+            raise BackendError(f"{pack.name} is not on this machine; download it first, or choose another model")
         if self._solver is not None:
-            if _models(self._solver.plan) == _models(plan(self._pack, *limits)):
+            same = self._solver.pack.policy_path == pack.policy_path
+            if same and _models(self._solver.plan) == _models(planned.plan):
                 return self._solver
-            self.close()
+            self.close()  # before the next is loaded: both need not fit the memory
         self._engine.loading.emit(0.0, LOADING)
 
         def progress(fraction: float, what: str) -> None:
@@ -183,15 +255,19 @@ class _Worker(QObject):
 
         # A child process for the models: the memory cap then covers them without Qt, a crash there ends one answer
         # and not the app, and loading blocks the window for 26 ms at most instead of 253 (README).
-        self._solver = Solver(self._pack, *limits, isolate=True, progress=progress)
+        limits = _limits(choices, question)
+        self._solver = Solver(pack, choices.profile, *limits, isolate=True, progress=progress)
+        self._engine.loaded.emit(pack.name)
         return self._solver
 
     def _search(self, solver: Solver, choices: Choices, question: str, call: _Call) -> None:
         deadline = choices.deadline_s or solver.plan.deadline_s
         marker = solver.pack.prompts.answer_marker
-        self._engine.started.emit(Started(solver.plan, choices.generations, deadline, marker))
+        scores = solver.verifier is not None
+        self._engine.started.emit(Started(solver.plan, solver.pack.name, scores, choices.generations, deadline, marker))
         budget = Budget(generations=choices.generations, seconds=deadline)
-        for event in solver.stream(question, choices.strategy, budget):
+        events = solver.stream(question, choices.strategy, budget, format=choices.format, explain=choices.explain)
+        for event in events:
             if isinstance(event, Done):
                 self._engine.answered.emit(event.result)
             else:
@@ -200,10 +276,20 @@ class _Worker(QObject):
                 solver.cancel()
 
 
-def _limits(choices: Choices, question: str) -> tuple[str | None, float | None, float | None, int, int]:
-    """Profile, memory cap, deadline, generations and prompt tokens, in the order of :func:`edge_tts.plan`."""
+def _planned(choices: Choices, question: str, built_in: str | None) -> Planned:
+    """The model and the plan for ``choices``; loads nothing. Raises EdgeError."""
+    from edge_tts.packs.planned import plan_for, profile_of
+
+    profile: Profile = profile_of(choices.profile)
+    memory = profile.memory_mb if choices.memory_mb is None else choices.memory_mb
+    chosen = choose(choices.model, memory, built_in)
+    return Planned(chosen, plan_for(chosen.pack, profile, *_limits(choices, question)))
+
+
+def _limits(choices: Choices, question: str) -> tuple[float | None, float | None, int, int]:
+    """Memory cap, deadline, generations and prompt tokens, in the order of :class:`edge_tts.Solver`."""
     tokens = len(question.encode("utf-8", errors="replace")) // _BYTES_PER_TOKEN + 16
-    return choices.profile, choices.memory_mb, choices.deadline_s, choices.generations, tokens
+    return choices.memory_mb, choices.deadline_s, choices.generations, tokens
 
 
 def _models(plan: Plan) -> tuple[object, ...]:

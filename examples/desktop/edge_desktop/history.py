@@ -10,7 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import msgspec
+
 from edge_tts import Result, Usage
+from edge_tts.search.wording import escalated
 
 SHOWN = 500
 """Most entries listed at once; the newest come first."""
@@ -28,9 +31,12 @@ CREATE TABLE IF NOT EXISTS answers (
     support REAL NOT NULL,
     steps TEXT NOT NULL,
     scores TEXT NOT NULL,
-    usage TEXT NOT NULL
+    usage TEXT NOT NULL,
+    details TEXT NOT NULL DEFAULT '{}'
 )
 """
+_ADD_DETAILS = "ALTER TABLE answers ADD COLUMN details TEXT NOT NULL DEFAULT '{}'"
+"""For a file of a version that kept none."""
 _WAIT_SECONDS = 5.0
 """Longest wait while another window writes."""
 
@@ -39,6 +45,44 @@ _T = TypeVar("_T")
 
 class HistoryError(Exception):
     """The history cannot be read or written. The message tells the user why."""
+
+
+@dataclass(frozen=True)
+class Details:
+    """What else is known of an answer; entries of earlier versions have none of it."""
+
+    model: str = ""
+    format: str = ""
+    confidence: float | None = None
+    """Probability in [0, 1] that the answer is right; None where it is not known."""
+    voters: int = 0
+    """Samples that reached an answer; 0 where votes are not counted in samples."""
+    samples: int = 0
+    """Samples that ended."""
+    votes: tuple[tuple[str, float], ...] = ()
+    """Answers and their share of the vote, in [0, 1], most first."""
+    explanation: str = ""
+    escalation: str = ""
+    """In words, where a larger model was asked too."""
+    notes: tuple[str, ...] = ()
+    partial: tuple[str, ...] = ()
+    """Where there is no answer: the steps of the attempt that got furthest."""
+
+    @classmethod
+    def of(cls, result: Result, model: str, voters: int, samples: int) -> Self:
+        """The details of ``result``, which ``model`` gave after ``samples`` samples of which ``voters`` answered."""
+        return cls(
+            model,
+            result.format,
+            None if result.answer is None else result.confidence,
+            voters,
+            samples,
+            result.votes,
+            result.explanation,
+            escalated(result.escalation) if result.escalation else "",
+            result.notes,
+            result.partial,
+        )
 
 
 @dataclass(frozen=True)
@@ -58,9 +102,10 @@ class Answered:
     steps: tuple[str, ...]
     scores: tuple[float, ...]
     usage: Usage
+    details: Details = Details()
 
     @classmethod
-    def of(cls, question: str, result: Result) -> Self:
+    def of(cls, question: str, result: Result, details: Details) -> Self:
         """The record of ``result``, dated now."""
         return cls(
             datetime.now(UTC).isoformat(timespec="seconds"),
@@ -74,6 +119,7 @@ class Answered:
             result.steps,
             result.scores,
             result.usage,
+            details,
         )
 
     @property
@@ -95,7 +141,7 @@ class History:
     def add(self, answered: Answered) -> int:
         """Store ``answered`` and return its id."""
         row = asdict(answered)
-        row |= {name: json.dumps(row[name], ensure_ascii=False) for name in ("steps", "scores", "usage")}
+        row |= {name: json.dumps(row[name], ensure_ascii=False) for name in ("steps", "scores", "usage", "details")}
         marks = ", ".join(f":{name}" for name in _COLUMNS)
         done = self._run(f"INSERT INTO answers ({', '.join(_COLUMNS)}) VALUES ({marks})", row)
         return int(done.lastrowid or 0)
@@ -129,6 +175,8 @@ class History:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a power cut damages nothing
         connection.execute(_SCHEMA)
+        if "details" not in {row[1] for row in connection.execute("PRAGMA table_info(answers)")}:
+            connection.execute(_ADD_DETAILS)
         return connection
 
     def _run(self, query: str, values: Any) -> sqlite3.Cursor:
@@ -137,7 +185,7 @@ class History:
     def _guarded(self, work: Callable[[], _T]) -> _T:
         try:
             return work()
-        except (sqlite3.Error, OSError, ValueError, TypeError, KeyError) as error:
+        except (sqlite3.Error, msgspec.MsgspecError, OSError, ValueError, TypeError, KeyError) as error:
             raise HistoryError(
                 f"The history in {self._path} cannot be used ({error}). Solving works without it. To get it "
                 "back, move that file away or make its folder writable."
@@ -149,4 +197,5 @@ def _read(row: dict[str, Any]) -> Answered:
     known = {field.name for field in fields(Usage)}
     row["usage"] = Usage(**{name: value for name, value in usage.items() if name in known})
     row["steps"], row["scores"] = tuple(json.loads(row["steps"])), tuple(json.loads(row["scores"]))
+    row["details"] = msgspec.json.decode(row["details"], type=Details)
     return Answered(**row)

@@ -14,7 +14,6 @@ from edge_desktop.parts import Meter, card, label
 from edge_desktop.search import Search
 from edge_desktop.theme import Theme
 from edge_desktop.units import duration
-from edge_tts import Event
 
 _CLOCK_MS = 100
 
@@ -44,7 +43,7 @@ class LiveView(QWidget):
             facts.addWidget(widget)
         facts.addStretch()
         meters = QHBoxLayout()
-        meters.setSpacing(18)
+        meters.setSpacing(14)
         for meter, stretch in ((self.generations, 5), (self.tokens, 3), (self.seconds, 4)):
             meters.addWidget(meter, stretch)
         column.addLayout(facts)
@@ -54,8 +53,8 @@ class LiveView(QWidget):
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(12)
-        layout.addWidget(frame, 5)
-        layout.addWidget(self.answer, 3)
+        layout.addWidget(frame, 3)
+        layout.addWidget(self.answer, 2)
 
     def load(self, fraction: float, what: str) -> None:
         """Show that the models are being loaded; ``fraction`` in [0, 1] is done."""
@@ -65,22 +64,26 @@ class LiveView(QWidget):
         self._show()
         self.strategy.setText(f"{what} ({fraction:.0%})" if fraction else what)
 
-    def start(self, generations: int, deadline_s: float, marker: str) -> None:
-        """Begin to show a search."""
+    def start(self, generations: int, deadline_s: float, marker: str, scores: bool) -> None:
+        """Begin to show a search, with a column for scores where there are ``scores``."""
         self.model.start(Search(generations, marker))
+        self.table.show_scores(scores)
         self.answer.wait()
         self._began, self._deadline_s = time.monotonic(), deadline_s
         self._clock.start()
         self._show()
         self._tick()
 
-    def take(self, event: Event) -> None:
+    def take(self, event: object) -> None:
         """Show one event."""
-        best = self.model.search.best
+        search = self.model.search
+        before = search.best, search.confidence
         self.model.take(event)
-        if self.model.search.best not in (None, best):
-            self.answer.show_best(self.model.search.best or "")
+        if search.best is not None and (search.best, search.confidence) != before:
+            self.answer.show_best(search.best, search.confidence)
             self.table.viewport().update()
+        if search.explanation:
+            self.answer.show_explanation(search.explanation)
         self._show()
 
     def finish(self, answered: Answered | None) -> None:
@@ -99,9 +102,10 @@ class LiveView(QWidget):
         self.difficulty.setText(f"Difficulty {(search.difficulty or 0) + 1} of 5" if known else "")
         self.difficulty.setVisible(known)
         rounds = f", round {search.round}" if search.round else ""
-        self.strategy.setText(f"{search.strategy}{rounds}" if search.strategy else "Estimating the difficulty …")
-        self.reason.setText(search.reason)
-        self.reason.setVisible(bool(search.reason))
+        self.strategy.setText(f"{search.strategy}{rounds}" if search.strategy else "Sampling …")
+        told = search.decision or search.reason[:1].upper() + search.reason[1:]
+        self.reason.setText(told)
+        self.reason.setVisible(bool(told))
         share = search.spent / search.generations if search.generations else 0.0
         self.generations.show_spent(f"{search.spent} of {search.generations}" if search.generations else "", share)
         self.tokens.show_spent(f"≈ {search.tokens:,}" if search.generations else "", None)

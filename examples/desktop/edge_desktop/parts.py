@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from PySide6.QtCore import QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QFont, QFontDatabase, QPainter, QPaintEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtCore import QPointF, QRectF, QSize, Qt
+from PySide6.QtGui import QColor, QFont, QFontDatabase, QPainter, QPaintEvent, QPen
+from PySide6.QtWidgets import QComboBox, QFrame, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from edge_desktop.theme import Colours, Theme
 
-Tone = Literal["", "muted", "good", "warn", "bad"]
+Tone = Literal["", "muted", "accent", "good", "warn", "bad"]
 
 
 def label(text: str = "", tone: Tone = "", size: float = 1.0, bold: bool = False, wrap: bool = False) -> QLabel:
@@ -54,6 +54,18 @@ def fixed_font(like: QFont) -> QFont:
     return font
 
 
+class Choice(QComboBox):
+    """A combo box that paints its arrow in the theme's colour; a style sheet could only use an image file."""
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+        super().paintEvent(event)
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(QPen(self.palette().placeholderText(), 1.6))
+        x, y = self.width() - 16, self.height() / 2 - 2
+        painter.drawPolyline([QPointF(x - 4, y), QPointF(x, y + 4), QPointF(x + 4, y)])
+
+
 class Bar(QWidget):
     """A thin bar of coloured parts, each a share of the whole width; the rest stays empty."""
 
@@ -94,21 +106,17 @@ class Bar(QWidget):
 
 
 class Meter(QWidget):
-    """A name, a figure, and a bar that shows its share of a limit."""
+    """A name, a figure below it, and a bar that shows its share of a limit."""
 
     def __init__(self, theme: Theme, name: str) -> None:
         super().__init__()
         self.figure = label(bold=True)
         self._bar = Bar(theme, 4, lambda colours: (colours.accent,))
-        line = QHBoxLayout()
-        line.addWidget(label(name, "muted", 0.92))
-        line.addStretch()
-        line.addWidget(self.figure)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(5)
-        layout.addLayout(line)
-        layout.addWidget(self._bar)
+        layout.setSpacing(3)
+        for widget in (label(name, "muted", 0.92), self.figure, self._bar):
+            layout.addWidget(widget)
 
     def show_spent(self, figure: str, share: float | None) -> None:
         """``share`` of the limit in [0, 1]; None if there is no limit."""

@@ -51,10 +51,10 @@ class PlanView(QFrame):
 
     def show_plan(self, plan: Plan) -> None:
         """Show a plan that fits."""
-        self.total.setText(f"{plan.memory.total:.0f} of {plan.memory_cap_mb:g} MB")
+        self.total.setText(f"{plan.memory.total:,.0f} of {plan.memory_cap_mb:,.0f} MB")
         self.time.setText(f"{plan.generations} generations in about {duration(plan.seconds)} ({plan.profile})")
         for part, name, size in zip(self.parts, PARTS, _sizes(plan), strict=True):
-            part.setText(f"{name} {size:.0f}")
+            part.setText(f"{name} {size:,.0f}" if size else "")
         notes = "; ".join(plan.notes)
         self.message.setText(notes[:1].upper() + notes[1:])
         set_tone(self.message, "warn")
@@ -72,8 +72,10 @@ class PlanView(QFrame):
         self.message.show()
 
     def _show_details(self, shown: bool) -> None:
-        for widget in (self._bar, *self.parts, *self._dots):
-            widget.setVisible(shown)
+        self._bar.setVisible(shown)
+        for dot, part in zip(self._dots, self.parts, strict=True):
+            dot.setVisible(shown and bool(part.text()))
+            part.setVisible(shown and bool(part.text()))
 
     def _paint_legend(self) -> None:
         for dot, colour in zip(self._dots, self._theme.colours.parts, strict=True):

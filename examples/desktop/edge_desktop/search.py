@@ -5,8 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from edge_tts import BestSoFar, CandidateScored, DifficultyEstimated, Event, StepTaken, StrategyChosen
+from edge_tts import (
+    BestSoFar,
+    CandidateScored,
+    Decided,
+    DifficultyEstimated,
+    Explained,
+    InputError,
+    StepTaken,
+    StrategyChosen,
+)
 from edge_tts.search.strategy import Strategy
+from edge_tts.search.wording import counted
 
 _OVER_STEPS = ("beam", "lookahead", "dvts")
 _GOING_ON = ("majority", "adaptive", "best-of-n", "weighted")
@@ -21,6 +31,14 @@ class Candidate:
     steps: tuple[str, ...] = ()
     finished: bool = False
     score: float | None = None
+    answer: str | None = None
+    error: str = ""
+    """Why it ended without an answer, in the program format."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended without an answer."""
+        return self.finished and self.answer is None
 
 
 @dataclass
@@ -36,8 +54,18 @@ class Search:
     """0 (easiest) to 4."""
     strategy: str = ""
     reason: str = ""
+    decision: str = ""
+    """What was decided after the latest wave of samples, and why."""
     best: str | None = None
     """The best answer so far."""
+    confidence: float | None = None
+    """Probability in [0, 1] that ``best`` is right; None before there is one."""
+    explanation: str = ""
+    """As far as it has come."""
+    voters: int = 0
+    """Candidates that have ended with an answer; only independent ones are counted."""
+    ended: int = 0
+    """Those that have ended."""
     round: int = 0
     """Round of a search over steps, from 1; 0 for other strategies."""
     spent: int = 0
@@ -47,15 +75,27 @@ class Search:
     _over_steps: bool = False
     _scored: bool = False
 
-    def take(self, event: Event) -> int | None:
-        """Apply one event. Returns the row it changed, or None if it concerns all rows or none."""
+    @property
+    def votes_are_counted(self) -> bool:
+        """Whether the vote is one of whole samples."""
+        return not self._over_steps
+
+    def take(self, event: object) -> int | None:
+        """Apply one event, which may be of a kind that is not known here. Returns the row it changed, or None if it
+        concerns all rows or none."""
         match event:
             case DifficultyEstimated(bin_, _):
                 self.difficulty = bin_
             case StrategyChosen(strategy, reason):
                 self._begin(strategy, reason)
-            case BestSoFar(answer, _):
-                self.best = answer
+            case BestSoFar(answer, _, confidence):
+                self.best, self.confidence = answer, confidence
+            case Decided(_, samples, confidence, reason):
+                self.decision = f"After {counted(samples)}: {reason}"
+                if self.best is not None:
+                    self.confidence = confidence
+            case Explained(text):
+                self.explanation += text
             case StepTaken():
                 return self._step(event)
             case CandidateScored(index, score):
@@ -65,17 +105,22 @@ class Search:
                     return index
         return None
 
-    def answer(self, candidate: Candidate) -> str | None:
-        """The answer of ``candidate``, or None."""
-        last = candidate.steps[-1] if candidate.steps else ""
-        return last[len(self.marker) :].strip() if candidate.finished and last.startswith(self.marker) else None
+    def work(self, candidate: Candidate) -> tuple[str, ...]:
+        """The steps of ``candidate`` without one that only states its answer, which has a column of its own."""
+        steps = candidate.steps
+        states = bool(steps and self.marker.strip()) and steps[-1].startswith(self.marker.strip())
+        return steps[:-1] if states and candidate.answer is not None else steps
 
     def _begin(self, text: str, reason: str) -> None:
         self.strategy, self.reason = text, reason
-        strategy = Strategy.parse(text)
+        try:
+            strategy = Strategy.parse(text)
+        except InputError:  # one that the library has and this app does not know
+            return
         self._over_steps = strategy.kind in _OVER_STEPS
         if strategy.kind not in _GOING_ON:
             self.candidates.clear()
+            self.voters = self.ended = 0
         if self._over_steps:
             self.round, self._scored = 1, False
             self._spend(strategy.generations)  # a search over steps claims all its generations at once
@@ -92,7 +137,11 @@ class Search:
         # A chain of revisions reuses the row of its finished attempt.
         if not self._over_steps and (not old.steps or old.finished):
             self._spend(1)
-        self.candidates[event.candidate] = Candidate(event.steps, event.finished)
+        self.candidates[event.candidate] = Candidate(
+            event.steps, event.finished, answer=event.answer, error=event.error
+        )
+        self.ended += event.finished
+        self.voters += event.answer is not None
         return None if renewed else event.candidate
 
     def _spend(self, generations: int) -> None:

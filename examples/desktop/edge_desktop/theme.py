@@ -121,8 +121,10 @@ def _palette(colours: Colours) -> QPalette:
 def _style_sheet(c: Colours) -> str:
     return f"""
     QFrame[card="true"] {{ background: {c.surface}; border: 1px solid {c.border}; border-radius: 10px; }}
+    QFrame#strip {{ background: {c.surface}; border: 1px solid {c.accent}; border-radius: 10px; }}
     QFrame#banner {{ background: {c.surface}; border: 1px solid {c.bad}; border-radius: 10px; }}
     QLabel[tone="muted"] {{ color: {c.muted}; }}
+    QLabel[tone="accent"] {{ color: {c.accent}; }}
     QLabel[tone="good"] {{ color: {c.good}; }}
     QLabel[tone="warn"] {{ color: {c.warn}; }}
     QLabel[tone="bad"] {{ color: {c.bad}; }}
@@ -133,6 +135,12 @@ def _style_sheet(c: Colours) -> str:
     QComboBox::drop-down {{ border: none; width: 20px; }}
     QAbstractSpinBox::up-button, QAbstractSpinBox::down-button {{ width: 0; border: none; }}
     QAbstractSpinBox QLineEdit {{ border: none; padding: 0; background: transparent; }}
+    QProgressBar {{ background: {c.hover}; border: none; border-radius: 3px; }}
+    QProgressBar::chunk {{ background: {c.accent}; border-radius: 3px; }}
+    QCheckBox {{ color: {c.text}; spacing: 6px; }}
+    QCheckBox::indicator {{ border: 1px solid {c.muted}; border-radius: 4px; width: 13px; height: 13px; }}
+    QCheckBox::indicator:checked {{ background: {c.accent}; border-color: {c.accent}; }}
+    QCheckBox:focus {{ color: {c.accent}; }}
     QPlainTextEdit:focus, QLineEdit:focus, QComboBox:focus, QAbstractSpinBox:focus {{ border-color: {c.accent}; }}
     QComboBox:disabled, QAbstractSpinBox:disabled, QPlainTextEdit[readOnly="true"] {{ color: {c.muted}; }}
     QComboBox QAbstractItemView {{
