@@ -8,19 +8,39 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from desktop_app import ANSWERED, DESKTOP, QUESTION, application, serve
+from edge_desktop.answer_view import AnswerView
+from edge_desktop.answer_view import votes as votes_told
+from edge_desktop.ask_view import DurationBox
 from edge_desktop.candidates import CandidateModel
 from edge_desktop.display import problem
-from edge_desktop.history import History, HistoryError
+from edge_desktop.history import Details, History, HistoryError
+from edge_desktop.model_view import ModelBox
+from edge_desktop.models import AUTOMATIC, BUILT_IN, choose, offers
 from edge_desktop.search import Candidate, Search
 from edge_desktop.theme import Theme
-from edge_desktop.units import duration, flops
+from edge_desktop.units import duration, file_size, flops, seconds_of
 from edge_desktop.window import Window
+from PySide6.QtCore import Qt
 from PySide6.QtTest import QAbstractItemModelTester
+from PySide6.QtWidgets import QFileDialog, QLabel
+from tiny_model import write_tiny_model
 
-from edge_tts import BestSoFar, CandidateScored, DifficultyEstimated, Event, StepTaken, StrategyChosen
+from edge_tts import (
+    BestSoFar,
+    CandidateScored,
+    Decided,
+    DifficultyEstimated,
+    Event,
+    Explained,
+    InputError,
+    StepTaken,
+    StrategyChosen,
+)
+from edge_tts.packs.catalogue import entries
 
 # --- what a search has done --------------------------------------------------------------------
 
@@ -35,15 +55,16 @@ def after(*events: Event, generations: int = 16) -> Search:
 def test_samples_go_on_from_those_that_estimated_the_difficulty() -> None:
     search = after(
         StepTaken(0, "1+1=2", False, ("1+1=2",)),
-        StepTaken(0, "#### 2", True, ("1+1=2", "#### 2")),
+        StepTaken(0, "#### 2", True, ("1+1=2", "#### 2"), answer="2"),
         CandidateScored(0, 0.7),
         DifficultyEstimated(1, 0.7),
         StrategyChosen("weighted:n=2", "best on validation"),
         StepTaken(1, "1+1=3", False, ("1+1=3",)),
-        BestSoFar("2", 0.7),
+        BestSoFar("2", 0.7, 0.8),
     )
-    assert search.candidates == [Candidate(("1+1=2", "#### 2"), True, 0.7), Candidate(("1+1=3",))]
-    assert [search.answer(candidate) for candidate in search.candidates] == ["2", None]
+    assert search.candidates == [Candidate(("1+1=2", "#### 2"), True, 0.7, "2"), Candidate(("1+1=3",))]
+    assert [search.work(candidate) for candidate in search.candidates] == [("1+1=2",), ("1+1=3",)]
+    assert (search.voters, search.ended, search.confidence) == (1, 1, 0.8)
     assert (search.difficulty, search.best, search.spent, search.round) == (1, "2", 2, 0)
 
 
@@ -80,12 +101,155 @@ def test_the_table_follows_a_search() -> None:
         StepTaken(1, "1+1=2", False, ("1+1=2",)),
         CandidateScored(1, 0.25),
         StepTaken(0, "<b>2</b>", False, ("<b>2</b>",)),
-        StepTaken(0, "#### 2", True, ("<b>2</b>", "#### 2")),
+        StepTaken(0, "#### 2", True, ("<b>2</b>", "#### 2"), answer="2"),
     ):
         model.take(event)
     row = [model.data(model.index(0, column)) for column in range(model.columnCount())]
     assert row == ["1", "<b>2</b>", "2", ""]
+    assert "<b>" not in model.data(model.index(0, 1), Qt.ItemDataRole.ToolTipRole)
     assert tester.model() is model
+
+
+def test_a_program_that_failed_shows_its_error() -> None:
+    model = CandidateModel()
+    model.start(Search(4, ""))
+    for event in (
+        StrategyChosen("adaptive:n=4", "decided after every wave"),
+        StepTaken(0, "a = 2  # 2", False, ("a = 2  # 2",)),
+        StepTaken(0, "b = c", True, ("a = 2  # 2", "b = c"), error="NameError: name 'c' is not defined"),
+        StepTaken(1, "answer = 2  # 2", True, ("answer = 2  # 2",), answer="2"),
+    ):
+        model.take(event)
+    rows = [[model.data(model.index(row, column)) for column in (1, 2)] for row in (0, 1)]
+    assert rows == [["NameError: name 'c' is not defined", "none"], ["answer = 2 # 2", "2"]]
+    assert [candidate.failed for candidate in model.search.candidates] == [True, False]
+    assert (model.search.voters, model.search.ended) == (1, 2)
+
+
+def test_what_was_decided_is_told_and_unknown_events_change_nothing() -> None:
+    search = after(
+        StrategyChosen("something:new=1", "an idea of tomorrow"),
+        StepTaken(0, "a", True, ("a",), answer="a"),
+        BestSoFar("a", 0.5, 0.5),
+        Decided("sample", 4, 0.6, "the vote is open"),
+        Explained("Since "),
+        Explained("a."),
+    )
+    before = replace(search)
+    assert search.take(SimpleNamespace(reason="an event of tomorrow")) is None
+    assert search == before
+    assert (search.decision, search.confidence) == ("After 4 samples: the vote is open", 0.6)
+    assert (search.strategy, search.explanation) == ("something:new=1", "Since a.")
+
+
+# --- the answer -----------------------------------------------------------------------------------
+
+
+def voted(votes: tuple[tuple[str, float], ...], voters: int, samples: int, answer: str = "76") -> tuple[str, ...]:
+    details = Details(voters=voters, samples=samples, votes=votes)
+    return votes_told(replace(ANSWERED, answer=answer, support=votes[0][1], details=details))
+
+
+def test_votes_are_told_in_samples_where_each_counts_alike() -> None:
+    assert voted((("76", 0.75), ("80", 0.25)), 4, 4) == ("3 of 4 samples agree.", "1 for 80")
+    assert voted((("76", 1.0),), 1, 1) == ("One sample, so there was no vote.",)
+    split = voted((("76", 0.3333), ("80", 0.3333), ("1", 0.3333)), 3, 5)
+    assert split[:2] == ("1 of 3 samples with an answer agrees.", "2 ended without an answer.")
+    assert voted((("76", 0.62), ("80", 0.38)), 4, 4) == ("62% of the vote.", "38%: 80")
+    assert voted((("76", 0.62),), 0, 0) == ("62% of the vote.",)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "tone", "words"),
+    [
+        (0.95, "good", "About 95% sure"),
+        (0.72, "accent", "Likely, about 72%"),
+        (0.55, "warn", "Unsure, 55%"),
+        (0.2, "bad", "A guess, 20%"),
+        (None, "", ""),
+    ],
+)
+def test_an_answer_is_coloured_by_how_sure_it_is(confidence: float | None, tone: str, words: str, theme: Theme) -> None:
+    view = AnswerView()
+    view.show_answered(replace(ANSWERED, details=Details(confidence=confidence)))
+    assert (view.answer.property("tone"), view.sureness.text()) == (tone, words)
+    view.ensurePolished()
+    view.answer.ensurePolished()
+    shown = view.answer.palette().color(view.answer.foregroundRole()).name()
+    assert (shown == theme.colours.good) == (tone == "good")
+
+
+def test_explanation_notes_and_the_longest_attempt_are_shown_where_there_are_any() -> None:
+    view = AnswerView()
+    details = Details("m", "program", 0.9, explanation=" So it is. ", escalation="big was asked", notes=("a note",))
+    view.show_answered(replace(ANSWERED, details=details))
+    assert (view.explanation.text(), view.remarks.text()) == ("So it is.", "big was asked\na note")
+    assert "m, as a program" in view.facts.text()
+    view.show_answered(replace(ANSWERED, answer=None, steps=(), details=Details(partial=("12 * 8 =",))))
+    assert view.explanation.isHidden()
+    assert view.remarks.isHidden()
+    assert "12 * 8 =" in {part.text() for part in view.findChildren(QLabel)}
+    assert "Below is the longest attempt" in view.note.text()
+
+
+def test_a_solution_is_copied_as_it_is() -> None:
+    view = AnswerView()
+    view.show_answered(replace(ANSWERED, steps=("rolls_per_tray = 8", "answer = rolls_per_tray  # 8"), scores=()))
+    view.copy.click()
+    assert application().clipboard().text() == "rolls_per_tray = 8\nanswer = rolls_per_tray  # 8"
+
+
+# --- the models -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def theme() -> Theme:
+    return Theme(application())
+
+
+def test_models_on_this_machine_come_first(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    smallest = min(entries().values(), key=lambda entry: entry.quality)
+    monkeypatch.setattr("edge_tts.packs.model_files.find", lambda model: tmp_path if model == smallest else None)
+    listed = offers()
+    assert [offer.reference for offer in listed[:2]] == [smallest.name, BUILT_IN]
+    assert {offer.reference for offer in listed} == {BUILT_IN, *entries()}
+    assert not any(offer.is_here for offer in listed[2:])
+    box = ModelBox("")
+    box.offer(listed)
+    names = [box.itemText(index) for index in range(box.count()) if box.itemText(index)]
+    assert names[1:4] == [smallest.name, "smol-math (built in, tiny)", "To download"]
+    assert names[-1] == "Choose a GGUF file …"
+    assert any(name.endswith(" GB") for name in names)
+
+
+def test_a_choice_means_a_model_without_a_download(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    missing = choose("qwen2.5-coder-0.5b", 2000)
+    assert (missing.is_here, missing.size, missing.reason) == (False, 491_400_064, "")
+    file = write_tiny_model(tmp_path / "own.gguf")
+    own = choose(str(file), 2000)
+    assert (own.pack.gguf, own.is_here) == (file, True)
+    with pytest.raises(InputError, match="check the path"):
+        choose(str(tmp_path / "other.gguf"), 2000)
+    assert choose(BUILT_IN, 2000).pack.name == "smol-math"
+    monkeypatch.delenv("EDGE_REASON_MODEL")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    best = choose(AUTOMATIC, 2000)
+    assert not best.is_here
+    assert "a download of" in best.reason
+
+
+def test_a_file_of_the_users_is_chosen_by_a_dialog(monkeypatch: pytest.MonkeyPatch) -> None:
+    box, told = ModelBox(""), []
+    box.chosen.connect(told.append)
+    answers = [("", ""), ("/models/own.gguf", "")]
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: answers.pop(0))
+    for _ in range(2):
+        box.setCurrentIndex(box.count() - 1)
+        box.activated.emit(box.count() - 1)
+    assert told == ["/models/own.gguf"]
+    assert (box.currentText(), box.reference) == ("own.gguf", "/models/own.gguf")
 
 
 # --- history -----------------------------------------------------------------------------------
@@ -101,6 +265,24 @@ def test_history_survives_a_restart(tmp_path: Path) -> None:
     again = History(path)
     assert again.find() == [(kept, QUESTION, "76")]
     assert again.get(kept) == ANSWERED
+    again.close()
+
+
+def test_a_history_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite3"
+    new = History(path)
+    new.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE answers DROP COLUMN details")
+        connection.execute(
+            "INSERT INTO answers VALUES (1, '2026-01-02T03:04:05+00:00', 'q', '7', 'complete', 'greedy', 'asked for', "
+            "NULL, 1.0, '[]', '[]', '{}')"
+        )
+    connection.close()
+    again = History(path)
+    assert again.get(1).details == Details()
+    kept = again.add(replace(ANSWERED, details=Details("m", "text", 0.7, 3, 4, (("76", 0.75), ("8", 0.25)))))
+    assert again.get(kept).details.votes == (("76", 0.75), ("8", 0.25))
     again.close()
 
 
@@ -148,6 +330,32 @@ def test_a_damaged_history_is_told_and_solving_goes_on(tmp_path: Path, home: Pat
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("45", 45), ("45 s", 45), ("2 min 5 s", 125), ("15 min", 900), ("1.5 min", 90), ("", None), ("soon", None)],
+)
+def test_durations_are_read(text: str, seconds: float | None) -> None:
+    assert seconds_of(text) == seconds
+
+
+def test_a_field_of_seconds_keeps_what_it_was_set_to() -> None:
+    box = DurationBox(minimum=0.5, maximum=100_000, decimals=1)
+    box.setValue(7300.4)
+    assert box.text() == "121 min 40 s"
+    box.interpretText()
+    assert box.value() == 7300.4
+    box.lineEdit().setText("2 min")
+    box.interpretText()
+    assert box.value() == 120
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(491_400_064, "491 MB"), (1_117_320_768, "1.1 GB"), (999_900_000, "1.0 GB")]
+)
+def test_sizes_of_files(count: int, text: str) -> None:
+    assert file_size(count) == text
 
 
 @pytest.mark.parametrize(

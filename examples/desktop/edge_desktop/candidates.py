@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QRect, QRectF, Qt
@@ -61,6 +62,10 @@ class CandidateModel(QAbstractTableModel):
         return None
 
     def data(self, index: _Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        if role == Qt.ItemDataRole.ToolTipRole:
+            candidate = self.search.candidates[index.row()]
+            lines = escape("\n".join((*candidate.steps, *filter(None, (candidate.error,)))))
+            return f'<p style="white-space: pre-wrap">{lines}</p>' if index.column() == STEPS else None
         if role not in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
             return None
         candidate, column = self.search.candidates[index.row()], index.column()
