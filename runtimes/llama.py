@@ -234,8 +234,9 @@ class LlamaPolicy:
             return
         self._native.trim(stream.id, 0)
         stream.tokens = []
-        state = saved_prefix.read(prefix.file, prefix.tokens)
-        if state is None or not self._native.restore(stream.id, state):
+        with saved_prefix.read(prefix.file, prefix.tokens) as state:
+            known = state is not None and self._native.restore(stream.id, state)
+        if not known:
             size = self._native.batch_size
             for start in range(0, len(prefix.tokens), size):
                 part = prefix.tokens[start : start + size]

@@ -310,17 +310,19 @@ class NativeModel:
         """Remove from ``sequence`` what it holds from position ``length`` on."""
         lib.llama_memory_seq_rm(self.memory, sequence, length, -1)
 
-    def state(self, sequence: int) -> bytes:
+    def state(self, sequence: int) -> memoryview:
         """The keys and values of ``sequence`` (llama_state_seq_get_data)."""
         size = int(lib.llama_state_seq_get_size(self.context, sequence))
         buffer = (ctypes.c_uint8 * size)()
         written = int(lib.llama_state_seq_get_data(self.context, buffer, size, sequence))
-        return bytes(memoryview(buffer)[:written])
+        return memoryview(buffer).cast("B")[:written]
 
-    def restore(self, sequence: int, state: bytes) -> bool:
+    def restore(self, sequence: int, state: memoryview) -> bool:
         """Give ``sequence`` what :meth:`state` gave; False, and an empty sequence, where llama.cpp refuses it."""
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        if lib.llama_state_seq_set_data(self.context, buffer, len(state), sequence):
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer(state)
+        taken = lib.llama_state_seq_set_data(self.context, buffer, len(state), sequence)
+        del buffer  # it keeps the memory behind ``state`` from being released
+        if taken:
             return True
         self.trim(sequence, 0)
         return False

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import mmap
 import struct
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from edge_tts.errors import EdgeError
@@ -18,6 +19,7 @@ from edge_tts.files.atomic import building, exclusive, publish
 from edge_tts.files.folders import cache_folder
 
 MAGIC = b"EDGEPREFIX1"
+CHECKSUM = hashlib.sha256().digest_size
 LEAST_TOKENS = 64
 """A shorter prompt is evaluated sooner than read."""
 KEPT = 6
@@ -32,29 +34,46 @@ def file_for(model: Path, kv_type: str, tokens: Sequence[int]) -> Path:
     return cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.kv"
 
 
-def read(path: Path, tokens: Sequence[int]) -> bytes | None:
-    """The state of ``tokens``; None where it is not there, damaged or of other tokens."""
-    try:
-        content = path.read_bytes()
-        path.touch()
-    except OSError:
-        return None
-    head, checksum = content[: len(MAGIC)], content[len(MAGIC) : len(MAGIC) + 32]
-    rest = content[len(MAGIC) + 32 :]
-    described = struct.pack(f"<I{len(tokens)}I", len(tokens), *tokens)
-    if head != MAGIC or hashlib.sha256(rest).digest() != checksum or not rest.startswith(described):
-        return None
-    return rest[len(described) :]
+@contextmanager
+def read(path: Path, tokens: Sequence[int]) -> Iterator[memoryview | None]:
+    """The state of ``tokens``, mapped into memory; None where it is not there, damaged or of other tokens."""
+    described = _described(tokens)
+    start = len(MAGIC) + CHECKSUM
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("rb"))
+            content = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+            path.touch()
+        except (OSError, ValueError):  # ValueError: an empty file
+            yield None
+            return
+        whole = stack.enter_context(memoryview(content))
+        rest = stack.enter_context(whole[start:])
+        state = stack.enter_context(rest[len(described) :])
+        is_sound = (
+            content[: len(MAGIC)] == MAGIC
+            and hashlib.sha256(rest).digest() == content[len(MAGIC) : start]
+            and rest[: len(described)] == described
+        )
+        yield state if is_sound else None
 
 
-def write(path: Path, tokens: Sequence[int], state: bytes) -> None:
+def write(path: Path, tokens: Sequence[int], state: bytes | memoryview) -> None:
     """Keep ``state``; a disk that does not take it is no error, since it can be computed again."""
-    rest = struct.pack(f"<I{len(tokens)}I", len(tokens), *tokens) + state
+    described = _described(tokens)
+    checksum = hashlib.sha256(described)
+    checksum.update(state)
     with suppress(OSError, EdgeError):
         with exclusive(path.parent), building(path.parent) as temporary:
             built = temporary / path.name
-            built.write_bytes(MAGIC + hashlib.sha256(rest).digest() + rest)
+            with built.open("wb") as file:
+                file.write(MAGIC + checksum.digest() + described)
+                file.write(state)
             publish(built, path)
         kept = sorted(path.parent.glob("*.kv"), key=lambda file: file.stat().st_mtime, reverse=True)
         for old in kept[KEPT:]:
             old.unlink(missing_ok=True)
+
+
+def _described(tokens: Sequence[int]) -> bytes:
+    return struct.pack(f"<I{len(tokens)}I", len(tokens), *tokens)

@@ -64,9 +64,9 @@ def test_a_damaged_file_is_made_again(pack: Pack, tmp_path: Path, damage: object
 def test_other_tokens_are_not_taken_for_these(tmp_path: Path) -> None:
     file = tmp_path / "one.kv"
     saved_prefix.write(file, (1, 2, 3), b"state")
-    assert saved_prefix.read(file, (1, 2, 3)) == b"state"
-    assert saved_prefix.read(file, (1, 2)) is None
-    assert saved_prefix.read(file, (1, 2, 4)) is None
+    for tokens, expected in (((1, 2, 3), b"state"), ((1, 2), None), ((1, 2, 4), None)):
+        with saved_prefix.read(file, tokens) as state:
+            assert (None if state is None else bytes(state)) == expected
 
 
 def test_only_the_latest_files_are_kept(tmp_path: Path) -> None:
@@ -81,4 +81,5 @@ def test_only_the_latest_files_are_kept(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     saved_prefix.write(tmp_path / "file" / "one.kv", (1,), b"state")
-    assert saved_prefix.read(tmp_path / "file" / "one.kv", (1,)) is None
+    with saved_prefix.read(tmp_path / "file" / "one.kv", (1,)) as state:
+        assert state is None
