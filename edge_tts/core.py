@@ -385,7 +385,7 @@ class CandidateScored:
 
 @dataclass(frozen=True)
 class BestSoFar:
-    """The answer that would be returned if the search stopped now."""
+    """The answer that would be returned if the search stopped now; told when it or its confidence changes."""
 
     answer: str
     score: float

@@ -103,17 +103,21 @@ class Solver:
         self.pack = prepare_pack(found, progress)
         self.calculator = calculator and self.pack.calculator is not None
         """Whether the runtime writes the results of equations."""
-        usable = self.plan.verifier is not None or self.pack.verifier is None  # a table counts on the pack's PRM
+        usable = self.plan.verifier or self.pack.verifier is None  # a table counts on the pack's PRM
         table = self.pack.table if usable else None
         self.table = StrategyTable.parse(table) if table is not None else None
         self.fits = parse(self.pack.controller)
         """What was fitted for the controller, by format."""
         self._isolate = isolate
         self._load()
-        chat = self.policy.chat_model
-        self._template = ChatTemplate(chat.template, chat.bos, chat.eos, chat.adds_bos)
-        self._interpreter = Interpreter()
-        self._keep_prefix()
+        try:
+            chat = self.policy.chat_model
+            self._template = ChatTemplate(chat.template, chat.bos, chat.eos, chat.adds_bos)
+            self._interpreter = Interpreter()
+            self._keep_prefix()
+        except BaseException:
+            self._models.close()
+            raise
         self._pid = os.getpid()
         self._calls: set[Cancellation] = set()
         """Of the calls under way."""

@@ -25,6 +25,7 @@ from edge_tts.export.merge_lora import merge
 from edge_tts.files.atomic import Progress, building, disk_errors, publish, require_space, silent
 from edge_tts.files.gguf import open_gguf
 from edge_tts.files.integrity import FileRecord
+from edge_tts.runtimes.device import threads
 
 F16 = "F16"
 LADDER = "ladder.json"
@@ -196,7 +197,7 @@ def main() -> int:
     params = lib.llama_model_quantize_default_params()
     params.ftype = quantisations()[name]
     params.allow_requantize = True  # a GGUF source may be quantised already; the measurements show what that costs
-    params.nthread = os.cpu_count() or 1
+    params.nthread = threads(None)
     if importance:
         with np.load(importance[0]) as saved:
             columns = {name: np.ascontiguousarray(saved[name], np.float32) for name in saved.files}

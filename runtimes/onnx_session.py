@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
-
 from edge_tts.errors import PackError
+from edge_tts.runtimes import device as devices
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -25,7 +24,7 @@ def open_session(path: Path, device: Device, threads: int | None) -> tuple[Any, 
 
     wanted, reason = providers(device, onnxruntime.get_available_providers())
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or psutil.cpu_count(logical=False) or 1
+    options.intra_op_num_threads = devices.threads(threads)
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # a CUDA provider without a GPU is reported below, in one clause
     # Shapes differ from call to call: planning memory per shape and keeping it would only raise the peak.

@@ -3,7 +3,7 @@
 The pools of a study hold many samples of each problem. Drawn in random orders, they show what the controller would
 have seen after any number of samples, and whether its leading answer was right. Two logistic fits come from that
 (:class:`edge_tts.search.confidence.Calibration`). Then the real controller runs over the same samples with every pacing
-of a grid, and the cheapest is taken whose accuracy is that of a vote of all samples, or at most ``LOSS`` below it.
+of a small grid, and the cheapest is taken whose accuracy is at most ``LOSS`` below that of the best fixed vote.
 
 What is reported is cross-validated: fitted on one half of the problems, measured on the other.
 """
@@ -38,13 +38,14 @@ ORDERS = 6
 SIZES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16)
 OTHERS = (0, 2, 4)
 LOSS = 0.005
-"""Accuracy that a pacing may lose against a vote of all samples."""
+"""Accuracy that a pacing may lose against the best vote of a fixed size."""
+VOTES = (1, 2, 3, 4, 6, 8, 12, 16)
 RIDGE = 3.0
 BINS = 10
-TARGETS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.96)
-GAINS = (0.0, 0.01, 0.02, 0.04, 0.08)
-FIRST = (2, 3, 4, 6)
-WAVES = (2, 4)
+TARGETS = (0.6, 0.7, 0.8, 0.9)
+GAINS = (0.02, 0.05)
+FIRST = (2, 4)
+WAVES = (2,)
 OTHER_WEIGHT = 1.0
 
 Array = NDArray[np.float64]
@@ -219,8 +220,8 @@ def fixed(problems: Sequence[Problem], samples: int) -> list[Ran]:
 
 
 def choose_pacing(problems: Sequence[Problem], calibration: Calibration, most: int) -> Pacing:
-    """The cheapest pacing of the grid that loses at most ``LOSS`` against a vote of all samples on ``problems``."""
-    wanted = _mean([ran.right for ran in fixed(problems, most)]) - LOSS
+    """The cheapest pacing of the grid that loses at most ``LOSS`` against the best fixed vote on ``problems``."""
+    wanted = max(_mean([ran.right for ran in fixed(problems, size)]) for size in _votes(most)) - LOSS
     ways = 2 if problems[0].other else 1
     best: tuple[float, float, Pacing] | None = None
     most_accurate: tuple[float, Pacing] | None = None
@@ -259,7 +260,7 @@ def measure(problems: Sequence[Problem], fit: Fit, most: int) -> dict[str, Any]:
 
 
 def _account(problems: Sequence[Problem], ran: Sequence[Ran], most: int) -> dict[str, Any]:
-    votes = {n: fixed(problems, n) for n in sorted({1, 2, 3, 4, 6, 8, 12, most}) if n <= most}
+    votes = {n: fixed(problems, n) for n in _votes(most)}
     return {
         "problems": len(problems),
         "orders": ORDERS,
@@ -267,6 +268,10 @@ def _account(problems: Sequence[Problem], ran: Sequence[Ran], most: int) -> dict
         "against": {f"majority:n={n}": _against(ran, vote) for n, vote in votes.items()},
         "problem_ids": [problem.id for problem in problems],
     }
+
+
+def _votes(most: int) -> list[int]:
+    return sorted({*(size for size in VOTES if size < most), most})
 
 
 def summary(ran: Sequence[Ran]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_tts.errors import InputError
-from edge_tts.questions.reading import Question, checked_question, parse_question
+from edge_tts.questions.reading import Question, checked_question, numbered_lines, parse_question
 
 SHOWN = 3
 """Most bad lines that an error lists; the others are counted."""
@@ -119,17 +119,12 @@ def _require(source: str, kind: str, problems: Sequence[Question], bad: Sequence
 
 
 def _lines(path: Path) -> Iterator[tuple[int, _Read]]:
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError as error:
+    if not path.exists():
         raise InputError(
             f"{path} is neither a file nor the name of a data set; give JSON lines, or one of {', '.join(HUB)}"
-        ) from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; give a file of JSON lines") from error
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            yield number, partial(parse_question, line, number, path)
+        )
+    for number, line in numbered_lines(path):
+        yield number, partial(parse_question, line, number, path)
 
 
 def _hub_rows(name: str, hub: HubSet) -> Iterator[tuple[int, _Read]]:

@@ -90,7 +90,7 @@ class Driver:
         self._candidates: list[Candidate] = []
         self._requests = 0
         self._family = next(_FAMILIES)
-        self._announced: str | None = None
+        self._announced: tuple[str, float] | None = None
         self.dropped_scores = 0
         """Traces whose scores were not in [0, 1]."""
         self._roots: dict[int, tuple[int, ...]] = {}
@@ -317,11 +317,14 @@ class Driver:
         return strategy.choose(self._candidates, self.ledger.seconds_left)
 
     def _announce(self, strategy: Proposer) -> Iterator[Event]:
-        """A BestSoFar event where the strategy would now choose another answer than the last one announced."""
+        """A BestSoFar event where the strategy's choice, or the confidence in it, is not what was announced last."""
         choice = self._choice(strategy)
-        if choice.best is not None and choice.best.answer is not None and choice.best.answer != self._announced:
-            self._announced = choice.best.answer
-            yield BestSoFar(choice.best.answer, choice.score, self._confidence(choice))
+        if choice.best is not None and choice.best.answer is not None:
+            sure = self._confidence(choice)
+            told = (choice.best.answer, round(sure, 2))
+            if told != self._announced:
+                self._announced = told
+                yield BestSoFar(choice.best.answer, choice.score, sure)
 
     def _confidence(self, choice: Choice) -> float:
         answer = choice.best.answer if choice.best else None

@@ -45,7 +45,7 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> list[Problem]:
 def test_the_fit_is_calibrated_stops_early_and_loses_little(
     problems: list[Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, values in (("TARGETS", (0.8, 0.9)), ("GAINS", (0.01, 0.04)), ("FIRST", (2, 4)), ("WAVES", (4,))):
+    for name, values in (("TARGETS", (0.8, 0.9)), ("GAINS", (0.02,)), ("FIRST", (2, 4)), ("WAVES", (4,))):
         monkeypatch.setattr(controller_fit, name, values)
     monkeypatch.setattr(controller_fit, "ORDERS", 3)
     fit, evidence = controller_fit.fit(problems, 16, None)

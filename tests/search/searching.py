@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from edge_tts.answers.formulas import Timeout
@@ -109,4 +110,5 @@ def scored(events: Sequence[Event]) -> list[CandidateScored]:
 
 
 def announced(events: Sequence[Event]) -> list[str]:
-    return [event.answer for event in events if isinstance(event, BestSoFar)]
+    """The answers told, each change once."""
+    return [answer for answer, _ in groupby(event.answer for event in events if isinstance(event, BestSoFar))]
