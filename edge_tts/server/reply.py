@@ -33,6 +33,8 @@ EVENT_NAMES: dict[type[Event], str] = {
     Explained: "explained",
 }
 """The ``type`` of each reasoning event; its other fields are the attributes of the class."""
+PROGRAM_OPENING = "```python\n"
+"""How the content begins where a program found the answer."""
 
 
 class Reply(Protocol):
@@ -172,7 +174,7 @@ def content(result: Result, delimiter: str, stops: Sequence[str]) -> str:
         return ""
     if result.format == "program":
         lines = "\n".join(result.steps)
-        text = f"```python\n{lines}\n```\n\nThe answer is {result.answer}."
+        text = f"{PROGRAM_OPENING}{lines}\n```\n\nThe answer is {result.answer}."
     else:
         text = delimiter.join(result.steps)
     if result.explanation:

@@ -6,6 +6,7 @@ Fields in ``IGNORED`` are accepted with any value, and those in ``NEUTRAL`` at a
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from edge_tts.reasoning.messages import Message, Role
 from edge_tts.search.call import AUTO, Options
 from edge_tts.search.strategy import Strategy
 from edge_tts.server.api_error import ApiError
+from edge_tts.server.reply import PROGRAM_OPENING
 from edge_tts.server.schema import (
     ChatMessage,
     ChatRequest,
@@ -34,8 +36,8 @@ LEAST_TOP_P = 1e-6
 NEW_SEEDS = 2**31
 """A request without a seed gets one below this."""
 IGNORED = (
-    *("user", "safety_identifier", "metadata", "store", "service_tier", "prompt_cache_key", "prompt_cache_retention"),
-    *("verbosity", "reasoning_effort", "parallel_tool_calls"),
+    *("user", "safety_identifier", "metadata", "store", "service_tier", "prompt_cache_key"),
+    *("prompt_cache_retention", "prompt_cache_options", "verbosity", "reasoning_effort", "parallel_tool_calls"),
 )
 """Accepted with any value; they have no effect on this server."""
 NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -54,6 +56,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "extra_body": ({},),  # its-hub sends it
     "audio": (None,),
+    "moderation": (None,),
     "prediction": (None,),
     "web_search_options": (None,),
 }
@@ -74,6 +77,8 @@ RESPONSE_NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """Further ones of ``/v1/responses``."""
 RESPONSE_IGNORED = ("include", "reasoning", "truncation", "max_tool_calls")
+
+_VALUE = re.compile(r"(?<=\S)  # .*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class Asked:
 def understand_chat(body: ChatRequest, solver: Solver) -> Asked:
     """Translate ``body`` for ``solver``. Raises ApiError that names the field which cannot be honoured."""
     limits = (body.max_tokens, body.max_completion_tokens)
-    return _understand(body, _conversation(body.messages), solver, body.n, limits)
+    return _understand(body, conversation(body.messages), solver, body.n, limits)
 
 
 def understand_completion(body: CompletionRequest, solver: Solver) -> Asked:
@@ -124,13 +129,13 @@ def understand_response(body: ResponseRequest, solver: Solver) -> Asked:
     if not messages:
         raise ApiError(400, "input holds no message; give at least one with the role 'user'", "input")
     try:
-        conversation = _conversation([*instructions, *messages])
+        said = conversation([*instructions, *messages])
     except ApiError as refusal:
         refusal.param = "input"
         raise
     limits = (body.max_tokens, body.max_output_tokens)
     known = {**NEUTRAL, **RESPONSE_NEUTRAL}
-    asked = _understand(body, conversation, solver, 1, limits, known, (*IGNORED, *RESPONSE_IGNORED))
+    asked = _understand(body, said, solver, 1, limits, known, (*IGNORED, *RESPONSE_IGNORED))
     return replace(asked, source="input")
 
 
@@ -185,8 +190,12 @@ def _check_others(fields: Mapping[str, Any], neutral: Mapping[str, tuple[Any, ..
         raise ApiError(400, f"{problem}; leave it out", name, "unsupported_value" if known else "unknown_field")
 
 
-def _conversation(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
-    """The messages that say something, as the solver takes them. The last must be a user's."""
+def conversation(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
+    """The messages that say something, as the solver takes them. The last must be a user's.
+
+    Programs of earlier answers come without the values behind their lines: a model would write such values itself.
+    Raises ApiError.
+    """
     if messages[-1].role != "user":
         problem = f"the last message must have the role 'user' and hold the question; got {messages[-1].role!r}"
         raise ApiError(400, problem, "messages")
@@ -197,6 +206,8 @@ def _conversation(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
         if role is None:
             raise ApiError(400, f"{where} has the role {message.role!r}; this server runs no tools", f"{where}.role")
         text = _text(message.content, f"{where}.content")
+        if role == "assistant" and text.startswith(PROGRAM_OPENING):
+            text = _VALUE.sub("", text)
         try:
             text = _question(text, f"{where}.content") if i == len(messages) - 1 else text
             if text.strip():

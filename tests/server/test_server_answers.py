@@ -16,6 +16,8 @@ from edge_tts.bench.server_process import ServerProcess
 from edge_tts.core import Budget
 from edge_tts.packs.pack import Pack
 from edge_tts.server.reply import EVENT_NAMES
+from edge_tts.server.schema import ChatMessage
+from edge_tts.server.understanding import conversation
 from edge_tts.solver import Solver
 
 
@@ -114,6 +116,16 @@ def test_the_last_message_is_the_question(http: httpx.Client) -> None:
     assert talked["usage"] == plain["usage"]
 
 
+def test_a_program_sent_back_has_no_values() -> None:
+    lines = 'x = 3  # not a value\ntext = "a  # b"  # 7\nanswer = x'
+    answer = ChatMessage(role="assistant", content=f"```python\n{lines}  # 3\n```\n\nThe answer is 3.")
+    sent = [ChatMessage(role="user", content="x = 3  # 3"), answer, ChatMessage(role="user", content="And 4?")]
+    first, second, _ = conversation(sent)
+    assert first.content == "x = 3  # 3"
+    assert second.content.startswith("```python\nx = 3\ntext = ")
+    assert second.content.endswith("\nanswer = x\n```\n\nThe answer is 3.")
+
+
 def test_stop_cuts_the_content(http: httpx.Client) -> None:
     content = ask(http, SHORT).json()["choices"][0]["message"]["content"]
     first, *_ = content.split("\n####")
@@ -195,6 +207,10 @@ def test_fields_without_effect_are_accepted(http: httpx.Client) -> None:
         "tool_choice": "auto",
         "prediction": None,
         "extra_body": {},
+        "logit_bias": {},
+        "top_logprobs": None,
+        "moderation": None,
+        "stop": [],
         "response_format": {"type": "text"},
     }
     ignored = {"user": "me", "metadata": {"a": "b"}, "store": True, "reasoning_effort": "high"}

@@ -156,6 +156,11 @@ def test_a_chat_keeps_its_turns(browser: Browser, server: ServerProcess) -> None
     assert roles == ["system", "user", "assistant", "user"]
     assert second["messages"][0]["content"] == "Be brief."
     assert "42" in second["messages"][2]["content"]
+    browser.fill(question="word " * 250)  # leaves no room for what was said before
+    browser.click("#go")
+    browser.wait(IDLE)
+    assert [message["role"] for message in browser.run("window.sent.at(-1)")["messages"]] == ["system", "user"]
+    assert "earlier questions that did not fit: 2" in browser.text(".reasons")
     browser.click("#new")
     assert browser.count(".turn") == 0
     browser.fill(question="What is 2 times 3?")

@@ -10,6 +10,7 @@ const EXAMPLES = {
 };
 const FORMATS = {auto: "as it suits", text: "in words", program: "as a program"};
 const KINDS = {math: "a number or formula", choice: "a letter", "yes-no": "yes or no", text: "a short text"};
+const BYTES_PER_TOKEN = 3;  // words take about four bytes a token, digits one
 let model = null, running = null, turns = [];
 
 async function call(path, options = {}) {
@@ -88,23 +89,27 @@ async function* chunks(response) {
   }
 }
 
-/* System prompt, earlier turns that have an answer, and the question. */
+/* System prompt, the latest turns that have an answer and fit, and the question. */
 function conversation(question) {
-  const system = model.edge.chats ? $("system").value.trim() : "";
+  const system = model.edge.chats ? $("system").value.trim() : "", said = [];
   const earlier = model.edge.chats ? turns.filter(turn => turn.content) : [];
-  return [
-    ...(system ? [{role: "system", content: system}] : []),
-    ...earlier.flatMap(({asked, content}) => [{role: "user", content: asked.question}, {role: "assistant", content}]),
-    {role: "user", content: question},
-  ];
+  let room = BYTES_PER_TOKEN * model.edge.context / 2 - system.length - question.length, left_out = earlier.length;
+  for (const {asked, content} of earlier.toReversed()) {
+    room -= asked.question.length + content.length;
+    if (room < 0) break;
+    said.unshift({role: "user", content: asked.question}, {role: "assistant", content});
+    left_out -= 1;
+  }
+  const messages = [...(system ? [{role: "system", content: system}] : []), ...said, {role: "user", content: question}];
+  return {messages, left_out};
 }
 
 async function solve(question) {
   const deadline_s = Number($("deadline").value), generations = Number($("generations").value);
   const edge = {strategy: $("strategy").value, generations, deadline_s, events: true};
   if (model.edge.chats) Object.assign(edge, {format: $("format").value, kind: $("answers").value || null, explain: $("explain").checked});
-  const messages = conversation(question);
-  const turn = running = new Turn({question, model: model.id, messages, deadline_s, generations, edge}, call);
+  const {messages, left_out} = conversation(question);
+  const turn = running = new Turn({question, model: model.id, messages, left_out, deadline_s, generations, edge}, call);
   $("turns").append(turn.element);
   $("intro").hidden = true;
   show();

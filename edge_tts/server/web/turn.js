@@ -13,6 +13,7 @@ export class Turn {
     this.tree = new Tree(this.$("tree"), this.$("legend"));
     this.$("question").append(paragraph(asked.question, "span"));
     this.state("Searching", "none", "no answer yet");
+    if (asked.left_out) this.$("reasons").append(make("li", `earlier questions that did not fit: ${asked.left_out}`));
     this.$("stop").addEventListener("click", () => this.control.abort());
     this.$("copy").addEventListener("click", () => this.copy());
     this.$("save").addEventListener("click", () => this.save());
