@@ -130,7 +130,8 @@ class Solver:
     def _keep_prefix(self) -> None:
         """Have what all prompts of programs begin with evaluated, or read from an earlier process."""
         if self.pack.writes_programs:
-            two = (AskedProgram.of(self._template, (Message("user", text),), self._interpreter) for text in "12")
+            messages = ((Message("user", text),) for text in "12")
+            two = (AskedProgram.of(self._template, chat, self._interpreter, "math") for chat in messages)
             first, second = (asked.prompt(self.policy) for asked in two)
             alike = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
             self._models.keep_prefix(tuple(token for token, _ in alike))

@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import hub_server
 import pytest
 
-from edge_tts.core import Budget, Decided, Explained, Sampling, StepTaken
+from edge_tts.core import Budget, Decided, Explained, Request, Sampling, StepTaken
 from edge_tts.errors import InputError
 from edge_tts.packs.base_model import SMOLLM2_135M
 from edge_tts.packs.base_model import locate as locate_base
@@ -77,6 +78,13 @@ def test_an_explanation_is_streamed_and_changes_nothing(solver: Solver) -> None:
     parts = "".join(event.text for event in events if isinstance(event, Explained))
     assert " ".join(parts.split()).startswith(explained.explanation)
     assert explained.usage.generated_tokens > plain.usage.generated_tokens
+
+
+def test_what_prompts_of_programs_begin_with_is_evaluated_before_the_first_question(coder_05b: Path) -> None:
+    with Solver(model=coder_05b, profile="laptop-cpu", memory_mb=1200, generations=2) as solver:
+        prompt = solver.asked("Tom has 3 boxes of 8 pencils. How many pencils are there?").prompt(solver.policy)
+        with closing(solver.policy.generate([Request(prompt, 0, Sampling(max_tokens=8))])) as events:
+            assert next(events).prefill_tokens < 60 < 200 < len(prompt)
 
 
 def test_control_tokens_in_a_question_stay_text(solver: Solver) -> None:
