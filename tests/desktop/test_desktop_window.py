@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import hub_server
 import psutil
 import pytest
 from desktop_app import ANSWERED, DESKTOP, QUESTION, application, serve
-from edge_desktop.history import History
+from edge_desktop.history import Details, History
 from edge_desktop.theme import DARK, LIGHT, Theme
 from edge_desktop.window import Window
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel
+from tiny_model import write_tiny_model
 
+from edge_tts import StepTaken, StrategyChosen
 from edge_tts.packs.pack import Pack
 from edge_tts.search.strategy import Strategy
 
@@ -35,14 +40,20 @@ def app() -> QApplication:
 
 
 @pytest.fixture
-def window(tmp_path: Path, app: QApplication, pack: Pack) -> Iterator[Window]:
+def empty(tmp_path: Path, app: QApplication, pack: Pack) -> Iterator[Window]:
+    """A window without a question, which loads nothing."""
     window = Window(Theme(app), tmp_path / "history.sqlite3")
     window.ask.profile.setCurrentText("laptop-cpu")
-    window.ask.question.setPlainText(QUESTION)
     window.show()
-    serve(window.ask.solve.isEnabled)
     yield window
     window.close()
+
+
+@pytest.fixture
+def window(empty: Window) -> Window:
+    empty.ask.question.setPlainText(QUESTION)
+    serve(empty.ask.solve.isEnabled)
+    return empty
 
 
 def solve(window: Window, strategy: str = "weighted", generations: int = 8) -> float:
@@ -106,7 +117,7 @@ def test_the_event_loop_is_never_blocked(window: Window) -> None:
     gaps = []
     for memory in (500, 600, 700):  # a different plan each time, so the models are loaded again
         window.ask.memory.setValue(memory)
-        serve(lambda m=memory: f"{m} MB" in window.plan.total.text() and window.ask.solve.isEnabled())  # type: ignore[misc]
+        serve(lambda m=memory: f"of {m} MB" in window.plan.total.text() and window.ask.solve.isEnabled())  # type: ignore[misc]
         gaps.append(solve(window))
     assert min(gaps) < BLOCKED_SECONDS  # code that blocks the loop would do so each time
 
@@ -121,7 +132,7 @@ def test_escape_stops_at_once_and_keeps_the_best(window: Window) -> None:
         serve(window.ask.solve.isEnabled)
         times.append(time.monotonic() - begun)
         assert window.live.answer.answer.text() == best
-        assert "You stopped" in window.live.answer.note.text()
+        assert "it was cancelled" in window.live.answer.note.text()
     assert min(times) < BLOCKED_SECONDS
     serve(lambda: window.history.list.count() == 3)
 
@@ -138,20 +149,132 @@ def test_a_stop_while_loading_waits_for_nothing(window: Window) -> None:
     assert window.live.answer.answer.text() == window.live.model.search.best
 
 
-def test_a_cap_too_small_is_told_before_anything_is_loaded(window: Window) -> None:
-    assert "2048 MB" in window.plan.total.text()
-    parts = [part.text() for part in window.plan.parts]
+def test_a_cap_too_small_is_told_before_anything_is_loaded(empty: Window) -> None:
+    serve(lambda: "2,048 MB" in empty.plan.total.text())
+    parts = [part.text() for part in empty.plan.parts]
     assert [text.rsplit(" ", 1)[0] for text in parts] == ["Runtime", "Weights", "KV cache", "Buffers", "Verifier"]
-    window.ask.memory.setValue(100)
-    serve(lambda: not window.ask.solve.isEnabled())
-    assert "memory cap of 100 MB" in window.plan.message.text()
-    QTest.keyClick(window.ask.question, Qt.Key.Key_Return)
-    assert not window.ask.stop.isEnabled()
+    empty.ask.memory.setValue(100)
+    serve(lambda: "memory cap of 100 MB" in empty.plan.message.text())
+    empty.ask.question.setPlainText(QUESTION)
+    QTest.keyClick(empty.ask.question, Qt.Key.Key_Return)
+    assert not empty.ask.stop.isEnabled()
     assert not models()
-    window.ask.memory.setValue(330)
-    serve(window.ask.solve.isEnabled)
-    assert "330 MB" in window.plan.total.text()
-    assert "to stay below 330 MB" in window.plan.message.text()
+    empty.ask.memory.setValue(330)
+    serve(empty.ask.solve.isEnabled)
+    assert "330 MB" in empty.plan.total.text()
+    assert "to stay below 330 MB" in empty.plan.message.text()
+
+
+def test_models_load_while_the_user_types_and_one_is_unloaded_before_the_next(window: Window, tmp_path: Path) -> None:
+    serve(lambda: window.ask.model_caption.text() == "Model: smol-math is loaded")
+    (first,) = models()
+    own = write_tiny_model(tmp_path / "own.gguf")
+    most = 0
+
+    def is_loaded() -> bool:
+        nonlocal most
+        most = max(most, len(models()))
+        return window.ask.model_caption.text() == "Model: own is loaded"
+
+    window.ask.model.choose(str(own))
+    serve(is_loaded)
+    assert most == 1
+    assert not first.is_running()
+    assert "Verifier" not in " ".join(part.text() for part in window.plan.parts)
+    again = Window(Theme(application()), tmp_path / "history.sqlite3")  # the choice is remembered
+    assert (again.ask.model.currentText(), again.ask.choices.model) == ("own.gguf", str(own))
+    again.close()
+
+
+def test_a_model_is_downloaded_when_the_user_agrees_and_a_cancelled_download_goes_on(
+    tmp_path: Path, app: QApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"GGUF" + bytes(25 * 2**20)  # what is kept of a cut download is whole chunks of 10 MB
+    own = {"size": len(content), "sha256": f'"{hashlib.sha256(content).hexdigest()}"', "file": '"tiny.gguf"'}
+    lines = [f"{key} = {value}" for key, value in own.items()]
+    monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path))
+    (tmp_path / "catalogue.toml").write_text(
+        '[models."qwen2.5-coder-0.5b"]\n' + "\n".join(lines) + '\nsources = [{ hub = "a/b", file = "tiny.gguf" }]\n'
+    )
+    with hub_server.serve() as hub:
+        hub.patch(monkeypatch, tmp_path)
+        for name, value in hub.environment(tmp_path).items():
+            monkeypatch.setenv(name, value)
+        hub.add("a/b", {"tiny.gguf": content})
+        hub.cuts.append(12 * 2**20)
+        hub.gate = gate = OpensOnce()
+        window = Window(Theme(app), tmp_path / "history.sqlite3")
+        window.ask.memory.setValue(2000)
+        window.show()
+        window.ask.model.choose("qwen2.5-coder-0.5b")
+        serve(window.strip.isVisible)
+        assert "not on this machine. It is a download of 26 MB" in window.strip.text.text()
+        assert not hub.ranges
+        window.strip.download.click()
+        serve(lambda: not window.banner.isHidden())  # the connection is lost
+        assert "could not be downloaded" in window.banner_text.text()
+        serve(window.strip.download.isVisible)
+        window.strip.download.click()
+        serve(lambda: len(hub.ranges) == 2)
+        serve(lambda: window.strip.bar.value() > 0)
+        window.strip.cancel.click()
+        serve(lambda: not window.fetcher.is_running)
+        serve(window.strip.download.isVisible)
+        assert window.banner.isHidden(), window.banner_text.text()
+        gate.set()
+        window.strip.download.click()
+        serve(lambda: window.strip.isHidden() and not window.fetcher.is_running)
+        assert window.banner.isHidden(), window.banner_text.text()
+        assert hub.ranges == [None, "bytes=10485760-", "bytes=10485760-"]  # from where it had got to
+        serve(lambda: window.ask.model.itemData(1) == "qwen2.5-coder-0.5b")  # among those that are here
+        window.close()
+
+
+def test_a_download_that_fails_says_why(tmp_path: Path, app: QApplication, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    window = Window(Theme(app), tmp_path / "history.sqlite3")
+    window.ask.memory.setValue(2000)
+    window.ask.model.choose("qwen2.5-coder-0.5b")
+    serve(lambda: not window.strip.isHidden())
+    window.strip.download.click()
+    serve(lambda: not window.banner.isHidden())
+    assert "HF_HUB_OFFLINE is set" in window.banner_text.text()
+    serve(lambda: not window.strip.isHidden())  # it asks again
+    window.close()
+
+
+class OpensOnce(threading.Event):
+    """Lets the first download pass, and the others once it is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        first, self._passed = not self._passed, True
+        return first or super().wait(timeout)
+
+
+def test_nothing_is_cut_at_the_least_width(window: Window) -> None:
+    window.resize(window.minimumSize())
+    window.live.start(16, 125.0, "", True)
+    window.live.take(StrategyChosen("adaptive:n=16", "decided after every wave"))
+    steps = ("rolls_of_the_baker_who_sells_rolls_in_bags_of_three_in_the_morning = 7",)
+    window.live.take(StepTaken(0, steps[0], True, steps, answer="7"))
+    details = Details("qwen2.5-coder-1.5b", "program", 0.55, 1, 1, (("7", 1.0),), "Because.", "", ("a note",))
+    window.live.finish(replace(ANSWERED, answer="7", steps=steps, scores=(), details=details))
+    window.pages.setCurrentWidget(window.live)
+    serve(lambda: window.width() == 860)
+    for part in window.findChildren(QLabel):
+        if part.isVisible() and not part.wordWrap():
+            assert part.width() >= part.sizeHint().width(), part.text()
+        if part.isVisible():
+            inside = part.mapTo(window, part.rect().topRight()).x()
+            assert inside < window.width(), part.text()
+    for field in (window.ask.deadline, window.ask.memory, window.ask.generations):
+        assert field.lineEdit().width() >= field.fontMetrics().horizontalAdvance(field.text()), field.text()
 
 
 def test_no_limit_is_shown_before_the_profile_is_known(tmp_path: Path, app: QApplication, home: Path) -> None:

@@ -29,6 +29,8 @@ _GRACE_MS = 250
 class Planned:
     """A model that was chosen, and the plan for it."""
 
+    reference: str
+    """What the user chose."""
     chosen: Chosen
     plan: Plan
 
@@ -283,7 +285,7 @@ def _planned(choices: Choices, question: str, built_in: str | None) -> Planned:
     profile: Profile = profile_of(choices.profile)
     memory = profile.memory_mb if choices.memory_mb is None else choices.memory_mb
     chosen = choose(choices.model, memory, built_in)
-    return Planned(chosen, plan_for(chosen.pack, profile, *_limits(choices, question)))
+    return Planned(choices.model, chosen, plan_for(chosen.pack, profile, *_limits(choices, question)))
 
 
 def _limits(choices: Choices, question: str) -> tuple[float | None, float | None, int, int]:

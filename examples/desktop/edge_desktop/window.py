@@ -179,6 +179,8 @@ class Window(QMainWindow):
             self.engine.plan(self.ask.choices, self.ask.question.toPlainText())
 
     def _show_plan(self, planned: Planned) -> None:
+        if planned.reference != self.ask.model.reference:
+            return  # the user has chosen another model meanwhile
         self._planned = planned
         self.plan.show_plan(planned.plan)
         self.ask.fill_limits(planned.plan)
@@ -203,6 +205,7 @@ class Window(QMainWindow):
     def _choose(self, reference: str) -> None:
         self.settings.model = reference
         self._planned = None
+        self.strip.hide()
         self.fetcher.cancel()
         self._refresh()
 
