@@ -151,8 +151,9 @@ class Engine(QObject):
         self._thread.quit()
         if not self._thread.wait(_GRACE_MS):
             for child in psutil.Process().children():  # a child that is still loading models
-                with suppress(psutil.NoSuchProcess):
-                    child.kill()
+                with suppress(psutil.Error):
+                    if "resource_tracker" not in " ".join(child.cmdline()):
+                        child.kill()
             self._thread.wait()
         self._planning.wait()
         self._worker.close()
