@@ -47,6 +47,10 @@ _WRITE_AGAIN = "Look for the mistake, then write the whole program again."
 _CHECK_AGAIN = "Check every line against the problem, then write the whole program again, corrected where it is wrong."
 _OPENING_BRACKETS = frozenset("([{")
 _CLOSING_BRACKETS = frozenset(")]}")
+_ASKS_DATE = re.compile(r"\bwh(?:at|ich) (?:day|month|time|date|year)\b|\bwhen\b", re.IGNORECASE)
+_ASKS_COMPARED = re.compile(
+    r"\bwh(?:ich|o)\b.*\b(?:\w{2,}er|more|less|most|least|\w{2,}est)\b", re.IGNORECASE | re.DOTALL
+)
 _NUMBER = re.compile(r"(?<![\w.])\d[\d,_]*(?:\.\d+)?(?:e\d+)?|(?<![\w.])\.\d+")
 _WORDS = MappingProxyType(
     {
@@ -185,6 +189,8 @@ class AskedProgram:
         question = self.messages[-1].content
         if answer is None:
             return _failed(program, "", "the program ends without a plain value in `answer`")
+        if answer in ("Yes", "No") and self.kind in ("math", "text"):
+            return _failed(program, "", "`answer` is True or False, and the problem does not ask for yes or no")
         if not _uses_numbers(question, lines_of(program)):
             return _failed(program, "", "the program uses none of the numbers in the problem")
         read = clean(answer, self.kind, question) or answer
@@ -197,9 +203,14 @@ def lines_of(program: Trace) -> tuple[str, ...]:
 
 
 def suits(question: str, kind: AnswerKind) -> bool:
-    """Whether ``question`` is a computation: it wants a number or an expression and states numbers."""
+    """Whether ``question`` is a computation: it states numbers, and wants a number, a date, or one of things compared."""
     words = re.findall(r"[a-z]+", question.lower())
-    return kind == "math" and (any(_numbers(question)) or sum(word in _WORDS for word in words) > 1)
+    digits, spoken = len(list(_numbers(question))), sum(word in _WORDS for word in words)
+    if kind == "math":
+        return digits > 0 or spoken > 1
+    if kind == "text":
+        return bool((digits and _ASKS_DATE.search(question)) or (digits > 1 and _ASKS_COMPARED.search(question)))
+    return False
 
 
 def is_open(lines: Sequence[str]) -> bool:

@@ -21,9 +21,10 @@ from edge_tts.reasoning.program_format import (
     MOST_LINES,
     AskedProgram,
     is_open,
+    suits,
 )
 from edge_tts.reasoning.program_prompt import PROMPT
-from edge_tts.reasoning.question_kind import AnswerKind
+from edge_tts.reasoning.question_kind import AnswerKind, kind_of
 from edge_tts.runtimes.scripted import ScriptedPolicy
 
 QUESTION = "Tom has 8 boxes of 12 pencils. He gives away 20. How many pencils are left?"
@@ -186,6 +187,7 @@ def test_a_program_without_answer_means_what_its_last_line_assigns_or_prints(ask
         ("answer = float('inf') * 8", "the program ends without a plain value in `answer`"),
         ("", "the program ends without a plain value in `answer`"),
         ("answer = 76", "the program uses none of the numbers in the problem"),
+        ("answer = 8 > 12", "`answer` is True or False, and the problem does not ask for yes or no"),
         ("if 8 > 3:\n    answer = nothing", "NameError"),
     ],
 )
@@ -316,3 +318,23 @@ def test_a_policy_writes_a_program_and_it_is_run(asked: AskedProgram) -> None:
     for step in policy.generate([request]):
         trace = asked.extended(trace, step)
     assert trace.answer == "76"
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("What is 15% of 80?", True),
+        ("How many legs do three dogs and two birds have?", True),
+        ("If today is Wednesday, what day of the week is it in 10 days?", True),
+        ("Which is larger, 3/4 or 0.7?", True),
+        ("Which shop is cheaper: 3 pens for 4 dollars, or 5 pens for 6 dollars?", True),
+        ("When does a film of 95 minutes end that begins at 20:15?", True),
+        ("What is the capital of Australia?", False),
+        ("Which planet is the largest?", False),
+        ("Who wrote 1984?", False),
+        ("What day comes after Monday?", False),
+        ("Is 91 a prime number?", False),
+    ],
+)
+def test_computations_are_told_from_other_questions(question: str, expected: bool) -> None:
+    assert suits(question, kind_of(question)) is expected
