@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from edge_tts.runtimes.privacy import disable_telemetry
 
 if TYPE_CHECKING:
-    from edge_tts.core import (
+    from edge_tts.core import Budget, Sampling, Usage
+    from edge_tts.errors import BackendError, EdgeError, InputError, PackError, ResourceError
+    from edge_tts.escalation.solver import EscalatingSolver
+    from edge_tts.events import (
         BestSoFar,
-        Budget,
         CandidateScored,
         Decided,
         Difficulty,
@@ -23,13 +25,9 @@ if TYPE_CHECKING:
         Event,
         Explained,
         Result,
-        Sampling,
         StepTaken,
         StrategyChosen,
-        Usage,
     )
-    from edge_tts.errors import BackendError, EdgeError, InputError, PackError, ResourceError
-    from edge_tts.escalation.solver import EscalatingSolver
     from edge_tts.packs.planned import plan
     from edge_tts.planning.planner import Plan
     from edge_tts.solver import Solver
@@ -62,6 +60,9 @@ __all__ = [
 ]
 disable_telemetry()  # before anything can import the libraries that it is about
 _MODULES = {
+    "Budget": "core",
+    "Sampling": "core",
+    "Usage": "core",
     "Solver": "solver",
     "EscalatingSolver": "escalation.solver",
     "plan": "packs.planned",
@@ -72,7 +73,7 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = _MODULES.get(name) or ("errors" if name.endswith("Error") else "core")
+    home = _MODULES.get(name) or ("errors" if name.endswith("Error") else "events")
     value = globals()[name] = getattr(importlib.import_module(f"edge_tts.{home}"), name)
     return value
 

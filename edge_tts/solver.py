@@ -16,21 +16,22 @@ from pathlib import Path
 from typing import NoReturn, Self, Unpack
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.concurrency import in_thread, together
 from edge_tts.core import (
     Budget,
-    Difficulty,
-    Done,
-    Event,
-    Outcome,
     Policy,
-    Result,
-    StrategyChosen,
     Trace,
     Usage,
     Verifier,
 )
 from edge_tts.errors import BackendError
+from edge_tts.events import (
+    Difficulty,
+    Done,
+    Event,
+    Outcome,
+    Result,
+    StrategyChosen,
+)
 from edge_tts.files.atomic import Progress, silent
 from edge_tts.packs.pack import Pack, prepare_pack
 from edge_tts.packs.planned import DEFAULT_GENERATIONS, find, plan_for, profile_of
@@ -47,6 +48,7 @@ from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig, Verifie
 from edge_tts.search import explanation
 from edge_tts.search.allocation import StrategyTable
 from edge_tts.search.call import AUTO, Call, Format, Messages, Options
+from edge_tts.search.concurrency import in_thread, together
 from edge_tts.search.controller import Controller
 from edge_tts.search.difficulty import Auto
 from edge_tts.search.driver import Driver, Task, Way

@@ -20,7 +20,15 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, TypeAlias
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import ChatModelInfo, ModelInfo, Request, Scored, SpecialToken, StepEvents, Verifier
+from edge_tts.core import (
+    ChatModelInfo,
+    ModelInfo,
+    Request,
+    Scored,
+    SpecialToken,
+    StepEvents,
+    Verifier,
+)
 from edge_tts.errors import BackendError, EdgeError
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig
 

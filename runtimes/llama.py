@@ -24,7 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import ModelInfo, Request, SpecialToken, StepEvent, StepEvents, StopReason
+from edge_tts.core import (
+    ModelInfo,
+    Request,
+    SpecialToken,
+    StepEvent,
+    StepEvents,
+    StopReason,
+)
 from edge_tts.errors import BackendError, EdgeError, InputError
 from edge_tts.reasoning.calculator import written_result
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat

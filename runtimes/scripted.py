@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import ChatModelInfo, ModelInfo, Request, Scored, StepEvent, StepEvents, StopReason
+from edge_tts.core import (
+    ChatModelInfo,
+    ModelInfo,
+    Request,
+    Scored,
+    StepEvent,
+    StepEvents,
+    StopReason,
+)
 from edge_tts.errors import InputError
 
 END_TOKEN = 0

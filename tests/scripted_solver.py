@@ -13,7 +13,8 @@ from typing import Any
 from rich.console import Console
 
 from edge_tts.commands.question_file import solve_lines
-from edge_tts.core import Budget, Done, Result, Usage
+from edge_tts.core import Budget, Usage
+from edge_tts.events import Done, Result
 from edge_tts.questions.lines import question_lines
 from edge_tts.questions.results import Settings
 

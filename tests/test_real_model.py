@@ -14,8 +14,9 @@ from pathlib import Path
 import hub_server
 import pytest
 
-from edge_tts.core import Budget, Decided, Explained, Request, Sampling, StepTaken
+from edge_tts.core import Budget, Request, Sampling
 from edge_tts.errors import InputError
+from edge_tts.events import Decided, Explained, StepTaken
 from edge_tts.packs.base_model import SMOLLM2_135M
 from edge_tts.packs.base_model import locate as locate_base
 from edge_tts.reasoning.messages import Message

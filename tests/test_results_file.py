@@ -16,8 +16,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from scripted_solver import ScriptedSolver, limited_file_size, run, settings
 
-from edge_tts.core import Result
 from edge_tts.errors import EdgeError, InputError, ResourceError
+from edge_tts.events import Result
 from edge_tts.questions.lines import question_lines
 from edge_tts.questions.results import failure_row
 from edge_tts.questions.results_file import ResultsFile, check_out

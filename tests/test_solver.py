@@ -10,8 +10,15 @@ from pathlib import Path
 import pytest
 from questions import HARD
 
-from edge_tts.core import Budget, DifficultyEstimated, Done, Result, StepTaken, StrategyChosen
+from edge_tts.core import Budget
 from edge_tts.errors import InputError, ResourceError
+from edge_tts.events import (
+    DifficultyEstimated,
+    Done,
+    Result,
+    StepTaken,
+    StrategyChosen,
+)
 from edge_tts.packs.pack import Pack
 from edge_tts.questions.reading import Question, checked_question, read_questions
 from edge_tts.questions.results import Settings

@@ -23,8 +23,9 @@ from edge_tts.answers.equivalence import group
 from edge_tts.bench.intervals import mean_interval
 from edge_tts.bench.pool import Pool, Sample
 from edge_tts.bench.records import SAMPLES
-from edge_tts.core import Decided, Trace
+from edge_tts.core import Trace
 from edge_tts.errors import InputError
+from edge_tts.events import Decided
 from edge_tts.files.json_lines import read_lines
 from edge_tts.reasoning.formats import FormatName
 from edge_tts.search.confidence import Calibration, Standing

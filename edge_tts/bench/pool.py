@@ -19,9 +19,7 @@ from edge_tts.cancellation import Cancellation
 from edge_tts.core import (
     Budget,
     ChatModelInfo,
-    Event,
     ModelInfo,
-    Outcome,
     Policy,
     Request,
     Sampling,
@@ -33,6 +31,7 @@ from edge_tts.core import (
     Usage,
 )
 from edge_tts.errors import InputError
+from edge_tts.events import Event, Outcome
 from edge_tts.questions.reading import Question
 from edge_tts.reasoning.formats import Asked, FormatName
 from edge_tts.search.call import AUTO, Call, Format

@@ -18,12 +18,12 @@ from edge_tts.bench import datasets, machine
 from edge_tts.bench.intervals import mean_interval
 from edge_tts.bench.pool import Pool, draw
 from edge_tts.bench.runtime_settings import RuntimeSettings
-from edge_tts.concurrency import together
 from edge_tts.core import Trace
 from edge_tts.profiles.loader import detect
 from edge_tts.questions.reading import Question
 from edge_tts.reasoning.program_format import AskedProgram
 from edge_tts.reasoning.program_prompt import BOOK, INSTRUCTION, PROMPT, ROLLS, ProgramPrompt
+from edge_tts.search.concurrency import together
 from edge_tts.search.selection import majority
 from edge_tts.solver import Solver
 

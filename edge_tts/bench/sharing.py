@@ -26,7 +26,8 @@ from rich.console import Console
 from edge_tts.bench import machine
 from edge_tts.bench.engine import wider_loop
 from edge_tts.bench.intervals import quartiles
-from edge_tts.core import Budget, Request, Result, Sampling
+from edge_tts.core import Budget, Request, Sampling
+from edge_tts.events import Result
 from edge_tts.export import command
 from edge_tts.packs.pack import find_pack, prepare_pack
 from edge_tts.questions.reading import read_questions

@@ -19,12 +19,12 @@ from edge_tts.bench.datasets import DataSet
 from edge_tts.bench.energy import Measurement, open_meter
 from edge_tts.bench.pool import SAMPLING_KINDS, Pool, Replay, Sample, draw, problem_seed
 from edge_tts.bench.records import RECORDS, SAMPLES, Key, Record, read_records
-from edge_tts.concurrency import together
 from edge_tts.core import Budget
 from edge_tts.errors import InputError
 from edge_tts.files.json_lines import Appender, read_lines
 from edge_tts.questions.reading import Question
 from edge_tts.search.call import AUTO, Format
+from edge_tts.search.concurrency import together
 from edge_tts.search.selection import aggregate
 from edge_tts.search.strategy import Strategy
 from edge_tts.solver import Solver, finish

@@ -30,7 +30,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from edge_tts.bench.engine import QUESTION
-from edge_tts.core import StepEvent, StopReason, Trace, Usage
+from edge_tts.core import (
+    StepEvent,
+    StopReason,
+    Trace,
+    Usage,
+)
 from edge_tts.errors import PackError
 from edge_tts.packs.pack import Pack
 from edge_tts.runtimes import device

@@ -16,8 +16,8 @@ from edge_tts.commands.console import answer_line, one_line
 from edge_tts.commands.search_tree import print_search
 from edge_tts.commands.summary import print_solution, print_text
 from edge_tts.commands.watching import watching
-from edge_tts.core import Done, Result
 from edge_tts.errors import EdgeError
+from edge_tts.events import Done, Result
 from edge_tts.files.folders import data_folder
 from edge_tts.questions.recording import Recording
 from edge_tts.questions.saved_search import SavedSearch, Turn

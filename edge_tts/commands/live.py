@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_tts.commands.console import STYLES, one_line
-from edge_tts.core import Event, Explained
+from edge_tts.events import Event, Explained
 from edge_tts.questions.recording import AnswerGroup, Attempt, Recording
 from edge_tts.search.wording import duration, level, percent, sureness
 

@@ -23,7 +23,7 @@ from edge_tts.errors import NO_ANSWER, NOT_SURE, InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edge_tts.core import Result
+    from edge_tts.events import Result
     from edge_tts.questions.recording import Recording
     from edge_tts.reasoning.question_kind import AnswerKind
     from edge_tts.solver import Solver
@@ -164,7 +164,7 @@ def _searched(
     """The result; on Ctrl-C the best answer so far is printed first."""
     from edge_tts.commands.console import answer_line
     from edge_tts.commands.watching import watching
-    from edge_tts.core import Done
+    from edge_tts.events import Done
 
     output, errors = consoles
     events = solver.stream(question, asking.strategy, asking.limits, asking.seed, **asking.options(solver))

@@ -10,7 +10,7 @@ from edge_tts.search.wording import cost, escalated, in_format, percent, why_sto
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edge_tts.core import Result
+    from edge_tts.events import Result
 
 
 def print_answer(out: Console, errors: Console, result: Result, least: float = 0.0) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edge_tts.commands.asking import Asking
 from edge_tts.commands.console import one_line
-from edge_tts.core import Event
+from edge_tts.events import Event
 from edge_tts.questions.recording import Recording
 from edge_tts.search.wording import counted
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import Escalated
 from edge_tts.errors import BackendError, InputError
+from edge_tts.events import Escalated
 from edge_tts.reasoning.answer_reading import read_answer
 from edge_tts.reasoning.messages import Message
 from edge_tts.reasoning.question_kind import AnswerKind

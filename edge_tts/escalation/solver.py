@@ -10,9 +10,15 @@ from typing import Any
 
 from edge_tts.answers.equivalence import equivalent
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import Decided, Done, Escalated, Event, Result
 from edge_tts.errors import EdgeError, InputError
 from edge_tts.escalation.endpoint import EndpointTarget, answered
+from edge_tts.events import (
+    Decided,
+    Done,
+    Escalated,
+    Event,
+    Result,
+)
 from edge_tts.packs.planned import plan
 from edge_tts.planning.planner import Plan
 from edge_tts.reasoning.messages import Message, as_messages

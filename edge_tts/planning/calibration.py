@@ -15,7 +15,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge_tts.core import Policy, Request, Sampling, Verifier
+from edge_tts.core import (
+    Policy,
+    Request,
+    Sampling,
+    Verifier,
+)
 from edge_tts.errors import BackendError
 from edge_tts.profiles.loader import Calibration, DecodeSpeed, Speeds
 from edge_tts.runtimes.config import EngineConfig

@@ -14,13 +14,13 @@ from typing import Annotated
 import msgspec
 
 from edge_tts.answers.equivalence import group
-from edge_tts.core import (
+from edge_tts.core import StepValue
+from edge_tts.events import (
     BestSoFar,
     CandidateScored,
     DifficultyEstimated,
     Explained,
     StepTaken,
-    StepValue,
     StrategyChosen,
 )
 

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edge_tts.answers.equivalence import is_correct
-from edge_tts.core import Budget, Result
+from edge_tts.core import Budget
 from edge_tts.errors import EdgeError
+from edge_tts.events import Result
 from edge_tts.questions.lines import Line
 from edge_tts.questions.reading import Question
 

@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from edge_tts.core import Result
 from edge_tts.errors import InputError
+from edge_tts.events import Result
 from edge_tts.files.atomic import building, disk_errors, publish
 from edge_tts.files.typed import typed
 from edge_tts.questions.recording import AnswerGroup, Attempt, Moment, Recording, grouped

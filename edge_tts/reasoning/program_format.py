@@ -15,7 +15,12 @@ from fractions import Fraction
 from functools import cached_property
 from types import MappingProxyType
 
-from edge_tts.core import Policy, StepEvent, StepValue, Trace
+from edge_tts.core import (
+    Policy,
+    StepEvent,
+    StepValue,
+    Trace,
+)
 from edge_tts.errors import BackendError
 from edge_tts.reasoning.answer_reading import clean, vote_key
 from edge_tts.reasoning.chat_template import ChatTemplate, Prompt
@@ -203,7 +208,7 @@ def lines_of(program: Trace) -> tuple[str, ...]:
 
 
 def suits(question: str, kind: AnswerKind) -> bool:
-    """Whether ``question`` is a computation: it states numbers, and wants a number, a date, or one of things compared."""
+    """Whether ``question`` is a computation: it has numbers, and wants a number, a date, or one of things compared."""
     words = re.findall(r"[a-z]+", question.lower())
     digits, spoken = len(list(_numbers(question))), sum(word in _WORDS for word in words)
     if kind == "math":

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edge_tts.answers.formulas import LONGEST_SECONDS, Timeout
-from edge_tts.core import Decided
 from edge_tts.errors import InputError
+from edge_tts.events import Decided
 from edge_tts.search.confidence import UNCALIBRATED, Calibration, Standing
 from edge_tts.search.selection import Aggregate, Choice, is_decided, majority, two_largest, weighted
 from edge_tts.search.wave import Candidate, End, Start, Wave, Waves, traces

@@ -11,7 +11,12 @@ from contextlib import closing
 from math import fsum
 
 from edge_tts.answers.formulas import Timeout
-from edge_tts.core import Decided, Difficulty, DifficultyEstimated, StrategyChosen
+from edge_tts.events import (
+    Decided,
+    Difficulty,
+    DifficultyEstimated,
+    StrategyChosen,
+)
 from edge_tts.search.allocation import BINS, StrategyTable
 from edge_tts.search.controller import Controller
 from edge_tts.search.selection import Aggregate, Choice, aggregate, majority, voters

@@ -14,20 +14,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from edge_tts.core import (
-    BestSoFar,
-    CandidateScored,
-    Event,
-    Outcome,
     Policy,
     Request,
     Sampling,
     StepEvent,
     StepEvents,
-    StepTaken,
     Trace,
     Verifier,
 )
 from edge_tts.errors import InputError
+from edge_tts.events import (
+    BestSoFar,
+    CandidateScored,
+    Event,
+    Outcome,
+    StepTaken,
+)
 from edge_tts.reasoning.formats import Asked
 from edge_tts.search.confidence import UNCALIBRATED, Calibration, Standing
 from edge_tts.search.ledger import Ledger

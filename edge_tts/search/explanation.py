@@ -6,7 +6,13 @@ import math
 from collections.abc import Generator, Sequence
 from contextlib import closing
 
-from edge_tts.core import Event, Explained, Policy, Request, Sampling, Trace
+from edge_tts.core import (
+    Policy,
+    Request,
+    Sampling,
+    Trace,
+)
+from edge_tts.events import Event, Explained
 from edge_tts.reasoning.chat_template import ChatTemplate
 from edge_tts.reasoning.messages import Message
 from edge_tts.reasoning.prompt_tokens import prompt_tokens

@@ -8,7 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import Budget, ModelInfo, StepEvent, Usage
+from edge_tts.core import (
+    Budget,
+    ModelInfo,
+    StepEvent,
+    Usage,
+)
 from edge_tts.errors import InputError
 
 

@@ -154,7 +154,7 @@ def _heaviest(candidates: Sequence[Trace], weights: Sequence[float], timeout: Ti
     for id, weight in zip(ids, weights, strict=True):
         totals.setdefault(id, []).append(weight)
     sums = {id: math.fsum(parts) for id, parts in totals.items()}
-    likeliest = {id: -math.inf for id in sums}
+    likeliest = dict.fromkeys(sums, -math.inf)
     for trace, id in zip(candidates, ids, strict=True):
         likeliest[id] = max(likeliest[id], trace.logprob)
     heaviest = max(sums, key=lambda id: (round(sums[id], 9), likeliest[id]))

@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from edge_tts.answers.formulas import Timeout
-from edge_tts.core import Event
+from edge_tts.events import Event
 from edge_tts.search.selection import Aggregate, Choice, aggregate, weighted
 from edge_tts.search.wave import Candidate, End, Start, Wave, Waves
 

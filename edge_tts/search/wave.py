@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from edge_tts.answers.formulas import Timeout
-from edge_tts.core import Event, Trace
+from edge_tts.core import Trace
+from edge_tts.events import Event
 from edge_tts.search.selection import Choice
 
 
@@ -80,7 +81,7 @@ class End:
     """How a strategy ends."""
 
     candidates: Sequence[Candidate]
-    """Those it kept, in the order in which :class:`~edge_tts.core.Outcome` reports them."""
+    """Those it kept, in the order in which :class:`~edge_tts.events.Outcome` reports them."""
     reason: str | None = None
     """"decided" where it stopped before its size was used up; None leaves the reason to the driver."""
 

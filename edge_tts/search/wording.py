@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edge_tts.core import Escalated, Usage
+from edge_tts.core import Usage
+from edge_tts.events import Escalated
 
 SURE = 0.9
 """From this confidence on an answer is called sure."""

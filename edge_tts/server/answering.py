@@ -7,8 +7,8 @@ import time
 from contextlib import aclosing
 from dataclasses import replace
 
-from edge_tts.core import Done, Event, Result
 from edge_tts.errors import EdgeError
+from edge_tts.events import Done, Event, Result
 from edge_tts.server.admission import Admission
 from edge_tts.server.api_error import ApiError
 from edge_tts.server.metrics import Metrics

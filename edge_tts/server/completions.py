@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from edge_tts.core import Event, Result
+from edge_tts.events import Event, Result
 from edge_tts.server.reply import ChatReply, account, finish_reason, told, usage
 
 

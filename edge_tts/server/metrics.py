@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from edge_tts.core import Result
+from edge_tts.events import Result
 from edge_tts.runtimes.process_memory import peak_memory_mb
 from edge_tts.server.admission import Admission
 

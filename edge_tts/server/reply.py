@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from edge_tts.core import (
+from edge_tts.events import (
     BestSoFar,
     CandidateScored,
     Decided,

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from edge_tts.core import Event, Result
+from edge_tts.events import Event, Result
 from edge_tts.server.api_error import ApiError
 from edge_tts.server.reply import account, content, reasoning, told, usage
 

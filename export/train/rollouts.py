@@ -25,7 +25,12 @@ from typing import Any
 from rich.progress import Progress
 
 from edge_tts.answers.equivalence import is_correct
-from edge_tts.core import Policy, Request, Sampling, Trace
+from edge_tts.core import (
+    Policy,
+    Request,
+    Sampling,
+    Trace,
+)
 from edge_tts.errors import InputError
 from edge_tts.export import command
 from edge_tts.export.train.data import Problem, read_problems, split

@@ -16,7 +16,15 @@ import torch
 from transformers import DynamicCache
 
 from edge_tts.cancellation import Cancellation
-from edge_tts.core import ChatModelInfo, ModelInfo, Request, SpecialToken, StepEvent, StepEvents, StopReason
+from edge_tts.core import (
+    ChatModelInfo,
+    ModelInfo,
+    Request,
+    SpecialToken,
+    StepEvent,
+    StepEvents,
+    StopReason,
+)
 from edge_tts.export.train.sft import load_policy
 from edge_tts.reasoning.calculator import written_result
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat

@@ -6,7 +6,8 @@ from io import StringIO
 
 from rich.console import Console
 
-from edge_tts.core import Budget, Result, StepTaken, Usage
+from edge_tts.core import Budget, Usage
+from edge_tts.events import Result, StepTaken
 from edge_tts.questions.recording import Recording
 from edge_tts.questions.results import Settings
 from edge_tts.questions.saved_search import SavedSearch

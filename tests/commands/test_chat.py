@@ -18,8 +18,9 @@ from showing import console, finished, result, said
 
 from edge_tts.commands.asking import Asking
 from edge_tts.commands.chat_session import CHAT_TOKENS, ChatSession, _typed_lines
-from edge_tts.core import BestSoFar, Budget, Done, Event
+from edge_tts.core import Budget
 from edge_tts.errors import InputError
+from edge_tts.events import BestSoFar, Done, Event
 from edge_tts.packs.pack import Pack
 
 

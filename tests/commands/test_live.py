@@ -6,7 +6,13 @@ import pytest
 from showing import console, finished, said
 
 from edge_tts.commands.live import LiveView
-from edge_tts.core import BestSoFar, Event, Explained, StepTaken, StrategyChosen
+from edge_tts.events import (
+    BestSoFar,
+    Event,
+    Explained,
+    StepTaken,
+    StrategyChosen,
+)
 from edge_tts.questions.recording import Recording
 
 EVENTS: tuple[Event, ...] = (

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from showing import finished
 
-from edge_tts.core import (
+from edge_tts.core import StepValue
+from edge_tts.events import (
     BestSoFar,
     CandidateScored,
     Decided,
     DifficultyEstimated,
     Explained,
     StepTaken,
-    StepValue,
     StrategyChosen,
 )
 from edge_tts.questions.recording import Recording

@@ -9,7 +9,7 @@ import pytest
 from showing import console, result, said
 
 from edge_tts.commands.summary import print_answer, print_cost
-from edge_tts.core import Difficulty, Escalated
+from edge_tts.events import Difficulty, Escalated
 
 ESCAPES = re.compile(r"\x1b\[([\d;]*)m")
 GREEN, RED = "32", "31"

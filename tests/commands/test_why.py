@@ -19,8 +19,9 @@ from showing import console, finished, result, said, search
 from edge_tts import cli
 from edge_tts.commands.search_tree import alike, print_search
 from edge_tts.commands.why import page
-from edge_tts.core import Budget, CandidateScored, Escalated
+from edge_tts.core import Budget
 from edge_tts.errors import InputError
+from edge_tts.events import CandidateScored, Escalated
 from edge_tts.questions.recording import Attempt, Moment, Recording
 from edge_tts.questions.results import Settings
 from edge_tts.questions.saved_search import SavedSearch, Turn, read, save

@@ -10,10 +10,16 @@ from click.testing import CliRunner
 from faulty_server import Faulty, right, stall, status
 
 from edge_tts.cli import group
-from edge_tts.core import Budget, Decided, Done, Result, StepTaken
+from edge_tts.core import Budget
 from edge_tts.errors import EdgeError, InputError
 from edge_tts.escalation.endpoint import KEY_VARIABLE, EndpointTarget
 from edge_tts.escalation.solver import ONE_ANSWER, EscalatingSolver
+from edge_tts.events import (
+    Decided,
+    Done,
+    Result,
+    StepTaken,
+)
 from edge_tts.packs.pack import Pack
 
 QUESTION = "Tom has 3 boxes of 8 pencils. How many pencils are there?"

@@ -12,7 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from edge_tts.core import Policy, Request, Sampling, Trace
+from edge_tts.core import (
+    Policy,
+    Request,
+    Sampling,
+    Trace,
+)
 from edge_tts.export.adapter import convert, permute
 from edge_tts.export.train import quantised_lora, sft
 from edge_tts.export.train.data import Problem

@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_tts.core import Request as PolicyRequest
-from edge_tts.core import Sampling, StepEvent, StepValue, StopReason, Trace
+from edge_tts.core import (
+    Sampling,
+    StepEvent,
+    StepValue,
+    StopReason,
+    Trace,
+)
 from edge_tts.reasoning.chat_template import ChatTemplate
 from edge_tts.reasoning.interpreter import Interpreter
 from edge_tts.reasoning.messages import Message

@@ -6,7 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge_tts.core import Policy, Request, Sampling, StepEvent
+from edge_tts.core import (
+    Policy,
+    Request,
+    Sampling,
+    StepEvent,
+)
 from edge_tts.packs.pack import Pack
 from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.isolated import IsolatedModels

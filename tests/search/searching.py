@@ -8,7 +8,14 @@ from itertools import groupby
 from typing import Any
 
 from edge_tts.answers.formulas import Timeout
-from edge_tts.core import BestSoFar, CandidateScored, Event, Outcome, Sampling, StepTaken, Trace, Usage
+from edge_tts.core import Sampling, Trace, Usage
+from edge_tts.events import (
+    BestSoFar,
+    CandidateScored,
+    Event,
+    Outcome,
+    StepTaken,
+)
 from edge_tts.reasoning.formats import AskedEquations
 from edge_tts.reasoning.prompts import PromptFormat
 from edge_tts.runtimes.scripted import ScriptedPolicy, ScriptedVerifier

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pytest
 from searching import QUESTION, Search, drain, in_turn
 
-from edge_tts.core import Decided, Event, Outcome, Sampling
+from edge_tts.core import Sampling
 from edge_tts.errors import InputError
+from edge_tts.events import Decided, Event, Outcome
 from edge_tts.reasoning.formats import AskedEquations
 from edge_tts.reasoning.prompts import PromptFormat
 from edge_tts.runtimes.scripted import ScriptedPolicy

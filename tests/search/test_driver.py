@@ -17,8 +17,14 @@ from searching import (
     steps_taken,
 )
 
-from edge_tts.core import Budget, Sampling, Scored, StepTaken, Trace
+from edge_tts.core import (
+    Budget,
+    Sampling,
+    Scored,
+    Trace,
+)
 from edge_tts.errors import InputError
+from edge_tts.events import StepTaken
 from edge_tts.runtimes.scripted import ScriptedClock, ScriptedPolicy, ScriptedVerifier
 from edge_tts.search.ledger import Ledger
 from edge_tts.search.sampling import BestOfN, Majority, Weighted

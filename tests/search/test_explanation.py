@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from searching import drain
 
-from edge_tts.core import Budget, Event, Explained, Trace
+from edge_tts.core import Budget, Trace
+from edge_tts.events import Event, Explained
 from edge_tts.reasoning.chat_template import ChatTemplate
 from edge_tts.reasoning.messages import Message
 from edge_tts.runtimes.scripted import ScriptedPolicy

@@ -5,7 +5,13 @@ from collections.abc import Generator
 import pytest
 from searching import in_turn
 
-from edge_tts.core import Policy, Request, Sampling, StepEvent, Verifier
+from edge_tts.core import (
+    Policy,
+    Request,
+    Sampling,
+    StepEvent,
+    Verifier,
+)
 from edge_tts.errors import InputError
 from edge_tts.runtimes.scripted import END_TOKEN, GREEDY_SEED, ScriptedClock, ScriptedPolicy, ScriptedVerifier
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import pytest
 from searching import PROMPT, announced, context, drain, finished, in_turn, last_step, scored, steps_taken
 
-from edge_tts.core import Budget, Outcome, Sampling, Trace
+from edge_tts.core import Budget, Sampling, Trace
 from edge_tts.errors import InputError
+from edge_tts.events import Outcome
 from edge_tts.runtimes.scripted import GREEDY_SEED, ScriptedClock, ScriptedPolicy, ScriptedVerifier
 from edge_tts.search.tree import MAX_ROUNDS, TreeSearch
 from edge_tts.search.wave import Candidate, End, Wave
