@@ -96,7 +96,8 @@ class Outcome:
     traces: tuple[Trace, ...]
     """Every trace the search touched and kept, finished or not."""
     stop_reason: str
-    """"complete", "decided" (the vote was settled early), "deadline", "budget: ..." or "cancelled"."""
+    """"complete", "decided" (the vote was settled early), "sure" (the confidence is enough), "no gain" (more samples
+    would hardly change the answer), "deadline", "budget: ..." or "cancelled"."""
     support: float = 0.0
     """Share of the (weighted) vote the chosen answer got, in [0, 1]."""
     dropped_scores: int = 0

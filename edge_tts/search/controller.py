@@ -70,13 +70,14 @@ class Controller:
         if pool:
             pool = yield Wave(resume=tuple(pool), score=self._scored)
         while True:
-            choice = self._judge(pool) if pool else Decided("sample", 0, 0.0, "")
+            action = "sample"
             if pool:
-                yield choice
-            if choice.action == "stop":
-                settled = len(pool) < self.n
-                return End(pool, "decided" if settled else None)
-            starts = tuple(self._starts(pool, choice.action))
+                judged, reason = self._judge(pool)
+                yield judged
+                if judged.action == "stop":
+                    return End(pool, reason)
+                action = judged.action
+            starts = tuple(self._starts(pool, action))
             grown = yield Wave(starts, resume=tuple(pool), score=self._scored)
             if len(grown) == len(pool):
                 return End(pool)
@@ -96,31 +97,35 @@ class Controller:
         size = self.pacing.wave if pool else self.pacing.first
         return iter(Wave.samples(min(size, self.n - len(pool)), len(pool)))
 
-    def _judge(self, pool: Sequence[Candidate]) -> Decided:
-        """What to do when ``pool`` is there, and why."""
+    def _judge(self, pool: Sequence[Candidate]) -> tuple[Decided, str | None]:
+        """What to do when ``pool`` is there, and why; for a stop also the search's stop reason."""
         best = self.choose(pool, LONGEST_SECONDS).best
         standing = Standing.of(pool, best.answer if best else None, self.aggregate)
         sure = self.calibration.confidence(standing)
-        count, left = len(pool), self.n - len(pool)
-        if left <= 0:
-            return Decided("stop", count, sure, f"all {self.n} samples are drawn")
+
+        def decided(action: str, why: str, reason: str | None = None) -> tuple[Decided, str | None]:
+            return Decided(action, len(pool), sure, why), reason
+
+        if len(pool) >= self.n:
+            return decided("stop", f"all {self.n} samples are drawn")
         if not self.calibration.right:
             if is_decided(traces(pool)):
-                return Decided("stop", count, sure, "the vote is settled")
-            return Decided("sample", count, sure, "the vote is open")
+                return decided("stop", "the vote is settled", "decided")
+            return decided("sample", "the vote is open")
         if sure >= self.pacing.target:
-            return Decided("stop", count, sure, f"{sure:.0%} sure is enough")
-        if _settled(pool, left):
-            return Decided("stop", count, sure, "no other answer can overtake the leading one")
+            return decided("stop", f"{sure:.0%} sure is enough", "sure")
+        if _settled(pool, self.n - len(pool)):
+            return decided("stop", "no other answer can overtake the leading one", "decided")
         prospect = self.calibration.prospect(standing)
         gain = 1.0 if prospect is None else prospect - sure
         if gain >= self.pacing.least_gain:
-            return Decided("sample", count, sure, f"{sure:.0%} sure, and more samples may bring {gain:.0%} more")
+            return decided("sample", f"{sure:.0%} sure, and more samples may bring {gain:.0%} more")
         if self.pacing.other and self.ways > 1 and not standing.other_samples:
-            return Decided("other", count, sure, f"{sure:.0%} sure: another format may help more")
-        return Decided("stop", count, sure, "more samples would hardly change the answer")
+            return decided("other", f"{sure:.0%} sure: another format may help more")
+        return decided("stop", "more samples would hardly change the answer", "no gain")
 
 
 def _settled(pool: Sequence[Candidate], left: int) -> bool:
+    """Whether ``left`` more votes cannot change which answer leads; not said where votes weigh differently."""
     first, second = two_largest(traces(pool))
-    return first > second + left
+    return first > second + left and len({candidate.trace.weight for candidate in pool}) == 1

@@ -83,7 +83,7 @@ class End:
     candidates: Sequence[Candidate]
     """Those it kept, in the order in which :class:`~edge_tts.events.Outcome` reports them."""
     reason: str | None = None
-    """"decided" where it stopped before its size was used up; None leaves the reason to the driver."""
+    """"decided", "sure" or "no gain" where it stopped before its size was used up; None leaves it to the driver."""
 
 
 Waves: TypeAlias = "Generator[Wave | Event, list[Candidate], End]"

@@ -24,6 +24,8 @@ _MOST_SHOWN = 99
 _STOPS = {
     "complete": "all samples were drawn",
     "decided": "the vote was settled",
+    "sure": "that is sure enough",
+    "no gain": "more samples would hardly change the answer",
     "deadline": "the time was up",
     "cancelled": "it was cancelled",
     "budget: generations": "the budget of samples was used up",

@@ -40,7 +40,7 @@ def test_it_stops_once_it_is_sure_enough() -> None:
     said, outcome = run(answers(*"1111"), Controller(16, HOPEFUL, Pacing(target=0.9)))
     assert [(event.action, event.samples) for event in said] == [("stop", 4)]
     assert said[0].reason.endswith("sure is enough")
-    assert outcome.stop_reason == "decided"
+    assert outcome.stop_reason == "sure"
     assert outcome.confidence == pytest.approx(said[0].confidence, abs=1e-4)
 
 
@@ -56,6 +56,7 @@ def test_it_stops_where_samples_would_not_help() -> None:
     said, outcome = run(answers(*"1234"), Controller(16, HOPELESS))
     assert [event.action for event in said] == ["stop"]
     assert "hardly" in said[0].reason
+    assert outcome.stop_reason == "no gain"
     assert outcome.confidence < 0.5
 
 

@@ -29,7 +29,7 @@ class LiveView(QWidget):
         self.strategy = label(bold=True)
         self.reason = label("", "muted", 0.95, wrap=True)
         self.generations = Meter(theme, "Generations")
-        self.tokens = Meter(theme, "Tokens")
+        self.tokens = Meter(theme, "Tokens written")
         self.seconds = Meter(theme, "Time")
         self.table = CandidateTable(theme, self.model)
         self._began = 0.0
