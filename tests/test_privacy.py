@@ -53,6 +53,7 @@ class Traced:
         hidden = {"XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "HF_HOME", *SETTINGS}
         self.environment = {name: value for name, value in os.environ.items() if name not in hidden} | {
             "HOME": str(self.user),
+            "USER": "somebody",  # PyTorch names a folder after the user, and looks the name up where this is not set
             "TMPDIR": str(folder / "temp"),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
