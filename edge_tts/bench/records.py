@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from edge_tts.core import Usage
 from edge_tts.errors import InputError
 from edge_tts.files.atomic import disk_errors
 from edge_tts.files.json_lines import read_lines
+from edge_tts.files.typed import typed
 from edge_tts.questions.reading import Question
 
 FORMAT = 1
@@ -24,6 +26,9 @@ DRAWN_FROM = "seed and problem id"
 CONFIG = "study.json"
 RECORDS = "records.jsonl"
 SAMPLES = "samples.jsonl"
+
+MOST = 1e30
+"""Numbers in records are smaller."""
 
 Key = tuple[str, str, int, int]
 """Problem id, strategy, budget and seed, which identify a record within its study."""
@@ -93,11 +98,20 @@ def read_records(path: Path) -> list[Record]:
         path = _compressed(path)
     records = []
     for number, row in read_lines(path):
-        try:
-            records.append(Record.parse(row))
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{path}, line {number}: not a record of a study ({error!r})") from error
+        record = typed(Record, row, f"{path}, line {number}: not a record of a study", InputError)
+        if wrong := _wrong_number(record):
+            raise InputError(f"{path}, line {number}: not a record of a study: {wrong}; correct the file")
+        records.append(record)
     return records
+
+
+def _wrong_number(record: Record) -> str | None:
+    """A clause on a number that nothing can be computed with; None where there is none."""
+    counted = {name: record.detail.get(name, 0) for name in ("right_samples", "mean_score")}
+    for name, value in {"budget": record.budget, "seed": record.seed, **vars(record.usage), **counted}.items():
+        if not isinstance(value, int | float) or not -MOST < value < MOST:
+            return f"{name} must be a number below {MOST:g}, found {reprlib.repr(value)}"
+    return None
 
 
 def _compressed(path: Path) -> Path:
@@ -149,10 +163,13 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{folder} holds no study ({path}: {error.strerror}); make one with `bench run --out`"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}); restore it or start the study anew") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise InputError(f"{path} is not the configuration of a study of format {FORMAT}; use the release that made it")
+    for name, kind, words in (("data", dict, "an object"), ("seeds", int, "a whole number")):
+        if not isinstance(config.get(name, kind()), kind):
+            raise InputError(f"{path} is damaged: {name} must be {words}, found {_brief(config[name])}; restore it")
     return config
 
 

@@ -22,6 +22,7 @@ from edge_tts.bench.records import RECORDS, SAMPLES, Key, Record, read_records
 from edge_tts.core import Budget
 from edge_tts.errors import InputError
 from edge_tts.files.json_lines import Appender, read_lines
+from edge_tts.files.typed import typed
 from edge_tts.questions.reading import Question
 from edge_tts.search.call import AUTO, Format
 from edge_tts.search.concurrency import together
@@ -228,14 +229,19 @@ class Study:
             with Appender(self.folder / RUNS) as runs:
                 runs.add([asdict(run)])
 
+    def runs(self) -> list[Run]:
+        """The runs so far. Raises InputError naming a bad line."""
+        path = self.folder / RUNS
+        return [typed(Run, row, f"{path}, line {number}: not a run", InputError) for number, row in read_lines(path)]
+
     def summary(self) -> str:
         """One line on how many records there are and how busy the models were while they were made."""
-        runs = [row for _, row in read_lines(self.folder / RUNS)]
-        wall = fsum(run["seconds"] for run in runs)
+        runs = self.runs()
+        wall = fsum(run.seconds for run in runs)
         text = f"{len(self.done)} of {self.total()} records in {self.folder}"
         if not wall:
             return text
-        decoding, scoring = (fsum(run[name] for run in runs) / wall for name in ("decoding", "scoring"))
+        decoding, scoring = (fsum(getattr(run, name) for run in runs) / wall for name in ("decoding", "scoring"))
         return f"{text}; {wall:.0f} s, of which {decoding:.0%} decoding and {scoring:.0%} scoring (they overlap)"
 
     def pools(self) -> dict[tuple[str, int], Pool]:
@@ -246,7 +252,7 @@ class Study:
             try:
                 if (row["id"], row["seed"]) in wanted:
                     found[row["id"], row["seed"]] = Pool.parse(row)
-            except (KeyError, TypeError) as error:
+            except (KeyError, TypeError, ValueError) as error:
                 raise InputError(
                     f"{self.folder / SAMPLES}, line {number}: not a pool of samples ({error!r})"
                 ) from error

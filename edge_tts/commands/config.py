@@ -65,7 +65,7 @@ def read_config() -> Config:
         content = tomllib.loads(path.read_bytes().decode("utf-8"))
     except FileNotFoundError:
         return Config()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read the settings in {path}: {error}; correct or delete the file") from error
     return typed(Config, content, str(path), InputError)
 

@@ -32,6 +32,8 @@ def typed(kind: type[_T], content: Any, where: str, error: type[EdgeError]) -> _
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as problem:
         raise error(f"{where}: {_sentence(str(problem), content)}; correct the file") from None
+    except UnicodeEncodeError:  # JSON can write half of a surrogate pair
+        raise error(f"{where}: a text in it has half of a character (a lone surrogate); correct the file") from None
     except EdgeError as problem:  # from a dataclass that checks its own values
         raise error(f"{where}: {problem}") from None
 

@@ -66,7 +66,7 @@ def entries() -> dict[str, Entry]:
 def _tables(file: Path) -> dict[str, Any]:
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"the catalogue {file} cannot be read: {error}; correct it or delete it") from error
     models = content.pop("models", {})
     if content or not isinstance(models, dict):

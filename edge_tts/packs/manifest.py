@@ -203,7 +203,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PackError(f"{path} is missing; restore the file, or give another folder than {path.parent}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PackError(f"{path} is damaged and cannot be read ({error}); restore the file") from error
     if not isinstance(content, dict):
         raise PackError(

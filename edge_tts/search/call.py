@@ -74,7 +74,7 @@ class Call:
         """How traces in ``format`` are drawn, where ``usual`` is the pack's way."""
         sampling = self.sampling or usual
         tokens = sampling.max_tokens
-        if format == "program" and not self.sampling:
+        if format == "program" and tokens == usual.max_tokens:  # the limit is the model's, not the caller's
             tokens = min(tokens, TRACE_TOKENS["program"])
         return replace(sampling, max_tokens=self.max_tokens or tokens)
 
