@@ -223,7 +223,8 @@ def test_models_on_this_machine_come_first(home: Path, tmp_path: Path, monkeypat
     assert any(name.endswith(" GB") for name in names)
 
 
-def test_a_choice_means_a_model_without_a_download(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_choice_means_a_model_without_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     missing = choose("qwen2.5-coder-0.5b", 2000)
     assert (missing.is_here, missing.size, missing.reason) == (False, 491_400_064, "")
