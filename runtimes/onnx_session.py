@@ -35,7 +35,8 @@ def open_session(path: Path, device: Device, threads: int | None) -> tuple[Any, 
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
     except Exception as error:  # onnxruntime's errors share no public base
-        raise PackError(f"cannot load the verifier {path}: {error}; verify or reinstall the pack") from error
+        reason = " ".join(str(error).split())
+        raise PackError(f"cannot load the verifier {path}: {reason}; verify or reinstall the pack") from error
     on_cuda = session.get_providers()[0] == "CUDAExecutionProvider"
     if len(wanted) > 1 and not on_cuda:
         reason = "onnxruntime could not start its CUDA provider here (no usable GPU, CUDA or cuDNN)"

@@ -104,8 +104,14 @@ class OnnxVerifier:
         self._cache = PrefixCache[Span](cache_mb * 2**20, _bytes)
         self._lock = threading.Lock()
         self._session, chosen, reason = open_session(model_path, device, threads)
-        inputs = {node.name: node.type for node in self._session.get_inputs()}
-        self._kv_type = np.float16 if inputs["past_key_values.0.key"] == "tensor(float16)" else np.float32
+        try:
+            inputs = {node.name: node.type for node in self._session.get_inputs()}
+            self._kv_type = np.float16 if inputs["past_key_values.0.key"] == "tensor(float16)" else np.float32
+        except (KeyError, UnicodeDecodeError) as error:  # its names may be any bytes
+            raise PackError(
+                f"{model_path} is not a process reward model this runtime can use ({error!r}); "
+                "verify or reinstall the pack, or export the model again"
+            ) from error
         self._bucket = GPU_BUCKET if chosen == "cuda" else 1
         # Recent cost, as a token-weighted moving average; the first guess is 2 x parameters at 10 GFLOP/s.
         self._spent_seconds, self._spent_tokens = 200 * parameters / 5e9, 200.0

@@ -79,7 +79,7 @@ def read_gguf(path: Path) -> GgufHeader:
             return _Reader(content).header()
     except FileNotFoundError:
         raise PackError(f"{path} is missing; restore the file") from None
-    except (OSError, ValueError, KeyError, struct.error) as error:
+    except (OSError, ValueError, KeyError, ArithmeticError, struct.error) as error:
         raise PackError(f"{path} is damaged and cannot be read as GGUF ({error}); restore the file") from error
 
 

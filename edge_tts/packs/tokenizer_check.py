@@ -28,7 +28,10 @@ def prm_problems(model: Path, tokenizer: Path) -> list[str]:
         Tokenizer.from_file(str(tokenizer))
     except Exception as error:  # tokenizers raises a bare Exception
         return [f"{tokenizer} is damaged and cannot be read as a tokenizer ({_first_line(error)})"]
-    wanted = session.get_modelmeta().custom_metadata_map.get("tokenizer_sha256", "none")
+    try:
+        wanted = session.get_modelmeta().custom_metadata_map.get("tokenizer_sha256", "none")
+    except UnicodeDecodeError as error:  # its metadata may be any bytes
+        return [f"{model} is damaged: its metadata are no text ({error})"]
     found = sha256(tokenizer)
     if found != wanted:
         return [
