@@ -45,10 +45,14 @@ class Asking:
 
     def settings(self, solver: Solver) -> Settings:
         """The same for a file of results."""
+        from edge_tts.escalation.solver import EscalatingSolver
         from edge_tts.questions.results import Settings
 
         given = {name: value for name, value in self.sampling.items() if value not in (None, ())}
-        how = (self.kind, self.format, given)
+        others: dict[str, Any] = {"explain": True} if self.explain else {}
+        if isinstance(solver, EscalatingSolver):
+            others |= {"escalate": solver.to, "below": solver.below}
+        how = (self.kind, self.format, given, others)
         return Settings(self.strategy, self.limits, self.seed, solver.pack.title, solver.calculator, *how)
 
     def most_samples(self, solver: Solver) -> int:

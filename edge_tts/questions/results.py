@@ -30,6 +30,8 @@ class Settings:
     format: str = "auto"
     sampling: dict[str, Any] = field(default_factory=dict)
     """Settings that take the place of the model's own."""
+    others: dict[str, Any] = field(default_factory=dict)
+    """What else makes a difference to results, such as a larger model for unsure questions."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
