@@ -51,7 +51,7 @@ def test_logits_agree_with_transformers_and_peft(smollm: tuple[Any, Any], tmp_pa
     assert error < 0.05 * effect
     # Another first token is a near tie: processors round Q8_0 products differently.
     lost = expected.max(axis=1) - np.take_along_axis(expected, found.argmax(axis=1)[:, None], axis=1)[:, 0]
-    assert lost.max() < 0.05 * effect
+    assert lost.max() < 0.1 * effect
 
 
 def test_permute_puts_rotated_rows_side_by_side() -> None:

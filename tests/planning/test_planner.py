@@ -209,7 +209,7 @@ def test_plenty_concedes_nothing() -> None:
 
 
 def test_memory_is_given_up_in_order_and_said() -> None:
-    plans = [planned(cap) for cap in range(180, 701, 5)]
+    plans = [planned(cap) for cap in range(185, 701, 5)]
     assert all(plan.memory.total <= plan.memory_cap_mb for plan in plans)
     assert [plan.verifier for plan in plans] == sorted(plan.verifier for plan in plans)
     with_verifier = [plan for plan in plans if plan.verifier]
