@@ -34,13 +34,16 @@ class EndpointTarget:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """The endpoint that ``text`` names; None where it is no address. Raises InputError without a model."""
+        """The endpoint that ``text`` names; None where it is no address.
+
+        Raises InputError without a model, and where the ``openai`` package is missing.
+        """
         if not text.lower().startswith(("http://", "https://")):
             return None
         url, _, model = text.partition("#")
         if not model:
             raise InputError(f"the endpoint {text!r} names no model; give for example http://127.0.0.1:8000#qwen2.5-7b")
-        EndpointSettings(url, model)
+        Endpoint(EndpointSettings(url, model))
         return cls(url, model)
 
 
