@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 
 from edge_tts.answers.equivalence import group
 from edge_tts.bench.intervals import mean_interval
-from edge_tts.bench.pool import Pool, Sample
-from edge_tts.bench.records import SAMPLES
+from edge_tts.bench.pool import Pool, Sample, read_pools
+from edge_tts.bench.records import SAMPLES, stored
 from edge_tts.core import Trace
 from edge_tts.errors import InputError
 from edge_tts.events import Decided
-from edge_tts.files.json_lines import read_lines
 from edge_tts.reasoning.formats import FormatName
 from edge_tts.search.confidence import Calibration, Standing
 from edge_tts.search.controller import Controller, Pacing
@@ -76,11 +75,7 @@ def read(usual: Path, other: Path | None, weight: float = OTHER_WEIGHT) -> list[
 
 
 def _pools(folder: Path) -> dict[str, Pool]:
-    path = folder / SAMPLES
-    if not path.exists():
-        path = path.with_name(f"{SAMPLES}.gz")
-    pools = (Pool.parse(row) for _, row in read_lines(path))
-    found = {pool.id: pool for pool in pools if pool.seed == 0}
+    found = {pool.id: pool for pool in read_pools(stored(folder / SAMPLES), lambda _, seed: seed == 0)}
     if not found:
         raise InputError(f"{folder} has no pools of samples; run `bench run` with majority among the strategies")
     return found
@@ -98,12 +93,8 @@ def _problem(pool: Pool, other: Pool | None, weight: float) -> Problem:
         tuple(c for c in candidates if c.way == 0),
         tuple(c for c in candidates if c.way == 1),
         frozenset(str(id) for (sample, _), id in zip(drawn, ids, strict=True) if sample.correct),
-        (_prefill(pool), _prefill(other) if other else 0),
+        (pool.prompt_cost, other.prompt_cost if other else 0),
     )
-
-
-def _prefill(pool: Pool) -> int:
-    return len(pool.prompt) if pool.prefill is None else pool.prefill
 
 
 def _candidate(number: int, sample: Sample, way: int, vote: str, weight: float) -> Candidate:
@@ -224,20 +215,16 @@ def choose_pacing(problems: Sequence[Problem], calibration: Calibration, most: i
     """The cheapest pacing of the grid that loses at most ``LOSS`` against the best fixed vote on ``problems``."""
     wanted = max(_mean([ran.right for ran in fixed(problems, size)]) for size in _votes(most)) - LOSS
     ways = 2 if problems[0].other else 1
-    best: tuple[float, float, Pacing] | None = None
-    most_accurate: tuple[float, Pacing] | None = None
+    tried: list[tuple[float, float, Pacing]] = []
     for first, wave, target, gain, other in itertools.product(
         FIRST, WAVES, TARGETS, GAINS, OTHERS if ways > 1 else (0,)
     ):
         pacing = Pacing(first, wave, target, gain, other)
         ran = run_all(problems, Controller(most, calibration, pacing, ways=ways))
-        accuracy, tokens = _mean([r.right for r in ran]), _mean([r.tokens for r in ran])
-        if accuracy >= wanted and (best is None or tokens < best[0]):
-            best = (tokens, accuracy, pacing)
-        if most_accurate is None or accuracy > most_accurate[0]:
-            most_accurate = (accuracy, pacing)
-    assert most_accurate is not None
-    return best[2] if best else most_accurate[1]
+        tried.append((_mean([r.right for r in ran]), _mean([r.tokens for r in ran]), pacing))
+    accurate = [trial for trial in tried if trial[0] >= wanted]
+    best = min(accurate, key=lambda trial: trial[1]) if accurate else max(tried, key=lambda trial: trial[0])
+    return best[2]
 
 
 def fit(problems: Sequence[Problem], most: int, other: FormatName | None) -> tuple[Fit, dict[str, Any]]:

@@ -7,10 +7,11 @@ have been charged for that part of the pool alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
+from pathlib import Path
 from typing import Any, Self
 
 from edge_tts.answers.equivalence import is_correct
@@ -32,6 +33,7 @@ from edge_tts.core import (
 )
 from edge_tts.errors import InputError
 from edge_tts.events import Event, Outcome
+from edge_tts.files.json_lines import read_lines
 from edge_tts.questions.reading import Question
 from edge_tts.reasoning.formats import Asked, FormatName
 from edge_tts.search.call import AUTO, Call, Format
@@ -109,6 +111,11 @@ class Pool:
     prefill: int | None = None
     """Tokens of the prompt that had to be evaluated; fewer than all where earlier prompts began alike. None: all."""
 
+    @property
+    def prompt_cost(self) -> int:
+        """Tokens that the policy evaluated for the prompt."""
+        return len(self.prompt) if self.prefill is None else self.prefill
+
     @classmethod
     def parse(cls, row: dict[str, Any]) -> Self:
         """Read what :meth:`to_dict` wrote. Raises KeyError or TypeError for anything else."""
@@ -119,6 +126,16 @@ class Pool:
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
         return asdict(self)
+
+
+def read_pools(path: Path, wanted: Callable[[str, int], bool]) -> Iterator[Pool]:
+    """The pools of a file whose problem id and seed are ``wanted``. Raises InputError naming a line that is none."""
+    for number, row in read_lines(path):
+        try:
+            if wanted(row["id"], row["seed"]):
+                yield Pool.parse(row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}, line {number}: not a pool of samples ({error!r})") from error
 
 
 def draw(
@@ -327,8 +344,7 @@ class _PoolPolicy:
             for end, event in _events(index, sample, self._shared(self._drawn, first + index))
         ]
         for _, _, event in sorted(due, key=lambda item: item[:2]):
-            known = len(self._pool.prompt) if self._pool.prefill is None else self._pool.prefill
-            prefill = 0 if self._prefilled else known
+            prefill = 0 if self._prefilled else self._pool.prompt_cost
             self._prefilled = True
             yield replace(event, prefill_tokens=prefill)
 

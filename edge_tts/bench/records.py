@@ -94,8 +94,7 @@ class Record:
 
 def read_records(path: Path) -> list[Record]:
     """All whole records of a file, or of its gzip where only that is there. Raises InputError naming a bad line."""
-    if not path.exists() and _compressed(path).exists():
-        path = _compressed(path)
+    path = stored(path)
     records = []
     for number, row in read_lines(path):
         record = typed(Record, row, f"{path}, line {number}: not a record of a study", InputError)
@@ -112,6 +111,11 @@ def _wrong_number(record: Record) -> str | None:
         if not isinstance(value, int | float) or not -MOST < value < MOST:
             return f"{name} must be a number below {MOST:g}, found {reprlib.repr(value)}"
     return None
+
+
+def stored(path: Path) -> Path:
+    """``path``, or its gzip where only that is there."""
+    return _compressed(path) if not path.exists() and _compressed(path).exists() else path
 
 
 def _compressed(path: Path) -> Path:

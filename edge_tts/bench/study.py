@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from edge_tts.bench.datasets import DataSet
 from edge_tts.bench.energy import Measurement, open_meter
-from edge_tts.bench.pool import SAMPLING_KINDS, Pool, Replay, Sample, draw, problem_seed
+from edge_tts.bench.pool import SAMPLING_KINDS, Pool, Replay, Sample, draw, problem_seed, read_pools
 from edge_tts.bench.records import RECORDS, SAMPLES, Key, Record, read_records
 from edge_tts.core import Budget
 from edge_tts.errors import InputError
@@ -247,16 +247,8 @@ class Study:
     def pools(self) -> dict[tuple[str, int], Pool]:
         """Pools on the disk whose records are incomplete, because a crash came between."""
         wanted = {(p.id, s) for p in self.problems for s in range(self.grid.seeds) if self._missing(Unit(p, s))}
-        found = {}
-        for number, row in read_lines(self.folder / SAMPLES):
-            try:
-                if (row["id"], row["seed"]) in wanted:
-                    found[row["id"], row["seed"]] = Pool.parse(row)
-            except (KeyError, TypeError, ValueError) as error:
-                raise InputError(
-                    f"{self.folder / SAMPLES}, line {number}: not a pool of samples ({error!r})"
-                ) from error
-        return found
+        pools = read_pools(self.folder / SAMPLES, lambda id, seed: (id, seed) in wanted)
+        return {(pool.id, pool.seed): pool for pool in pools}
 
 
 def run_units(

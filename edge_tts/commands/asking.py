@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from edge_tts.commands.options import overlaid
 from edge_tts.commands.progress import progress_bar
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edge_tts.core import Budget
     from edge_tts.questions.results import Settings
     from edge_tts.reasoning.question_kind import AnswerKind
-    from edge_tts.search.call import Options
+    from edge_tts.search.call import Format, Options
     from edge_tts.solver import Solver
 
 
@@ -27,7 +27,7 @@ class Asking:
     limits: Budget
     seed: int = 0
     kind: AnswerKind | None = None
-    format: Literal["auto", "text", "program"] = "auto"
+    format: Format = "auto"
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """Settings that take the place of the model's own; None and () leave them."""
     explain: bool = False

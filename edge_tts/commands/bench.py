@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_tts.commands.config import FORMATS
 from edge_tts.commands.progress import progress_bar
 from edge_tts.errors import InputError
 
@@ -58,7 +59,7 @@ def command() -> None:
 @click.option("--memory", type=float, default=None, help="Memory cap in MB.")
 @click.option("--profile", default=None, help="Device profile, by name or file; detected by default.")
 @click.option("--calculator/--no-calculator", default=True, help="Let the runtime write the results of equations.")
-@click.option("--format", type=click.Choice(("auto", "text", "program")), default="auto", help="How it is asked.")
+@click.option("--format", type=click.Choice(FORMATS), default="auto", help="How it is asked.")
 @click.option(
     "--alone", type=click.IntRange(0), default=0, help="Afterwards also time the first N questions one by one."
 )

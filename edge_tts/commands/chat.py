@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_tts.commands.asking import Asking, Loading
 from edge_tts.commands.options import asking_options, escalation_options, model_options, parse_budget
+
+if TYPE_CHECKING:
+    from edge_tts.search.call import Format
 
 
 @click.command()
@@ -18,7 +21,7 @@ from edge_tts.commands.options import asking_options, escalation_options, model_
 def command(
     strategy: str,
     budget: str | None,
-    format: Literal["auto", "text", "program"],
+    format: Format,
     explain: bool,
     seed: int,
     verbose: bool,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from edge_tts.events import Result
     from edge_tts.questions.recording import Recording
     from edge_tts.reasoning.question_kind import AnswerKind
+    from edge_tts.search.call import Format
     from edge_tts.solver import Solver
 
 KINDS = ("math", "choice", "yes-no", "text")
@@ -66,7 +67,7 @@ def command(
     strategy: str,
     budget: str | None,
     kind: AnswerKind | None,
-    format: Literal["auto", "text", "program"],
+    format: Format,
     explain: bool,
     seed: int,
     calculator: bool,
