@@ -84,6 +84,7 @@ class ResultsFile:
 
     def __init__(self, path: Path, lines: Sequence[Line], settings: Settings) -> None:
         self.path = path.resolve()
+        self._new = self.path.with_name(f".{self.path.name}.new")
         self._shown = path
         self._settings = settings.to_dict()
         self._questions = {key(line.id): line.question for line in lines if line.question is not None}
@@ -93,6 +94,8 @@ class ResultsFile:
     def __enter__(self) -> Self:
         with ExitStack() as opened:
             opened.enter_context(_only_process(self.path, self._shown))
+            with _writing(self._shown):
+                self._new.unlink(missing_ok=True)  # of a process that was killed
             found = self._examine()
             if found.stale:
                 self._replace(self._current())
@@ -216,7 +219,7 @@ class ResultsFile:
 
     def _replace(self, lines: Iterator[bytes]) -> None:
         """Put a file of ``lines`` in the place of this one, all or nothing."""
-        new = self.path.with_name(f".{self.path.name}.new")
+        new = self._new
         try:
             with _writing(self._shown):
                 with new.open("wb", buffering=2**20) as file:
