@@ -39,6 +39,16 @@ def print_solution(out: Console, result: Result) -> None:
         print_text(out, result.explanation)
 
 
+def print_thinking(errors: Console, result: Result) -> None:
+    """What the chosen text says between ``<think>`` and ``</think>``, dimmed; nothing where it says nothing there."""
+    from rich.text import Text
+
+    from edge_tts.reasoning.thinking import split_thinking
+
+    if thinking := split_thinking(result.text).thinking:
+        errors.print(Text(harmless(thinking), "dim"), soft_wrap=True)
+
+
 def print_text(out: Console, text: str) -> None:
     """``text`` of a model as it is, save control characters."""
     from rich.text import Text

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from showing import console, result, said
 
-from edge_tts.commands.summary import print_answer, print_cost
+from edge_tts.commands.summary import print_answer, print_cost, print_thinking
 from edge_tts.events import Difficulty, Escalated
 
 ESCAPES = re.compile(r"\x1b\[([\d;]*)m")
@@ -58,6 +58,16 @@ def test_only_a_sure_answer_is_green(confidence: float, green: bool) -> None:
 
 def test_an_explanation_comes_before_the_answer() -> None:
     assert answered(explanation="Because.")[-2:] == ["Because.", "answer: 76 (about 92% sure)"]
+
+
+@pytest.mark.parametrize("text", ["<think>\nHm, \x1b[2J.\n</think>\n\nIt is 76.", "Hm, \x1b[2J.</think>It is 76."])
+def test_reasoning_of_the_chosen_text_is_shown_dimmed(text: str) -> None:
+    errors = console(terminal=True)
+    print_thinking(errors, result(text=text))
+    assert said(errors) == "\x1b[2mHm, \N{REPLACEMENT CHARACTER}[2J.\x1b[0m\n"
+    errors = console(terminal=True)
+    print_thinking(errors, result(text="It is 76."))
+    assert said(errors) == ""
 
 
 def test_it_says_that_a_larger_model_was_asked() -> None:

@@ -12,6 +12,7 @@ from edge_tts.reasoning.formats import DOUBTED_WEIGHT, AskedText
 from edge_tts.reasoning.messages import Message
 from edge_tts.reasoning.text_format import INSTRUCTIONS, LONGEST_DISPLAY, StepSplitter, ask, split_steps
 from edge_tts.reasoning.thinking import Thought, split_thinking
+from edge_tts.runtimes.scripted import ScriptedPolicy
 from edge_tts.search.selection import majority
 
 FRAGMENTS = ["a", "é", "\n", "\n\n", " ", "\\[", "\\]", "$$", "```", "```python\n", "~~~", "\\\\[2pt]", "x = 1", "\r\n"]
@@ -116,3 +117,14 @@ def test_a_false_equation_is_noted_and_halves_the_vote() -> None:
     choice = majority([wrong, right])
     assert choice.best is right
     assert choice.support == 1 / (1 + DOUBTED_WEIGHT)
+
+
+def test_a_revision_shows_each_attempt_as_a_turn_and_asks_to_check_it() -> None:
+    asked = AskedText.of(ChatTemplate(None), (Message("user", "What is 12 times 8?"),))
+    policy = ScriptedPolicy(lambda text, seed: "")
+    attempts = [Trace((1,), text="It is 98."), Trace((1,), text="It is 96.")]
+    prompt = "".join(map(chr, asked.prompt(policy, attempts)))
+    turns = [turn.partition("\n")[0] for turn in prompt.split("<|im_start|>")[1:]]
+    assert turns == ["system", "user", "assistant", "user", "assistant", "user", "assistant"]
+    assert prompt.index("It is 98.") < prompt.index("Check the solution above") < prompt.index("It is 96.")
+    assert prompt.endswith("<|im_start|>assistant\n")
