@@ -38,6 +38,7 @@ from edge_tts.bench.optimal import (
     share,
 )
 from edge_tts.bench.study import RUNS
+from edge_tts.bench.verdicts import answers
 from edge_tts.files.json_lines import read_lines
 from edge_tts.search.allocation import BINS
 from edge_tts.search.call import AUTO
@@ -81,7 +82,7 @@ def analyse(folders: Sequence[Path], progress: Callable[[float, str], None]) -> 
     bootstrap = {"resamples": RESAMPLES, "seed": SEED}
     cited = tuple(figure for study in studies for figure in published.for_data(study.name))
     lists = {name: tuple(found) for name, found in parts.items()}
-    return Report(**lists, published=tuple(dict.fromkeys(cited)), bootstrap=bootstrap)
+    return Report(**lists, answers=answers(studies), published=tuple(dict.fromkeys(cited)), bootstrap=bootstrap)
 
 
 _LISTS = ("studies", "points", "bins", "ratios", "optimal", "savings", "differences", "matched", "front", "notes")
@@ -98,6 +99,7 @@ def _info(name: str, study: Loaded, power: Power) -> StudyInfo:
     machine, device = config.get("made_on", {}), config.get("device")
     return StudyInfo(
         name,
+        study.name,
         str(config.get("pack") or config.get("model", "")),
         config.get("policy_parameters") or config.get("parameters"),
         len(study.problems),

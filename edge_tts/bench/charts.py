@@ -127,6 +127,13 @@ def looks_of(strategies: Iterable[str]) -> dict[str, Look]:
     return looks
 
 
+def looks_of_model(number: int) -> tuple[Look, Look, Look]:
+    """Looks of one model's single answer, vote and adaptive vote: one colour for the model."""
+    kind = ("majority", "best-of-n", "beam", "revise", "lookahead")[number % 5]
+    colour = _LOOKS[kind][0]
+    return Look(colour, "X", size=8), Look(colour, "o"), Look(colour, "s", (0, (4, 2)))
+
+
 def rising_looks(count: int) -> list[Look]:
     """Looks for an ordered set of lines, from dark to light."""
     from matplotlib import colormaps
@@ -159,6 +166,14 @@ def draw_lines(title: str, axis: Axis, series: Sequence[Series], whiskers: bool 
             axes.plot(x, y, color=colour, markerfacecolor=figure.get_facecolor(), **marker)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, handlelength=1, fontsize=11)
     return figure, axes
+
+
+def draw_level(axes: Axes, level: float, label: str) -> None:
+    """A dotted line across the chart with its name above; it widens the chart where it lies outside."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, level - 0.04), min(1.0, max(high, level + 0.06)))
+    axes.axhline(level, color=_SOFT_INK, linewidth=1, linestyle=(0, (1.2, 1.6)))
+    axes.text(0.02, level + 0.006, label, transform=axes.get_yaxis_transform(), fontsize=10, color=_SOFT_INK)
 
 
 def draw_arrow(axes: Axes, saving: Saving, colour: str) -> None:

@@ -39,6 +39,7 @@ class StudyInfo:
 
     name: str
     """Of the data set, with the folder's name where two studies share one."""
+    data: str
     policy: str
     """Pack or endpoint model."""
     parameters: int | None
@@ -185,10 +186,24 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What the studies of one data set say to one of the report's three questions."""
+
+    data: str
+    question: str
+    verdict: str
+    """One sentence."""
+    others: tuple[str, ...]
+    """The same of the other models."""
+
+
+@dataclass(frozen=True)
 class Report:
     """All figures of a report; a list is empty where the studies have no data for it."""
 
     studies: tuple[StudyInfo, ...]
+    answers: tuple[Answer, ...]
+    """The main data set's first."""
     points: tuple[Point, ...]
     bins: tuple[BinPoint, ...]
     ratios: tuple[RatioPoint, ...]

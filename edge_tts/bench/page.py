@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_tts.bench.figures import Report
-from edge_tts.bench.plots import Panel, Plot
-from edge_tts.bench.sections import headlines, sections
+from edge_tts.bench.plots import Panel, Plot, by
+from edge_tts.bench.sections import sections
 from edge_tts.errors import InputError
-from edge_tts.files.atomic import building, disk_errors, publish
+from edge_tts.files.atomic import write_text
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -27,12 +27,7 @@ def write(report: Report, plots: Sequence[Plot], path: Path) -> None:
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file for the page, such as {path / 'report.html'}")
-    text = render(report, plots)
-    with disk_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with building(path.parent) as temporary:
-        (temporary / path.name).write_text(text, encoding="utf-8")
-        publish(temporary / path.name, path)
+    write_text(path, render(report, plots))
 
 
 def render(report: Report, plots: Sequence[Plot]) -> str:
@@ -42,10 +37,12 @@ def render(report: Report, plots: Sequence[Plot]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["inline"] = _inline
     template = environment.from_string(files("edge_tts.bench").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    answers = by(report.answers, lambda answer: answer.data)
     return template.render(
         report=report,
         policies=list(dict.fromkeys(study.policy for study in report.studies)),
-        headlines=headlines(report),
+        answers=answers,
+        overviews={plot.study: plot for plot in plots if plot.topic == "overview"},
         sections=sections(report, plots),
     )
 

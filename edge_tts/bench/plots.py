@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +17,24 @@ from edge_tts.bench.charts import (
     Series,
     draw_arrow,
     draw_bars,
+    draw_level,
     draw_lines,
     looks_of,
+    looks_of_model,
     rising_looks,
 )
-from edge_tts.bench.figures import BinPoint, Cost, Report, Saving
+from edge_tts.bench.figures import BinPoint, Cost, FrontPoint, Point, Published, Report, Saving, StudyInfo
+from edge_tts.bench.published import for_data
 from edge_tts.bench.wording import percent, span, times
-from edge_tts.files.atomic import disk_errors
+from edge_tts.files.atomic import building, disk_errors, publish
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOLDER = "plots"
 
-Topic = Literal["budgets", "bins", "ratios", "optimal", "matched", "front"]
-"""The section of a page that a plot belongs to."""
+Topic = Literal["overview", "budgets", "bins", "ratios", "optimal", "matched", "front"]
+"""The part of a page that a plot belongs to; the study of an "overview" is a data set."""
 
 _BASELINES = ("best-of-n", "weighted", "majority", "adaptive")
 
@@ -42,7 +46,22 @@ _COSTS: tuple[tuple[str, str, Callable[[Cost], float | None]], ...] = (
 )
 
 
+_KINDS = (("greedy",), ("weighted", "majority"), ("auto", "adaptive"))
+"""Lines of an overview: of each group the first that was run."""
+
+_OVERVIEW_COSTS: tuple[tuple[str, str, Callable[[Point | FrontPoint], float | None]], ...] = (
+    ("compute", "GFLOP a question", lambda row: row.cost.flops / 1e9 if isinstance(row, Point) else None),
+    ("time", "seconds a question, machine shared", lambda row: row.cost.seconds if isinstance(row, Point) else None),
+    ("memory", "peak memory, MB", lambda row: row.memory_mb if isinstance(row, FrontPoint) else None),
+)
+
+
 _TEXTS: dict[Topic, tuple[str, str]] = {
+    "overview": (
+        "accuracy against cost",
+        "A cross is one greedy answer, a line is a vote of more and more samples, a dashed line stops early; bands are "
+        "95% intervals, dotted lines published figures of larger models.",
+    ),
     "budgets": (
         "accuracy against what it costs",
         "Each marker is a budget, from few generations to many; higher and further left is better, and the bands "
@@ -81,6 +100,8 @@ _TEXTS: dict[Topic, tuple[str, str]] = {
 class Panel:
     """One picture in two formats, with what it says in words."""
 
+    name: str
+    """Of the quantity from left to right, where a page lets its reader choose among panels."""
     alt: str
     svg: Path
     png: Path
@@ -120,7 +141,9 @@ def draw(report: Report, folder: Path) -> list[Plot]:
         target = folder / FOLDER
         target.mkdir(parents=True, exist_ok=True)
         drawing = _Drawing(report, target)
-        return [plot for place, study in enumerate(studies(report), 1) for plot in drawing.study(study, place)]
+        overviews = [drawing.overview(data, own) for data, own in by(report.studies, lambda s: s.data).items()]
+        own_plots = [plot for place, study in enumerate(studies(report), 1) for plot in drawing.study(study, place)]
+        return [*(plot for plot in overviews if plot.panels), *own_plots]
 
 
 def studies(report: Report) -> list[str]:
@@ -146,7 +169,7 @@ def at_common_budget(points: Iterable[BinPoint]) -> list[BinPoint]:
 
 
 @dataclass(frozen=True)
-class _Chart:
+class Chart:
     """Lines to be drawn as one panel."""
 
     name: str
@@ -156,12 +179,16 @@ class _Chart:
     whiskers: bool = False
     arrows: Sequence[tuple[Saving, str]] = ()
     """Savings with their colours."""
+    levels: Sequence[Published] = ()
+    """Drawn as lines across."""
 
     def draw(self) -> tuple[Figure, str]:
         """The figure and what it says in words."""
         figure, axes = draw_lines(self.title, self.axis, self.series, self.whiskers)
         for saving, colour in self.arrows:
             draw_arrow(axes, saving, colour)
+        for figure_of_others in self.levels:
+            draw_level(axes, figure_of_others.accuracy, f"{figure_of_others.model}, published")
         ends = ", ".join(f"{' '.join(s.label.split())} {percent(s.y[-1].value)}" for s in self.series)
         return figure, f"{': '.join(self.title.splitlines())}. At the right end of each line: {ends}."
 
@@ -175,10 +202,40 @@ class _Drawing:
         names = [row.strategy for part in (report.points, report.bins, report.front) for row in part]
         self._looks = looks_of(dict.fromkeys(names))
 
+    def overview(self, data: str, models: Sequence[StudyInfo]) -> Plot:
+        """All models on one data set, by what their answers cost."""
+        largest = max((model.parameters or 0 for model in models), default=0)
+        levels = [p for p in for_data(data) if p.parameters > 1.1 * largest]
+        panels = []
+        for name, label, cost in _OVERVIEW_COSTS:
+            series = [line for number, model in enumerate(models) for line in self._lines(number, model, cost)]
+            if series:
+                chart = Chart(name, f"{data}\nAccuracy by {name}", Axis(label), series, levels=levels)
+                panels.append(write_panel(self._target, f"{_stem(data)}-overview-{name}", *chart.draw()))
+        title, caption = _TEXTS["overview"]
+        return Plot("overview", data, f"{_stem(data)}-overview", f"{data}: {title}", caption, tuple(panels))
+
+    def _lines(self, number: int, model: StudyInfo, cost: Callable[[Point | FrontPoint], float | None]) -> list[Series]:
+        rows: list[Point | FrontPoint] = [
+            *of_study(self._report.points, model.name),
+            *of_study(self._report.front, model.name),
+        ]
+        found = []
+        for look, kinds in zip(looks_of_model(number), _KINDS, strict=True):
+            for kind in kinds:
+                own = sorted((r for r in rows if r.strategy == kind), key=lambda r: r.budget)
+                # One sample is no vote.
+                line = [(x, r.accuracy) for r in own if (x := cost(r)) and (kind == "greedy" or r.budget > 1)]
+                if line:
+                    label = "\n".join(textwrap.wrap(f"{model.policy} {kind}", 15))
+                    found.append(Series.of(label, look, line))
+                    break
+        return found
+
     def study(self, study: str, place: int) -> list[Plot]:
         """The plots of one study that have data."""
-        stem = f"{place}-{re.sub(r'[^a-z0-9]+', '-', study.lower()).strip('-')}"
-        charts: dict[Topic, Iterable[_Chart]] = {
+        stem = f"{place}-{_stem(study)}"
+        charts: dict[Topic, Iterable[Chart]] = {
             "budgets": self._budgets(study),
             "bins": self._bins(study),
             "ratios": self._ratios(study),
@@ -188,7 +245,8 @@ class _Drawing:
         }
         plots = []
         for topic, some in charts.items():
-            panels = [self._write(f"{stem}-{chart.name}", *chart.draw()) for chart in some if chart.series]
+            drawn = [chart for chart in some if chart.series]
+            panels = [write_panel(self._target, f"{stem}-{chart.name}", *chart.draw()) for chart in drawn]
             if topic == "matched":
                 panels = self._matched(study, stem)
             if panels:
@@ -196,7 +254,7 @@ class _Drawing:
                 plots.append(Plot(topic, study, f"{stem}-{topic}", f"{study}: {title}", caption, tuple(panels)))
         return plots
 
-    def _budgets(self, study: str) -> Iterator[_Chart]:
+    def _budgets(self, study: str) -> Iterator[Chart]:
         points = by(of_study(self._report.points, study), lambda p: p.strategy)
         for name, label, cost in _COSTS:
             series = []
@@ -205,9 +263,9 @@ class _Drawing:
                 known = [(x, p.accuracy) for p in own if (x := cost(p.cost))]
                 if known:
                     series.append(Series.of(strategy, self._looks[strategy], known))
-            yield _Chart(name, f"{study}\nAccuracy by {name}", Axis(f"{label} per problem"), series)
+            yield Chart(name, f"{study}\nAccuracy by {name}", Axis(f"{label} per problem"), series)
 
-    def _bins(self, study: str) -> Iterator[_Chart]:
+    def _bins(self, study: str) -> Iterator[Chart]:
         ticks = ("1\neasiest", "2", "3", "4", "5\nhardest")
         for difficulty, points in by(of_study(self._report.bins, study), lambda p: p.difficulty).items():
             common = at_common_budget(points)
@@ -218,9 +276,9 @@ class _Drawing:
                 label = strategy if own[0].budget in (1, budget) else f"{strategy}\nat {own[0].budget}"
                 series.append(Series.of(label, self._looks[strategy], [(p.bin, p.accuracy) for p in own]))
             title = f"{study}\n{difficulty.capitalize()} difficulty, budget {budget}"
-            yield _Chart(f"bins-{difficulty}", title, Axis("", ticks=ticks), series, whiskers=True)
+            yield Chart(f"bins-{difficulty}", title, Axis("", ticks=ticks), series, whiskers=True)
 
-    def _ratios(self, study: str) -> Iterator[_Chart]:
+    def _ratios(self, study: str) -> Iterator[Chart]:
         axis = Axis("sequential : parallel", "ratio")
         for overall, some in by(of_study(self._report.ratios, study), lambda p: p.bin is None).items():
             budgets = by(some, lambda p: p.budget)
@@ -235,9 +293,9 @@ class _Drawing:
             for look, (label, own) in zip(rising_looks(len(lines)), lines.items(), strict=True):
                 own.sort(key=lambda p: p.sequential)
                 series.append(Series.of(label, look, [(p.sequential**2 / p.budget, p.accuracy) for p in own]))
-            yield _Chart(f"ratios-{'all' if overall else 'bins'}", title, axis, series)
+            yield Chart(f"ratios-{'all' if overall else 'bins'}", title, axis, series)
 
-    def _optimal(self, study: str) -> Iterator[_Chart]:
+    def _optimal(self, study: str) -> Iterator[Chart]:
         best = Look(INK, "*", width=2.4, size=9)
         for difficulty, points in by(of_study(self._report.optimal, study), lambda p: p.difficulty).items():
             own_savings = (s for s in of_study(self._report.savings, study) if s.difficulty == difficulty)
@@ -255,9 +313,9 @@ class _Drawing:
             looks = ((saving, self._looks.get(saving.baseline)) for saving in longest_first)
             arrows = [(saving, look.colour if look else INK) for saving, look in looks]
             title = f"{study}\nCompute-optimal, {difficulty} difficulty"
-            yield _Chart(f"optimal-{difficulty}", title, Axis("GFLOP per problem"), series, arrows=arrows)
+            yield Chart(f"optimal-{difficulty}", title, Axis("GFLOP per problem"), series, arrows=arrows)
 
-    def _front(self, study: str) -> Iterator[_Chart]:
+    def _front(self, study: str) -> Iterator[Chart]:
         points = by(of_study(self._report.front, study), lambda p: p.strategy)
         for name, axis in (
             ("latency", Axis("median seconds of a lone question")),
@@ -269,7 +327,7 @@ class _Drawing:
                 x = tuple(p.latency_s if name == "latency" else p.memory_mb for p in own)
                 y, hollow = tuple(p.accuracy for p in own), tuple(not p.on_front for p in own)
                 series.append(Series(strategy, self._looks[strategy], x, y, hollow))
-            yield _Chart(f"front-{name}", f"{study}\nAccuracy by {name}", axis, series, whiskers=True)
+            yield Chart(f"front-{name}", f"{study}\nAccuracy by {name}", axis, series, whiskers=True)
 
     def _matched(self, study: str, stem: str) -> list[Panel]:
         panels = []
@@ -281,17 +339,27 @@ class _Drawing:
                 for m in own
             )
             alt = f"{study} against {larger}, {own[0].times:.3g} times larger, at equal FLOPs: {said}"
-            panels.append(self._write(f"{stem}-matched-{place}", draw_bars(f"{study}\nAt equal FLOPs", own), alt))
+            figure = draw_bars(f"{study}\nAt equal FLOPs", own)
+            panels.append(write_panel(self._target, f"{stem}-matched-{place}", figure, alt))
         return panels
 
-    def _write(self, name: str, figure: Figure, alt: str) -> Panel:
-        import matplotlib
 
-        panel = Panel(alt, self._target / f"{name}.svg", self._target / f"{name}.png")
+def _stem(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def write_panel(folder: Path, name: str, figure: Figure, alt: str) -> Panel:
+    """Write ``figure`` as ``folder/name`` in both formats; ``alt`` says in words what it shows."""
+    import matplotlib
+
+    panel = Panel(name.rsplit("-", 1)[-1], alt, folder / f"{name}.svg", folder / f"{name}.png")
+    with building(folder) as temporary:
         with matplotlib.rc_context({"svg.hashsalt": name}):  # ids that differ between panels, and not between runs
-            figure.savefig(panel.svg, metadata={"Date": None})
-        figure.savefig(panel.png)
-        return panel
+            figure.savefig(temporary / panel.svg.name, metadata={"Date": None})
+        figure.savefig(temporary / panel.png.name)
+        for path in (panel.svg, panel.png):
+            publish(temporary / path.name, path)
+    return panel
 
 
 def of_study(rows: Iterable[S], study: str) -> list[S]:

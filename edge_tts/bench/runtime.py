@@ -26,16 +26,17 @@ from edge_tts.bench import machine
 from edge_tts.bench.engine import QUESTION, against_bare_loop, first_token, sound_kernels
 from edge_tts.core import Budget, Request
 from edge_tts.packs.bare_model import find_model
-from edge_tts.packs.pack import Pack, find_pack, prepare_pack
+from edge_tts.packs.pack import DEFAULT, Pack, find_pack, prepare_pack
 from edge_tts.questions.reading import read_questions
 from edge_tts.runtimes import device
 from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama import LlamaPolicy
 from edge_tts.solver import Solver
 
-BURSTS = 24
-WIDTHS = (8, 16, 32)
 CAPS_MB = (300, 400, 512, 768, 1024, 2048)
+CHAT_CAPS_MB = (800, 1000, 1500, 2000, 3000, 4000)
+"""For models of half a billion parameters and more."""
+STRATEGIES = ("beam", "weighted", "revise", "majority")
 HIGH_LEVEL_QUESTIONS = 8
 LONG_QUESTION = (
     "A school is getting ready for its summer fair. The 4 oldest classes bake 36 muffins each, and the 5 youngest "
@@ -158,17 +159,18 @@ def deadlines(solver: Solver, questions: Sequence[str], solves: int) -> dict[str
     }
 
 
-def memory(caps: Sequence[int], strategies: Sequence[str]) -> list[dict[str, Any]]:
+def memory(caps: Sequence[int], strategies: Sequence[str], model: str | None) -> list[dict[str, Any]]:
     """Planned and measured peak of a fresh process at each cap, with as many as 64 generations."""
+    chosen = ["--model", model] if model else ["--pack", DEFAULT]
     rows = []
     for cap, strategy in product(caps, strategies):
-        arguments = ["--memory", str(cap), "--budget", "64", "--strategy", strategy, "--json"]
+        arguments = [*chosen, "--memory", str(cap), "--budget", "64", "--strategy", strategy, "--json"]
         plan = _command(["plan", *arguments])
         if plan.returncode:
             rows.append({"cap_mb": cap, "strategy": strategy, "refused": plan.stderr.strip()})
             continue
         planned = json.loads(plan.stdout)["memory"]["total_mb"]
-        run = _command(["solve", *arguments, "--deadline", "120", LONG_QUESTION])
+        run = _command(["solve", *arguments, "--deadline", "30", LONG_QUESTION])
         peak = json.loads(run.stdout)["usage"]["peak_memory_mb"]
         rows.append(
             {
@@ -210,11 +212,15 @@ def _command(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
 @click.command()
 @click.option("--data", type=click.Path(exists=True, path_type=Path), required=True, help="JSON lines with questions.")
 @click.option("--repeats", type=int, default=5, show_default=True)
+@click.option("--bursts", type=int, default=24, show_default=True, help="Pairs of bursts of each width of the engine.")
+@click.option("--widths", default="8,16,32", show_default=True, help="Widths of the engine.")
 @click.option("--solves", type=int, default=100, show_default=True, help="Solves of the deadline test.")
 @click.option("--model", help="Measure this model in place of the built-in pack: a GGUF or a catalogue name.")
 @click.option("--only", default="engine,first-token,high-level,beam,deadline,memory,startup", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-def main(data: Path, repeats: int, solves: int, model: str | None, only: str, out: Path) -> None:
+def main(
+    data: Path, repeats: int, bursts: int, widths: str, solves: int, model: str | None, only: str, out: Path
+) -> None:
     """Measure the runtime and write a record."""
     console = Console(stderr=True)
     pack = prepare_pack(find_model(model) if model else find_pack(None))
@@ -230,10 +236,10 @@ def main(data: Path, repeats: int, solves: int, model: str | None, only: str, ou
             out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
     measure("startup", lambda: startup(repeats))
-    measure("engine", lambda: [against_bare_loop(pack, width, BURSTS) for width in WIDTHS])
+    measure("engine", lambda: [against_bare_loop(pack, int(width), bursts) for width in widths.split(",")])
     measure("first-token", lambda: first_token(pack, 16, repeats))
     measure("high-level", lambda: against_high_level(pack, questions[:HIGH_LEVEL_QUESTIONS]))
-    measure("memory", lambda: memory(CAPS_MB, ("beam", "weighted", "revise", "majority")))
+    measure("memory", lambda: memory(*((CHAT_CAPS_MB, ("majority",)) if model else (CAPS_MB, STRATEGIES)), model))
     if {"beam", "deadline"} & set(only.split(",")):
         with Solver(pack, generations=16) as solver:
             measure("beam", lambda: beam_overhead(solver, questions[:20]))

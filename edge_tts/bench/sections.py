@@ -16,7 +16,6 @@ from edge_tts.bench.wording import (
     number,
     percent,
     percent_span,
-    share_text,
     signed_points,
     span,
     times,
@@ -69,20 +68,6 @@ class Section:
     title: str
     intro: str
     parts: tuple[Part, ...]
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The outcome of one study: a main sentence and further ones."""
-
-    study: str
-    main: str
-    rest: tuple[str, ...]
-
-
-def headlines(report: Report) -> list[Headline]:
-    """One for each study that has a saving or a point."""
-    return [headline for study in studies(report) if (headline := _headline(report, study))]
 
 
 def sections(report: Report, plots: Sequence[Plot]) -> list[Section]:
@@ -158,39 +143,6 @@ def sections(report: Report, plots: Sequence[Plot]) -> list[Section]:
         ),
     ]
     return [section for section in all_of_them if section.parts]
-
-
-def _headline(report: Report, study: str) -> Headline | None:
-    rest = []
-    points = of_study(report.points, study)
-    if points:
-        best = max(points, key=lambda p: p.accuracy.value)
-        text = f"Most accurate: {named_at(best.strategy, best.budget)}, {share_text(best.accuracy)}"
-        greedy = next((p for p in points if p.strategy == "greedy" and p is not best), None)
-        rest.append(f"{text}; one greedy answer: {share_text(greedy.accuracy)}." if greedy else f"{text}.")
-    savings = [s for s in of_study(report.savings, study) if s.unit == "flops"]
-    for difficulty, how in (
-        ("predicted", "Difficulty is predicted from a few samples, whose cost is included."),
-        ("oracle", "Difficulty is taken as known, which it is only in a test."),
-    ):
-        some = [s for s in savings if s.difficulty == difficulty]
-        if some:
-            others = ", ".join(f"{s.baseline} {times(s.factor)} ({span(s)}, {_outcome(s)})" for s in some[1:])
-            lines = [*([f"The other baselines: {others}."] if others else []), *rest, how]
-            return Headline(study, _saving_sentence(some[0]), tuple(lines))
-    return Headline(study, rest[0], ()) if rest else None
-
-
-def _saving_sentence(saving: Saving) -> str:
-    lead, includes = {
-        "win": ("Compute-optimal allocation saves compute", ""),
-        "loss": ("Compute-optimal allocation costs more", ""),
-        "undecided": ("No saving is shown", ", which includes 1"),
-    }[verdict(saving, 1)]
-    return (
-        f"{lead}: for the same accuracy {saving.baseline} needs {number(saving.factor)} times as much "
-        f"(95% interval {span(saving)}{includes})."
-    )
 
 
 def _outcome(saving: Saving) -> str:

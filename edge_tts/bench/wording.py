@@ -74,3 +74,7 @@ def count(amount: int, one: str, more: str) -> str:
 def named_at(strategy: str, budget: int) -> str:
     """A strategy with its budget, where it has more than one."""
     return strategy if budget == 1 else f"{strategy} at {budget}"
+
+
+def flops(value: float) -> str:
+    return f"{number(value / 1e12)} TFLOP" if value >= 1e12 else f"{number(value / 1e9)} GFLOP"

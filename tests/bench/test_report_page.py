@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from edge_tts.bench import page, plots, sections, tables
+from edge_tts.bench import page, plots, tables
 from edge_tts.bench.figures import (
+    Answer,
     BinPoint,
     Cost,
     Difference,
@@ -42,7 +43,7 @@ BUDGETS = (2, 4, 8, 16, 32, 64)
 GAINS = {"majority": 33, "adaptive": 30, "best-of-n": 6, "weighted": 36, "beam:m=4": 12, "revise:s=4": -18}
 """Accuracy gained with every doubling of the budget, in thousandths."""
 CELLS = [("greedy", 1), *((s, b) for s in GAINS for b in (BUDGETS if ":" not in s else BUDGETS[1:5]))]
-EMPTY = Report((), (), (), (), (), (), (), (), (), (), (), {})
+EMPTY = Report((), (), (), (), (), (), (), (), (), (), (), (), {})
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 WRAPPER = """<output></output><template>{page}</template><script>
 const loads = [], page = document.querySelector("template").content.textContent;
@@ -53,11 +54,12 @@ function load() {{
   frame.onload = () => {{
     const root = frame.contentDocument, {{scrollWidth: width, scrollHeight: height}} = root.documentElement;
     loads.push(performance.now() - start);  // laid out, since its sizes were asked for
+    const answers = root.querySelector(".part").getBoundingClientRect().top;
     root.querySelectorAll("details").forEach(details => details.open = true);
     const wide = [...root.querySelectorAll(".scroll")].filter(box => box.scrollWidth > box.clientWidth);
     const open = root.documentElement.scrollWidth;
     document.querySelector("output").textContent =
-      JSON.stringify({{loads, width: Math.max(width, open), height, scrolls: wide.length}});
+      JSON.stringify({{loads, answers, width: Math.max(width, open), height, scrolls: wide.length}});
     if (loads.length < 3) load();
   }};
   document.body.append(frame);
@@ -164,8 +166,15 @@ def report() -> Report:
     one, two = Made(FIRST, 0.14), Made(SECOND, 0.34)
     return Report(
         studies=(
-            StudyInfo(FIRST, "builtin 0.1.0", 134_515_008, 500, 2, "AMD EPYC, 2 cores", "cpu", "profile estimate"),
-            StudyInfo(SECOND, "builtin 0.1.0", 134_515_008, 300, 2, "AMD EPYC, 2 cores", "cpu", "not known"),
+            StudyInfo(
+                FIRST, FIRST, "builtin 0.1.0", 134_515_008, 500, 2, "AMD EPYC, 2 cores", "cpu", "profile estimate"
+            ),
+            StudyInfo(SECOND, SECOND, "builtin 0.1.0", 134_515_008, 300, 2, "AMD EPYC, 2 cores", "cpu", "not known"),
+        ),
+        answers=(
+            Answer(FIRST, "How accurate, at what cost?", "It gets 39% for 30 GFLOP.", ("<u>Smaller</u> gets 20%.",)),
+            Answer(FIRST, "What does adaptivity save?", "Nothing is shown.", ()),
+            Answer(SECOND, "How accurate, at what cost?", "It gets 50%.", ()),
         ),
         points=(*one.points(True), *two.points(False)),
         bins=(*one.bins("oracle"), *one.bins("predicted")),
@@ -236,7 +245,14 @@ class Document(HTMLParser):
 def test_plots_are_small_files_in_two_formats(drawn: list[plots.Plot]) -> None:
     topics = {(plot.study, plot.topic): len(plot.panels) for plot in drawn}
     assert topics == {
-        **{(FIRST, "budgets"): 4, (FIRST, "bins"): 2, (FIRST, "ratios"): 2, (FIRST, "optimal"): 2},
+        **{
+            (FIRST, "overview"): 3,
+            (SECOND, "overview"): 2,
+            (FIRST, "budgets"): 4,
+            (FIRST, "bins"): 2,
+            (FIRST, "ratios"): 2,
+            (FIRST, "optimal"): 2,
+        },
         **{(FIRST, "matched"): 1, (FIRST, "front"): 2, (SECOND, "budgets"): 3, (SECOND, "optimal"): 1},
     }
     panels = [panel for plot in drawn for panel in plot.panels]
@@ -326,31 +342,12 @@ def test_wins_and_losses_are_counted(report: Report, written: Path) -> None:
     assert text.count("\u25bc loss \u2212") >= losses
 
 
-@pytest.mark.parametrize(
-    ("factor", "low", "high", "said"),
-    [
-        (2.0, 1.5, 3.0, "Compute-optimal allocation saves compute: for the same accuracy weighted needs 2.00 times"),
-        (1.1, 0.8, 1.5, "No saving is shown: for the same accuracy weighted needs 1.10 times"),
-        (0.6, 0.4, 0.9, "Compute-optimal allocation costs more: for the same accuracy weighted needs 0.60 times"),
-    ],
-)
-def test_headline_is_honest(report: Report, factor: float, low: float, high: float, said: str) -> None:
-    changed = tuple(
-        replace(s, factor=factor, low=low, high=high) if s.baseline == "weighted" else s for s in report.savings
-    )
-    first, second = sections.headlines(replace(report, savings=changed))
-    assert first.study == FIRST
-    assert first.main.startswith(said)
-    assert f"interval {low:.2f} to {high:.2f}" in first.main
-    assert ("includes 1" in first.main) == (low <= 1 <= high)
-    assert "adaptive 0.68\u00d7 (0.51 to 0.95, costs more)" in first.rest[0]
-    assert "majority 0.70\u00d7 (0.53 to 0.98, costs more)" in second.rest[0]
-
-
-def test_headline_without_a_saving(report: Report) -> None:
-    first, _ = sections.headlines(replace(report, savings=()))
-    best = max((p for p in report.points if p.study == FIRST), key=lambda p: p.accuracy.value)
-    assert first.main.startswith(f"Most accurate: {best.strategy} at {best.budget}, {best.accuracy.value:.1%}")
+def test_the_main_questions_come_before_what_is_folded(report: Report, written: Path) -> None:
+    text = written.read_text("utf-8")
+    first = text.index('<details class="part"')
+    assert [text.index(answer.verdict) < first for answer in report.answers] == [True, True, False]
+    assert first < text.index(f"<h2>The same on {html.escape(SECOND, quote=False)}".replace('"', "&#34;"))
+    assert text.index('type="radio"') < first
 
 
 def test_text_of_data_is_escaped(written: Path) -> None:
@@ -358,6 +355,7 @@ def test_text_of_data_is_escaped(written: Path) -> None:
     assert "<b>" not in text
     assert "<nothing>" not in text
     assert "<i>" not in text
+    assert "<u>" not in text
     assert html.escape(SECOND, quote=False).replace('"', "&#34;") in text
 
 
@@ -368,14 +366,18 @@ def test_a_report_of_points_alone(report: Report, tmp_path: Path) -> None:
     assert [plot.topic for plot in made] == ["budgets"]
     page.write(small, made, tmp_path / "page.html")
     document = Document((tmp_path / "page.html").read_text("utf-8"))
-    assert set(document.attributes("section", "id")) == {"cost", "notes"}
+    assert _folded(document) == {"cost", "notes"}
     tables.write_csv(small, tmp_path)
     assert len((tmp_path / "bins.csv").read_text("utf-8").splitlines()) == 1
 
 
 def test_an_empty_report(tmp_path: Path) -> None:
     assert plots.draw(EMPTY, tmp_path) == []
-    assert set(Document(page.render(EMPTY, [])).attributes("section", "id")) == {"notes"}
+    assert _folded(Document(page.render(EMPTY, []))) == {"notes"}
+
+
+def _folded(document: Document) -> set[str | None]:
+    return {attributes.get("id") for _, attributes in document.elements if attributes.get("class") == "part"}
 
 
 def test_strategies_are_compared_at_a_budget_they_share() -> None:
@@ -442,5 +444,5 @@ def test_page_opens_fast_and_fits_a_phone(written: Path, tmp_path: Path) -> None
     assert len(measured["loads"]) == 3
     assert min(measured["loads"]) < 3000  # the machine may be busy with something else
     assert measured["width"] <= 375
-    assert measured["height"] > 5000
+    assert measured["answers"] < 3 * 667  # three screens of a phone
     assert measured["scrolls"] > 3
