@@ -29,7 +29,9 @@ WINDOW_SHARE = 0.1
 """Memory after the warm-up, and at the end, is the median over this share of the time."""
 LONGEST_S = 60.0
 """Timeout of a request."""
-STRATEGIES = ("greedy", "majority:n=4", "adaptive:n=8", "weighted:n=4", "auto", "beam:n=4")
+STRATEGIES = ("greedy", "majority:n=4", "adaptive:n=8", "auto", "revise:n=4")
+VERIFIED = ("weighted:n=4", "beam:n=4")
+"""Those that are asked for too where the model has a verifier."""
 LEFT = "left"
 """Recorded in place of a status for a client that left before it had the whole answer."""
 BAD_BODIES: tuple[dict[str, Any] | bytes, ...] = (
@@ -56,13 +58,14 @@ class Asker:
 
     server: ServerProcess
     model: str
+    strategies: Sequence[str]
     http: httpx.AsyncClient
     draw: random.Random
 
     def body(self, question: str, **fields: Any) -> dict[str, Any]:
         """A good request, with a strategy drawn at random."""
         messages = [{"role": "user", "content": question}]
-        edge = {"strategy": self.draw.choice(STRATEGIES), "generations": 8, **fields.pop("edge", {})}
+        edge = {"strategy": self.draw.choice(self.strategies), "generations": 8, **fields.pop("edge", {})}
         return {"model": self.model, "messages": messages, "seed": self.draw.randrange(2**31), "edge": edge} | fields
 
     async def post(self, body: dict[str, Any] | bytes) -> httpx.Response:
@@ -89,7 +92,7 @@ async def leave(ask: Asker, question: str) -> str:
     """Leave before the answer is there."""
     try:
         async with asyncio.timeout(ask.draw.uniform(0.01, 0.5)):
-            return str((await ask.post(ask.body(question, edge={"strategy": "beam:n=16"}))).status_code)
+            return str((await ask.post(ask.body(question, edge={"strategy": "majority:n=16"}))).status_code)
     except TimeoutError:
         return LEFT
 
@@ -207,14 +210,16 @@ def growth(samples: Sequence[tuple[float, float]]) -> dict[str, float]:
     }
 
 
-async def mixed_load(server: ServerProcess, model: str, questions: Sequence[str], seconds: float, seed: int) -> Tally:
+async def mixed_load(
+    server: ServerProcess, model: str, strategies: Sequence[str], questions: Sequence[str], seconds: float, seed: int
+) -> Tally:
     """Load ``server`` for ``seconds``: ``CLIENTS`` clients of kinds drawn by weight, and a burst every minute."""
     tally, ends, began = Tally(), time.monotonic() + seconds, time.monotonic()
     draw = random.Random(seed)
     kinds, weights = list(MIX), [weight for _, weight, _ in MIX.values()]
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=server.url, timeout=LONGEST_S, limits=limits) as http:
-        ask = Asker(server, model, http, draw)
+        ask = Asker(server, model, strategies, http, draw)
 
         async def client() -> None:
             while time.monotonic() < ends:

@@ -1,6 +1,7 @@
 """The server under load, and the time that it adds to the library's.
 
     python -m edge_tts.bench.serving --minutes 30 --data tests/data/svamp_sample.jsonl --out records/serving.json
+    python -m edge_tts.bench.serving --model qwen2.5-coder-1.5b --only load --data FILE --out FILE
 
 The server is a process of its own. The time it adds is that of HTTP, JSON, and handing over to the search's thread and
 back.
@@ -27,7 +28,8 @@ from rich.console import Console
 
 from edge_tts.bench import machine
 from edge_tts.bench.intervals import mean_interval
-from edge_tts.bench.load import mixed_load
+from edge_tts.bench.load import STRATEGIES as LOADS
+from edge_tts.bench.load import VERIFIED, mixed_load
 from edge_tts.bench.server_process import ServerProcess, running_server
 from edge_tts.core import Budget
 from edge_tts.errors import BackendError
@@ -102,8 +104,8 @@ def _pair(server: ServerProcess, solver: Solver, questions: Sequence[str], numbe
     return seconds["library"], seconds["server"], 1000 * answer["edge"]["usage"]["seconds"]
 
 
-def _options(isolate: bool) -> list[str]:
-    return ["--pack", DEFAULT, *(["--isolate"] if isolate else [])]
+def _options(isolate: bool, model: str | None = None) -> list[str]:
+    return [*(["--model", model] if model else ["--pack", DEFAULT]), *(["--isolate"] if isolate else [])]
 
 
 def first_event(server: ServerProcess, solver: Solver, questions: Sequence[str]) -> dict[str, float]:
@@ -120,10 +122,11 @@ def first_event(server: ServerProcess, solver: Solver, questions: Sequence[str])
     return {"requests": len(times), "median": round(statistics.median(times), 1), "worst": round(max(times), 1)}
 
 
-def under_load(server: ServerProcess, model: str, questions: Sequence[str], minutes: float) -> dict[str, Any]:
+def under_load(server: ServerProcess, solver: Solver, questions: Sequence[str], minutes: float) -> dict[str, Any]:
     """Statuses, latencies and memory under a mixed load, and whether anything was left running or open after it."""
     before = server.handles()
-    tally = asyncio.run(mixed_load(server, model, questions, 60 * minutes, seed=0))
+    strategies = [*LOADS, *(VERIFIED if solver.pack.verifier else ())]
+    tally = asyncio.run(mixed_load(server, solver.pack.name, strategies, questions, 60 * minutes, seed=0))
     idle = server.wait_until_idle(IDLE_SECONDS)
     time.sleep(6)  # connections kept alive are closed after five seconds
     return {
@@ -175,9 +178,10 @@ def _post(http: HTTPConnection, body: dict[str, Any]) -> dict[str, Any]:
     "--first", type=click.IntRange(1), default=10, show_default=True, help="Questions of every other measurement."
 )
 @click.option("--only", default=",".join(MEASUREMENTS), show_default=True, help="Measurements, separated by commas.")
+@click.option("--model", help="Of the other measurements than overhead; the built-in pack otherwise.")
 @click.option("--isolate", is_flag=True, help="Run the models in a process of their own.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Record; what is not measured stays.")
-def main(data: Path, minutes: float, first: int, only: str, isolate: bool, out: Path) -> None:
+def main(data: Path, minutes: float, first: int, only: str, model: str | None, isolate: bool, out: Path) -> None:
     """Measure the server and write a record."""
     console = Console(stderr=True)
     questions = [question.question for question in read_questions(data)]
@@ -191,7 +195,7 @@ def main(data: Path, minutes: float, first: int, only: str, isolate: bool, out: 
         raise click.UsageError(f"--only names {unknown[0]!r}; choose among {', '.join(MEASUREMENTS)}")
 
     def keep(name: str, measured: dict[str, Any]) -> None:
-        record[name] = {"machine": machine.describe(), "isolate": isolate, **measured}
+        record[name] = {"machine": machine.describe(), "model": model or DEFAULT, "isolate": isolate, **measured}
         console.print(name, measured)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -200,11 +204,12 @@ def main(data: Path, minutes: float, first: int, only: str, isolate: bool, out: 
         keep("overhead", overhead(questions[:first], isolate))
     if wanted == ["overhead"]:
         return
-    with running_server(*_options(isolate)) as server, Solver(DEFAULT, isolate=isolate) as solver:
+    chosen: dict[str, Any] = {"model": model} if model else {"pack": DEFAULT}
+    with running_server(*_options(isolate, model)) as server, Solver(**chosen, isolate=isolate) as solver:
         if "first_event_ms" in wanted:
             keep("first_event_ms", first_event(server, solver, questions[first : 2 * first]))
         if "load" in wanted:
-            keep("load", under_load(server, solver.pack.name, questions, minutes))
+            keep("load", under_load(server, solver, questions, minutes))
         if "stopping" in wanted:
             keep("stopping", stopping(server, solver, questions[0]))
 
