@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edge_tts.commands.console import STYLES, answer_line, harmless, one_line
-from edge_tts.search.wording import cost, counted, escalated, in_format, level, percent, why_stopped
+from edge_tts.search.saved_page import alike, facts
+from edge_tts.search.wording import counted, level, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 
     from edge_tts.questions.recording import Attempt
     from edge_tts.questions.saved_search import SavedSearch
-
-NAMED = 3
-"""Most candidates with the same steps whose numbers are shown."""
 
 
 def print_search(out: Console, search: SavedSearch) -> None:
@@ -48,33 +46,6 @@ def print_search(out: Console, search: SavedSearch) -> None:
         out.print(answer_line("answer", result.answer, result.confidence), soft_wrap=True)
     for line in facts(search):
         out.print(Text(harmless(line), "dim"))
-
-
-def facts(search: SavedSearch) -> list[str]:
-    """Why it stopped, what it took, and what was asked, as lines."""
-    result, settings = search.result, search.settings
-    hard = f", difficulty {result.difficulty.bin + 1} of 5" if result.difficulty else ""
-    asked = [escalated(result.escalation)] if result.escalation else []
-    return [
-        *asked,
-        f"stopped because {why_stopped(result.stop_reason)}",
-        cost(result.usage, len(search.candidates), result.strategy),
-        ", ".join(filter(None, (settings.pack, in_format(result.format)))),
-        f"{result.strategy} ({result.reason}){hard}, seed {result.seed}",
-    ]
-
-
-def alike(attempts: Sequence[Attempt]) -> list[tuple[str, Attempt]]:
-    """Candidates with the same steps as one, behind a label: "#1, #4", or "#1, #4, #5 and 3 more like it"."""
-    members: dict[tuple[tuple[str, ...], str], list[Attempt]] = {}
-    for attempt in attempts:
-        members.setdefault((attempt.steps, attempt.error), []).append(attempt)
-    return [(_numbers(same), same[0]) for same in members.values()]
-
-
-def _numbers(attempts: Sequence[Attempt]) -> str:
-    named = ", ".join(f"#{attempt.number}" for attempt in attempts[:NAMED])
-    return named if len(attempts) <= NAMED else f"{named} and {len(attempts) - NAMED} more like it"
 
 
 def _add(tree: Tree, label: Text, attempts: Sequence[Attempt]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,13 @@ from edge_tts.commands.progress import progress_bar
 from edge_tts.errors import InputError
 
 if TYPE_CHECKING:
+    from edge_tts.files.atomic import Progress
     from edge_tts.solver import Solver
+
+
+PROMPT_TOKENS = 768
+"""Room for a system prompt, what was said before and the question: the default model then still runs 16 samples at once
+within 2 GB."""
 
 
 @click.command()
@@ -22,6 +29,13 @@ if TYPE_CHECKING:
 @click.option("--token", envvar="EDGE_REASON_TOKEN", show_envvar=True, default=None, help="Token that clients send.")
 @click.option("--parallel", type=click.IntRange(1, 64), default=None, help="Requests that run at the same time.")
 @click.option("--queue", type=click.IntRange(0, 1000), default=16, show_default=True, help="Requests that may wait.")
+@click.option(
+    "--prompt-tokens",
+    type=click.IntRange(1),
+    default=PROMPT_TOKENS,
+    show_default=True,
+    help="Longest prompt: system prompt, what was said before, question. More takes more memory.",
+)
 @model_options
 @escalation_options
 @click.option("--isolate", is_flag=True, help="Run the models in a child process, which is restarted if it dies.")
@@ -31,6 +45,7 @@ def command(
     token: str | None,
     parallel: int | None,
     queue: int,
+    prompt_tokens: int,
     model: str | None,
     pack: str | None,
     profile: str | None,
@@ -44,36 +59,32 @@ def command(
     try:
         from edge_tts.server.admission import Admission
         from edge_tts.server.serve import limit_arenas, listen, make_server, serve
+        from edge_tts.server.served import ServedModel, slots_for
     except ImportError as error:
         missing = str(error.name).partition(".")[0]
         raise InputError(
             f"serve needs {missing}, which is not installed; run: pip install 'edge-reasoning-runtime[server]'"
         ) from error
     limit_arenas()
+
+    def opened(name: str | None, progress: Progress) -> Solver:
+        named = {"model": name} if name else {"model": model, "pack": pack}
+        limits = {"memory_mb": memory, "deadline_s": deadline, "prompt_tokens": prompt_tokens}
+        return open_solver(escalate, below, profile=profile, isolate=isolate, progress=progress, **named, **limits)
+
     # Listen before loading the models, so that a port in use is reported at once.
     listening, loopback = listen(host, port, token)
     click.echo(f"loading {model or pack or 'the default model'}; Ctrl-C stops", err=True)
     with listening:
         with progress_bar() as progress:
-            solver = open_solver(
-                escalate,
-                below,
-                pack=pack,
-                profile=profile,
-                memory_mb=memory,
-                deadline_s=deadline,
-                isolate=isolate,
-                progress=progress,
-                model=model,
-            )
-        with solver:
-            width, generations = solver.plan.engine.width, solver.plan.generations
+            solver = opened(None, progress)
+        served = ServedModel(solver, Admission(slots_for(solver, parallel), queue), opened, parallel)
+        with closing(served):
             address, bound, *_ = listening.getsockname()
             where = f"http://[{address}]:{bound}" if ":" in address else f"http://{address}:{bound}"
             for line in _said(solver, where):
                 click.echo(line, err=True)
-            admission = Admission(parallel or max(2, 2 * width // generations), queue)
-            serve(make_server(solver, admission, token, loopback), listening)
+            serve(make_server(served, token, loopback), listening)
     click.echo("stopped", err=True)
 
 

@@ -32,6 +32,7 @@ _STOPS = {
     "budget: tokens": "the budget of tokens was used up",
     "budget: flops": "the budget of FLOPs was used up",
     "budget: joules": "the budget of energy was used up",
+    "budget: total": "the total budget of all questions was used up",
 }
 _TREES = ("beam", "lookahead", "dvts", "particles")
 _FORMATS = {"text": "in words", "program": "as a program", "equations": "as equations"}
@@ -97,10 +98,11 @@ def counted(candidates: int, strategy: str = "") -> str:
 
 
 def cost(usage: Usage, candidates: int = 0, strategy: str = "") -> str:
-    """What an answer cost: "19.9 s, 8 samples, 488 tokens". ``candidates`` are left out where they are 0."""
-    parts = [counted(candidates, strategy)] if candidates else []
-    tokens = amount(usage.policy_tokens + usage.verifier_tokens)
-    return ", ".join([duration(usage.seconds), *parts, f"{tokens} tokens"])
+    """What an answer cost: "19.9 s, 8 samples, 488 tokens". ``candidates`` and tokens are left out where they are 0."""
+    parts = [duration(usage.seconds)]
+    parts += [counted(candidates, strategy)] if candidates else []
+    tokens = usage.policy_tokens + usage.verifier_tokens
+    return ", ".join([*parts, f"{amount(tokens)} tokens"] if tokens else parts)
 
 
 def escalated(asked: Escalated) -> str:

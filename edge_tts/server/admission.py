@@ -12,6 +12,9 @@ from edge_tts.server.api_error import ApiError
 
 NEW_SHARE = 0.2
 """Weight of the latest request in the moving average of a request's time."""
+PAUSE_SECONDS = 5
+"""When a client that comes during a pause is told to try again."""
+LOOK_SECONDS = 0.05
 
 
 class Admission:
@@ -25,16 +28,16 @@ class Admission:
         self._seconds = 1.0
         """Moving average of the time that a request holds a slot."""
         self._closed = False
+        self._paused = ""
 
     @asynccontextmanager
     async def slot(self, seconds: float) -> AsyncIterator[None]:
         """Hold a slot for the length of the block, after waiting at most ``seconds`` for it.
 
-        Raises ApiError (503) if the queue is full or no slot becomes free in time, both with Retry-After, and after
-        ``close``.
+        Raises ApiError (503) if the queue is full or no slot becomes free in time, both with Retry-After, while
+        paused, and after ``close``.
         """
-        if self._closed:
-            raise self._stopping()
+        self.require_open()
         if self._slots.locked() and self.waiting >= self.queue:
             raise self._busy(f"{self.running} requests are running and {self.waiting} are waiting", "queue_full")
         self.waiting += 1
@@ -55,6 +58,29 @@ class Admission:
             self.running -= 1
             self._slots.release()
             self._seconds += NEW_SHARE * (time.monotonic() - began - self._seconds)
+
+    def require_open(self) -> None:
+        """Raises ApiError (503) while paused and after ``close``."""
+        if self._closed:
+            raise self._stopping()
+        if self._paused:
+            after = {"Retry-After": str(PAUSE_SECONDS)}
+            raise ApiError(503, f"{self._paused}; try again in {PAUSE_SECONDS} s", code="paused", headers=after)
+
+    def pause(self, why: str) -> None:
+        """Refuse new requests because of ``why``; those that run or wait go on."""
+        self._paused = why
+
+    async def idle(self) -> None:
+        """Wait until no request runs or waits."""
+        while self.running or self.waiting:
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def resume(self, parallel: int) -> None:
+        """End a pause, with ``parallel`` slots from now on."""
+        if not self.running:
+            self.parallel, self._slots = parallel, asyncio.Semaphore(parallel)
+        self._paused = ""
 
     def close(self) -> None:
         """Refuse new and waiting requests; running ones go on."""

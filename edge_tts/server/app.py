@@ -4,81 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import reprlib
-import time
-from collections.abc import Awaitable, Callable
 from importlib.metadata import version
-from typing import Annotated, Any, get_args
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import Field
 from starlette.exceptions import HTTPException
 
-from edge_tts.reasoning.question_kind import AnswerKind
-from edge_tts.search.call import AUTO, Format
-from edge_tts.search.strategy import KINDS, Strategy
-from edge_tts.server import page
-from edge_tts.server.admission import Admission
 from edge_tts.server.answering import Answering
 from edge_tts.server.api_error import ApiError
 from edge_tts.server.completions import CompletionReply
 from edge_tts.server.description import answers, describe
 from edge_tts.server.guard import CLIENT_LEFT, Guard
-from edge_tts.server.mathematics import LONGEST, MOST_FORMULAS, tree
 from edge_tts.server.metrics import Metrics
+from edge_tts.server.page_api import add_page
 from edge_tts.server.reply import ChatReply, Reply
 from edge_tts.server.responses import ResponseReply
-from edge_tts.server.schema import MAX_CHOICES, ChatRequest, CompletionRequest, ResponseRequest, Strict
+from edge_tts.server.schema import ChatRequest, CompletionRequest, ResponseRequest
+from edge_tts.server.served import ServedModel
 from edge_tts.server.stream import KEEP_ALIVE_SECONDS, EventStream
 from edge_tts.server.understanding import Asked, understand_chat, understand_completion, understand_response
-from edge_tts.solver import Solver
 
 
-class Formula(Strict):
-    """A formula of the page."""
-
-    tex: Annotated[str, Field(max_length=LONGEST)]
-    display: bool = False
-
-
-class Formulas(Strict):
-    """The body of ``POST /page/formulas``."""
-
-    formulas: Annotated[list[Formula], Field(max_length=MOST_FORMULAS)]
-
-
-def create_app(solver: Solver, admission: Admission, token: str | None = None, loopback: bool = True) -> Guard:
-    """An ASGI application that answers with ``solver``. ``token`` and ``loopback`` are described at :class:`Guard`."""
-    metrics = Metrics(admission)
+def create_app(served: ServedModel, token: str | None = None, loopback: bool = True) -> Guard:
+    """An ASGI application that answers with ``served``. ``token`` and ``loopback`` are described at :class:`Guard`."""
+    metrics = Metrics(served.admission)
     # FastAPI's documentation pages would load scripts from another host.
     app = FastAPI(title="edge-reason", version=version("edge-reasoning-runtime"), docs_url=None, redoc_url=None)
-    model = _model(solver)
-    describe(app, model["id"])
-    _add_fixed(app, model, metrics)
-    delimiter = "\n\n" if solver.pack.format == "text" else solver.pack.prompts.step_delimiter
+    describe(app, served)
+    add_page(app, served)
+    _add_fixed(app, served, metrics)
 
     @app.post("/v1/chat/completions", responses=answers("chat.completion", "id", "choices", "usage", "edge"))
     async def complete_chat(request: Request, body: ChatRequest) -> Response:
-        asked = understand_chat(body, solver)
-        return await answer(
-            request, asked, ChatReply(body.model, delimiter, asked.stops, asked.events, asked.include_usage)
-        )
+        asked = understand_chat(body, served.ready)
+        return await answer(request, asked, ChatReply(body.model, asked.shape, asked.events, asked.include_usage))
 
     @app.post("/v1/completions", responses=answers("text_completion", "id", "choices", "usage", "edge"))
     async def complete(request: Request, body: CompletionRequest) -> Response:
-        asked = understand_completion(body, solver)
-        reply = CompletionReply(body.model, delimiter, asked.stops, asked.events, asked.include_usage)
-        return await answer(request, asked, reply)
+        asked = understand_completion(body, served.ready)
+        return await answer(request, asked, CompletionReply(body.model, asked.shape, asked.events, asked.include_usage))
 
     @app.post("/v1/responses", responses=answers("response", "id", "output", "usage", "edge"))
     async def respond(request: Request, body: ResponseRequest) -> Response:
-        asked = understand_response(body, solver)
-        return await answer(request, asked, ResponseReply(body.model, delimiter, asked.stops, asked.events))
+        asked = understand_response(body, served.ready)
+        return await answer(request, asked, ResponseReply(body.model, asked.shape, asked.events))
 
     async def answer(request: Request, asked: Asked, reply: Reply) -> Response:
-        answering = Answering(asked, solver, admission, metrics)
+        answering = Answering(asked, served.solver, served.admission, metrics)
         try:
             if not asked.stream:
                 await _unless_left(request, answering.results)
@@ -100,14 +75,8 @@ def create_app(solver: Solver, admission: Admission, token: str | None = None, l
     return Guard(app, metrics, token, loopback)
 
 
-def _add_fixed(app: FastAPI, model: dict[str, Any], metrics: Metrics) -> None:
-    """Add the routes that need no search: the page, the model and the figures."""
-    for path, response in page.responses().items():
-        app.add_route(path, _always(response), include_in_schema=False)
-
-    @app.post("/page/formulas", include_in_schema=False)
-    def formulas(body: Formulas) -> Response:
-        return JSONResponse([tree(formula.tex, formula.display) for formula in body.formulas])
+def _add_fixed(app: FastAPI, served: ServedModel, metrics: Metrics) -> None:
+    """Add the routes that need no search: the model and the figures."""
 
     @app.get("/health")
     async def health() -> Response:
@@ -119,20 +88,13 @@ def _add_fixed(app: FastAPI, model: dict[str, Any], metrics: Metrics) -> None:
 
     @app.get("/v1/models", responses=answers("list", "data", stream=False))
     async def models() -> Response:
-        return JSONResponse({"object": "list", "data": [model]})
+        return JSONResponse({"object": "list", "data": [served.about]})
 
     @app.get("/v1/models/{name}", responses=answers("model", "id", stream=False))
     async def one_model(name: str) -> Response:
-        if name != model["id"]:
-            raise ApiError.unknown_model(name, model["id"])
-        return JSONResponse(model)
-
-
-def _always(response: Response) -> Callable[[Request], Awaitable[Response]]:
-    async def respond(_: Request) -> Response:
-        return response
-
-    return respond
+        if name != served.about["id"]:
+            raise ApiError.unknown_model(name, served.about["id"])
+        return JSONResponse(served.about)
 
 
 async def _unless_left(request: Request, future: asyncio.Future[Any], seconds: float | None = None) -> None:
@@ -192,40 +154,3 @@ async def _no_such_thing(request: Request, error: Exception) -> Response:
 async def _failed(_: Request, error: Exception) -> Response:
     """An unexpected exception. Starlette raises it again after this response, and :class:`Guard` logs it."""
     return ApiError.internal().response
-
-
-# --- the model --------------------------------------------------------------------------------
-
-
-def _model(solver: Solver) -> dict[str, Any]:
-    """The entry of ``/v1/models``; its ``edge`` holds what a request may use, and the plan it runs under."""
-    usable = [kind for kind in KINDS if solver.plan.verifier or not Strategy.parse(kind).needs_verifier]
-    pack, plan = solver.pack, solver.plan
-    chats = pack.format == "text"
-    return {
-        "id": pack.name,
-        "object": "model",
-        "created": int(time.time()),
-        "owned_by": "edge-reason",
-        "edge": {
-            "version": pack.version,
-            "title": pack.title,
-            "strategies": [AUTO, *usable],
-            "formats": list(get_args(Format)) if chats else [],
-            "kinds": list(get_args(AnswerKind)) if chats else [],
-            "chats": chats,
-            "generations": plan.generations,
-            "deadline_s": solver.deadline_s,
-            "context": plan.engine.context,
-            "max_choices": MAX_CHOICES,
-            "max_tokens": pack.sampling.max_tokens,
-            "format": pack.format,
-            "plan": {
-                "memory_mb": round(plan.memory.total),
-                "memory_cap_mb": round(plan.memory_cap_mb),
-                "parallel": plan.engine.width,
-                "seconds": round(plan.seconds, 1),
-                "notes": list(plan.notes),
-            },
-        },
-    }

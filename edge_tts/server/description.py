@@ -6,6 +6,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from edge_tts.server.served import ServedModel
+
 _TEXT = {"type": "string"}
 _NULLABLE = {"type": ["string", "null"]}
 _ERROR = {
@@ -35,16 +37,15 @@ def answers(name: str, *fields: str, stream: bool = True) -> dict[int | str, dic
     return {200: {"description": "the answer", "content": content}, **ERRORS}
 
 
-def describe(app: FastAPI, model: str) -> None:
-    """Make ``app`` say in its description that ``model`` is the one that it serves."""
+def describe(app: FastAPI, served: ServedModel) -> None:
+    """Make ``app`` say in its description which model it serves at the time."""
     usual = app.openapi
 
     def described() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            schemas = usual()["components"]["schemas"].values()
-            for properties in (schema.get("properties", {}) for schema in schemas):
-                if "model" in properties:
-                    properties["model"] = {**_TEXT, "enum": [model]}
-        return usual()
+        description = usual()
+        for properties in (schema.get("properties", {}) for schema in description["components"]["schemas"].values()):
+            if "model" in properties:
+                properties["model"] = {**_TEXT, "enum": [served.about["id"]]}
+        return description
 
     app.openapi = described  # type: ignore[method-assign]

@@ -10,6 +10,7 @@ PATHS = {
     "/": ("index.html", "text/html"),
     "/page/style.css": ("style.css", "text/css"),
     "/page/main.js": ("main.js", "text/javascript"),
+    "/page/models.js": ("models.js", "text/javascript"),
     "/page/turn.js": ("turn.js", "text/javascript"),
     "/page/tree.js": ("tree.js", "text/javascript"),
     "/page/text.js": ("text.js", "text/javascript"),

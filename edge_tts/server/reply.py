@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import uuid
@@ -37,6 +38,18 @@ PROGRAM_OPENING = "```python\n"
 """How the content begins where a program found the answer."""
 
 
+@dataclass(frozen=True)
+class Shape:
+    """How a result becomes the content of an answer."""
+
+    delimiter: str
+    """Text between two steps."""
+    stops: tuple[str, ...] = ()
+    """The content is cut before the first of these."""
+    as_json: bool = False
+    """Whether the content is a JSON object; it is not cut then."""
+
+
 class Reply(Protocol):
     """How one request is answered: whole, or as the objects of a stream, in the order of the methods."""
 
@@ -62,10 +75,7 @@ class ChatReply:
     """Builds the objects of one chat completion, which share an id and a time."""
 
     model: str
-    delimiter: str
-    """Text between two steps."""
-    stops: tuple[str, ...]
-    """The content is cut before the first of these."""
+    shape: Shape
     events: bool = False
     """Whether a stream tells the search's events as they are, not as ``reasoning_content``."""
     include_usage: bool = False
@@ -118,7 +128,7 @@ class ChatReply:
         return error.body
 
     def _content(self, result: Result) -> str:
-        return content(result, self.delimiter, self.stops)
+        return content(result, self.shape)
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         unknown = {"usage": None} if self.include_usage else {}
@@ -164,22 +174,37 @@ def reasoning(event: Event) -> str:
             return f"{reason}\n" if reason else ""
 
 
-def content(result: Result, delimiter: str, stops: Sequence[str]) -> str:
-    """The steps of the chosen trace, cut before the first of ``stops``; empty if no candidate finished.
+def content(result: Result, shape: Shape) -> str:
+    """The steps of the chosen trace, cut before the first stop; empty if no candidate finished.
 
     A program is fenced, and its answer said behind it: its last line may only name a variable. An explanation that
     was asked for comes last.
     """
+    if shape.as_json:
+        return _json_object(result, shape.delimiter.join(result.steps))
     if not result.finished:
         return ""
     if result.format == "program":
         lines = "\n".join(result.steps)
         text = f"{PROGRAM_OPENING}{lines}\n```\n\nThe answer is {result.answer}."
     else:
-        text = delimiter.join(result.steps)
+        text = shape.delimiter.join(result.steps)
     if result.explanation:
         text += f"\n\n{result.explanation.strip()}"
-    return re.split("|".join(map(re.escape, stops)), text, maxsplit=1)[0] if stops else text
+    return re.split("|".join(map(re.escape, shape.stops)), text, maxsplit=1)[0] if shape.stops else text
+
+
+def _json_object(result: Result, text: str) -> str:
+    """The first JSON object that the solution writes in words, else an object that holds the answer."""
+    decoder = json.JSONDecoder()
+    for opening in re.finditer(r"\{", text if result.format == "text" else ""):
+        try:
+            found, _ = decoder.raw_decode(text, opening.start())
+        except (ValueError, RecursionError):
+            continue
+        if found:  # {} may be TeX
+            return json.dumps(found, ensure_ascii=False)
+    return json.dumps({"answer": result.answer}, ensure_ascii=False)
 
 
 def usage(results: Sequence[Result]) -> dict[str, int]:

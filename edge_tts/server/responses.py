@@ -9,7 +9,7 @@ from typing import Any
 
 from edge_tts.events import Event, Result
 from edge_tts.server.api_error import ApiError
-from edge_tts.server.reply import account, content, reasoning, told, usage
+from edge_tts.server.reply import Shape, account, content, reasoning, told, usage
 
 _REASONING, _MESSAGE = 0, 1
 """Places of the two items."""
@@ -20,9 +20,9 @@ class ResponseReply:
 
     ending = ""
 
-    def __init__(self, model: str, delimiter: str, stops: tuple[str, ...], events: bool) -> None:
-        """``model``, ``delimiter``, ``stops`` and ``events`` are those of :class:`ChatReply`."""
-        self._model, self._delimiter, self._stops, self._events = model, delimiter, stops, events
+    def __init__(self, model: str, shape: Shape, events: bool) -> None:
+        """``model``, ``shape`` and ``events`` are those of :class:`ChatReply`."""
+        self._model, self._shape, self._events = model, shape, events
         self._id, self._created = f"resp_{uuid.uuid4().hex}", int(time.time())
         self._reasoning_id, self._message_id = f"rs_{uuid.uuid4().hex}", f"msg_{uuid.uuid4().hex}"
         self._number = 0
@@ -30,7 +30,7 @@ class ResponseReply:
 
     def whole(self, results: Sequence[Result]) -> dict[str, Any]:
         (result,) = results
-        text = content(result, self._delimiter, self._stops)
+        text = content(result, self._shape)
         status = "completed" if result.finished else "incomplete"
         return {
             **self._response(status, [self._reasoning("completed"), self._message(status, text)]),
@@ -92,7 +92,7 @@ class ResponseReply:
             "previous_response_id": None,
             "store": False,
             "temperature": None,
-            "text": {"format": {"type": "text"}},
+            "text": {"format": {"type": "json_object" if self._shape.as_json else "text"}},
             "tool_choice": "none",
             "tools": [],
             "top_p": None,

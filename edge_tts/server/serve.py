@@ -15,10 +15,9 @@ from contextlib import suppress
 import uvicorn
 
 from edge_tts.errors import InputError
-from edge_tts.server.admission import Admission
 from edge_tts.server.app import create_app
 from edge_tts.server.protocol import BoundedProtocol
-from edge_tts.solver import Solver
+from edge_tts.server.served import ServedModel
 
 GRACE_SECONDS = 5.0
 """Time that running requests get after a stop signal; then they return the best answer so far."""
@@ -72,12 +71,10 @@ def listen(host: str, port: int, token: str | None) -> tuple[socket.socket, bool
         raise InputError(f"cannot listen on {host}, port {port}: {why}; choose another --host or --port") from error
 
 
-def make_server(
-    solver: Solver, admission: Admission, token: str | None = None, loopback: bool = True
-) -> uvicorn.Server:
-    """A server for ``solver``, not started yet. ``Guard`` describes ``token`` and ``loopback``."""
+def make_server(served: ServedModel, token: str | None = None, loopback: bool = True) -> uvicorn.Server:
+    """A server for ``served``, not started yet. ``Guard`` describes ``token`` and ``loopback``."""
     config = uvicorn.Config(
-        create_app(solver, admission, token, loopback),
+        create_app(served, token, loopback),
         http=BoundedProtocol,
         ws="none",
         lifespan="off",
@@ -87,7 +84,7 @@ def make_server(
         server_header=False,
         timeout_graceful_shutdown=round(GRACE_SECONDS) + LAST_SECONDS,
     )
-    return _Server(config, solver, admission)
+    return _Server(config, served)
 
 
 def serve(server: uvicorn.Server, listening: socket.socket) -> None:
@@ -99,11 +96,11 @@ def serve(server: uvicorn.Server, listening: socket.socket) -> None:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, solver: Solver, admission: Admission) -> None:
+    def __init__(self, config: uvicorn.Config, served: ServedModel) -> None:
         super().__init__(config)
-        self._solver, self._admission = solver, admission
+        self._served = served
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._admission.close()
-        asyncio.get_running_loop().call_later(GRACE_SECONDS, self._solver.cancel)
+        self._served.admission.close()
+        asyncio.get_running_loop().call_later(GRACE_SECONDS, self._served.cancel)
         await super().shutdown(sockets)

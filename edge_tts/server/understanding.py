@@ -19,7 +19,7 @@ from edge_tts.reasoning.messages import Message, Role
 from edge_tts.search.call import AUTO, Options
 from edge_tts.search.strategy import Strategy
 from edge_tts.server.api_error import ApiError
-from edge_tts.server.reply import PROGRAM_OPENING
+from edge_tts.server.reply import PROGRAM_OPENING, Shape
 from edge_tts.server.schema import (
     ChatMessage,
     ChatRequest,
@@ -35,6 +35,8 @@ LEAST_TOP_P = 1e-6
 """Stands for a ``top_p`` of 0, which OpenAI's API allows: only the most likely token is left."""
 NEW_SEEDS = 2**31
 """A request without a seed gets one below this."""
+JSON_OBJECT = {"type": "json_object"}
+"""The response format that makes the content a JSON object."""
 IGNORED = (
     *("user", "safety_identifier", "metadata", "store", "service_tier", "prompt_cache_key"),
     *("prompt_cache_retention", "prompt_cache_options", "verbosity", "reasoning_effort", "parallel_tool_calls"),
@@ -52,7 +54,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
+    "response_format": ({"type": "text"}, JSON_OBJECT),
     "modalities": (["text"],),
     "extra_body": ({},),  # its-hub sends it
     "audio": (None,),
@@ -60,7 +62,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "prediction": (None,),
     "web_search_options": (None,),
 }
-"""Accepted only as null or at one of these values, which have no effect."""
+"""Accepted only as null or at one of these values, which have no effect, save ``JSON_OBJECT``."""
 TEXT_PARTS = ("text", "input_text", "output_text")
 """Types of parts that are text: the chat API's and the Responses API's."""
 ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -68,7 +70,7 @@ ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "us
 COMPLETION_NEUTRAL = {"echo": (False,), "suffix": ("",), "best_of": (1,)}
 """Further ones of ``/v1/completions``."""
 RESPONSE_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "text": ({"format": {"type": "text"}}, {}),
+    "text": ({"format": {"type": "text"}}, {}, {"format": JSON_OBJECT}),
     "previous_response_id": (None,),  # nothing is stored
     "conversation": (None,),
     "background": (False,),
@@ -96,7 +98,7 @@ class Asked:
     """Sampling, format, kind of answer, and whether it is explained."""
     seeds: tuple[int, ...]
     """One for each choice."""
-    stops: tuple[str, ...]
+    shape: Shape
     stream: bool
     include_usage: bool
     events: bool
@@ -173,7 +175,7 @@ def _understand(
         edge.deadline_s or longest,
         _options(body, limits, edge, solver.pack.sampling),
         tuple(seed + i for i in range(choices or 1)),
-        tuple(body.stop or ()),
+        Shape(_delimiter(solver), tuple(body.stop or ()), _wants_json(body.model_extra or {})),
         bool(body.stream),
         bool(body.stream_options and body.stream_options.include_usage),
         edge.events,
@@ -188,6 +190,16 @@ def _check_others(fields: Mapping[str, Any], neutral: Mapping[str, tuple[Any, ..
         known = name in neutral
         problem = f"{name} must be {json.dumps(neutral[name][0])} here" if known else f"this server has no field {name}"
         raise ApiError(400, f"{problem}; leave it out", name, "unsupported_value" if known else "unknown_field")
+
+
+def _delimiter(solver: Solver) -> str:
+    return "\n\n" if solver.pack.format == "text" else solver.pack.prompts.step_delimiter
+
+
+def _wants_json(fields: Mapping[str, Any]) -> bool:
+    """Whether ``response_format`` of completions, or ``text`` of the Responses API, asks for a JSON object."""
+    text = fields.get("text")
+    return JSON_OBJECT in (fields.get("response_format"), text.get("format") if isinstance(text, dict) else None)
 
 
 def conversation(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:

@@ -10,8 +10,8 @@ from showing import console, search
 
 from edge_tts.commands.config import config_file, read_config
 from edge_tts.commands.search_tree import print_search
-from edge_tts.commands.why import page
 from edge_tts.questions.saved_search import read, save
+from edge_tts.search.saved_page import page
 
 
 def test_damaged_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,14 +17,14 @@ from click.testing import CliRunner, Result
 from showing import console, finished, result, said, search
 
 from edge_tts import cli
-from edge_tts.commands.search_tree import alike, print_search
-from edge_tts.commands.why import page
+from edge_tts.commands.search_tree import print_search
 from edge_tts.core import Budget
 from edge_tts.errors import InputError
 from edge_tts.events import CandidateScored, Escalated
 from edge_tts.questions.recording import Attempt, Moment, Recording
 from edge_tts.questions.results import Settings
 from edge_tts.questions.saved_search import SavedSearch, Turn, read, save
+from edge_tts.search.saved_page import alike, page
 
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)> {{ 7*7 }} \x1b[2J'
 

@@ -19,7 +19,7 @@ from edge_desktop.candidates import CandidateModel
 from edge_desktop.display import problem
 from edge_desktop.history import Details, History, HistoryError
 from edge_desktop.model_view import ModelBox
-from edge_desktop.models import AUTOMATIC, BUILT_IN, choose, offers
+from edge_desktop.models import AUTOMATIC, BUILT_IN, choose
 from edge_desktop.search import Candidate, Search
 from edge_desktop.theme import Theme
 from edge_desktop.units import duration, file_size, flops, seconds_of
@@ -41,6 +41,7 @@ from edge_tts import (
     StrategyChosen,
 )
 from edge_tts.packs.catalogue import entries
+from edge_tts.packs.offers import offers
 
 # --- what a search has done --------------------------------------------------------------------
 
@@ -212,8 +213,8 @@ def test_models_on_this_machine_come_first(home: Path, tmp_path: Path, monkeypat
     smallest = min(entries().values(), key=lambda entry: entry.quality)
     monkeypatch.setattr("edge_tts.packs.model_files.find", lambda model: tmp_path if model == smallest else None)
     listed = offers()
-    assert [offer.reference for offer in listed[:2]] == [smallest.name, BUILT_IN]
-    assert {offer.reference for offer in listed} == {BUILT_IN, *entries()}
+    assert [offer.name for offer in listed[:2]] == [smallest.name, BUILT_IN]
+    assert {offer.name for offer in listed} == {BUILT_IN, *entries()}
     assert not any(offer.is_here for offer in listed[2:])
     box = ModelBox("")
     box.offer(listed)

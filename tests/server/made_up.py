@@ -34,6 +34,8 @@ def result(answer: str | None = "28", confidence: float = 0.2, **fields: Any) ->
     usage = {"seconds": 1, "policy_tokens": 1, "verifier_tokens": 1, "policy_flops": 1, "verifier_flops": 1}
     sure = {"words": wording.sureness(confidence), "level": wording.level(confidence)}
     found = {"answer": answer, "finished": answer is not None, "support": 1, "scores": [], "format": "equations"}
+    found |= {"confidence": confidence, "stop_reason": "complete", "strategy": "auto", "reason": "", "seed": 0}
+    found |= {"difficulty": None, "prompt_tokens": 9}
     return {**found, **sure, "stopped": "all samples were drawn", "usage": {**usage, "peak_memory_mb": 1}, **fields}
 
 
@@ -44,7 +46,8 @@ def step(candidate: int, *steps: str, answer: str | None = None, **fields: Any) 
 
 def shown(browser: Browser, events: list[dict[str, Any]], end: dict[str, Any] | None = None, text: str = "") -> None:
     """Show a search of these events; without ``end`` it is stopped after them."""
-    asked = {"question": "How many?", "deadline_s": 1, "generations": 64}
+    asked = {"question": "How many?", "title": "a model 1.0", "messages": [{"role": "user", "content": "How many?"}]}
+    asked |= {"deadline_s": 1, "generations": 64, "edge": {"events": True}}
     ends = f"turn.end({json.dumps(end)}, {json.dumps(text)});" if end else ""
     browser.run(
         f"import('/page/turn.js').then(({{Turn}}) => {{ const turn = new Turn({json.dumps(asked)}, {CALL});"

@@ -14,6 +14,8 @@ from edge_tts.bench.server_process import ServerProcess, running_server
 from edge_tts.packs.pack import Pack
 
 AXE = files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
+LOADING = """{current: "smol-math", problem: "", loading: {name: "large", share: 0.4, doing: "downloading large"},
+  models: [{name: "smol-math", is_here: true, size: 1}, {name: "large", is_here: false, size: 1.2e9}]}"""
 PROBLEMS = (
     "axe.run().then(found => found.violations.map(each => "
     "`${each.id}: ${each.nodes.map(node => node.html.slice(0, 120)).join(' | ')}`))"
@@ -37,6 +39,10 @@ def test_axe_finds_nothing(server: ServerProcess, tmp_path: Path, width: int, th
         browser.run(AXE)
         assert browser.run(PROBLEMS) == []
         browser.run("for (const each of document.querySelectorAll('details')) each.open = true")
+        assert browser.text("#use") == "Load"
+        browser.run("import('/page/models.js').then(({Models}) => new Models(null, null).show(" + LOADING + "))")
+        assert "downloading" in browser.text("#loading")
+        assert browser.run(PROBLEMS) == []
         browser.fill(question="  ")
         browser.click("#go")
         assert browser.run(PROBLEMS) == []

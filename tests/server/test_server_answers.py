@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,9 +14,10 @@ from openai import OpenAI
 from server_requests import ASKED, DEADLINE_S, QUESTION, SHORT, ask, chunks
 
 from edge_tts.bench.server_process import ServerProcess
-from edge_tts.core import Budget
+from edge_tts.core import Budget, Usage
+from edge_tts.events import Result
 from edge_tts.packs.pack import Pack
-from edge_tts.server.reply import EVENT_NAMES
+from edge_tts.server.reply import EVENT_NAMES, Shape, content
 from edge_tts.server.schema import ChatMessage
 from edge_tts.server.understanding import conversation
 from edge_tts.solver import Solver
@@ -124,6 +126,36 @@ def test_a_program_sent_back_has_no_values() -> None:
     assert first.content == "x = 3  # 3"
     assert second.content.startswith("```python\nx = 3\ntext = ")
     assert second.content.endswith("\nanswer = x\n```\n\nThe answer is 3.")
+
+
+def test_a_json_object(client: OpenAI) -> None:
+    """Small models do not write JSON reliably, so there always is an object with the answer."""
+    options: Any = {**ASKED, "response_format": {"type": "json_object"}, "seed": 0, "stop": "{"}
+    made = client.chat.completions.create(**options, extra_body={"edge": {"generations": 4}})
+    assert json.loads(made.choices[0].message.content or "") == {"answer": "76"}
+    streamed = client.chat.completions.create(**options, stream=True, extra_body={"edge": {"generations": 4}})
+    content = "".join(choice.delta.content or "" for chunk in streamed for choice in chunk.choices)
+    assert content == made.choices[0].message.content
+    cut = client.chat.completions.create(**options, max_tokens=2)
+    assert json.loads(cut.choices[0].message.content or "") == {"answer": None}
+    text: Any = {"format": {"type": "json_object"}}
+    answered = client.responses.create(model="smol-math", input=QUESTION, text=text, extra_body={"seed": 0})
+    assert json.loads(answered.output_text) == {"answer": "76"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "wanted"),
+    [
+        (["It is so.", r"\boxed{Paris}"], {"answer": "Paris"}),
+        (["With {} and {x}:", 'Here: ```json\n{"city": {"a": 1}, "n": 2}\n```'], {"city": {"a": 1}, "n": 2}),
+        ([r'\boxed{{"city": "Paris"}}'], {"city": "Paris"}),
+        (['{"a":' * 5000], {"answer": "Paris"}),
+    ],
+)
+def test_an_object_that_the_model_writes_is_the_content(steps: list[str], wanted: dict[str, Any]) -> None:
+    found = Result("Paris", tuple(steps), True, "auto", "", None, "complete", 1.0, Usage(), 0, 9, format="text")
+    assert json.loads(content(found, Shape("\n\n", as_json=True))) == wanted
+    assert json.loads(content(replace(found, format="program"), Shape("\n", as_json=True))) == {"answer": "Paris"}
 
 
 def test_stop_cuts_the_content(http: httpx.Client) -> None:

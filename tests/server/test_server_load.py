@@ -23,6 +23,7 @@ from edge_tts.packs.pack import Pack
 from edge_tts.server import app, guard, protocol
 from edge_tts.server.admission import Admission
 from edge_tts.server.serve import listen, make_server
+from edge_tts.server.served import ServedModel
 from edge_tts.solver import Solver
 
 PENCILS = "Tom has {} boxes with 8 pencils each. How many pencils does he have?"
@@ -67,7 +68,7 @@ def local(pack: Pack) -> Iterator[Local]:
     listening, _ = listen("127.0.0.1", 0, None)
     loop, admission = asyncio.new_event_loop(), Admission(2, 4)
     with Solver(pack, generations=4) as solver:
-        server = make_server(solver, admission)
+        server = make_server(ServedModel(solver, admission))
         thread = threading.Thread(target=loop.run_until_complete, args=(server.serve(sockets=[listening]),))
         thread.start()
         yield Local(listening.getsockname()[1], server, loop, admission)

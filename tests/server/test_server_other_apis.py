@@ -155,7 +155,7 @@ def test_a_response_that_is_cut_is_incomplete(client: OpenAI) -> None:
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"background": True}, "background"),
         ({"tools": [{"type": "web_search"}]}, "tools"),
-        ({"text": {"format": {"type": "json_object"}}}, "text"),
+        ({"text": {"format": {"type": "json_schema"}}}, "text"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
     ],
 )

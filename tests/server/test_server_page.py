@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -19,6 +18,7 @@ from edge_tts.packs.pack import Pack
 from edge_tts.server import page
 
 TOKEN = "secret"
+BEST = {"type": "best", "answer": "28", "score": 1, "confidence": 0.7, "seconds": 0.6}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_a_search_is_shown_as_it_runs(browser: Browser, server: ServerProcess) -
     assert re.search(r"of 25 s", browser.text(".time"))
     assert browser.said == []
     asked = {url.removeprefix(server.url) for url in browser.requests}
-    assert asked == {*page.PATHS, "/v1/models", "/v1/chat/completions"}
+    assert asked == {*page.PATHS, "/v1/models", "/page/models", "/v1/chat/completions"}
     assert browser.run("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -156,7 +156,7 @@ def test_a_chat_keeps_its_turns(browser: Browser, server: ServerProcess) -> None
     assert roles == ["system", "user", "assistant", "user"]
     assert second["messages"][0]["content"] == "Be brief."
     assert "42" in second["messages"][2]["content"]
-    browser.fill(question="word " * 250)  # leaves no room for what was said before
+    browser.fill(question="word " * 300)  # leaves no room for what was said before
     browser.click("#go")
     browser.wait(IDLE)
     assert [message["role"] for message in browser.run("window.sent.at(-1)")["messages"]] == ["system", "user"]
@@ -266,16 +266,28 @@ def test_copy_and_save(browser: Browser, server: ServerProcess, tmp_path: Path) 
     browser.wait("document.querySelector('.said').textContent === 'copied'")
     assert browser.run("navigator.clipboard.readText()") == "28"
     browser.click(".save")
-    found: list[Path] = []
-    browser.wait("document.querySelector('.said').textContent.startsWith('saved as search-')")
+    assert saved(browser, tmp_path) == ["How many?", "28 (a guess, 20%)", "28", "1 sample, 100% of the vote"]
+    shown(browser, [{**step(0, "7*4", "#### 28", answer="28"), "seconds": 0.5}, BEST, step(1, "7*")])  # stopped
+    assert saved(browser, tmp_path) == ["How many?", "28 (likely, about 70%)", "28", "1 sample, 100% of the vote"]
+
+
+def saved(browser: Browser, folder: Path) -> list[str]:
+    """Press the button of the last search, and read the page that is saved: question, answer, first group."""
+    for path in folder.glob("search-*"):
+        path.unlink()
+    browser.click(".save")
+    browser.wait("[...document.querySelectorAll('.said')].at(-1).textContent.startsWith('saved as search-')")
     for _ in range(100):
-        found = list(tmp_path.glob("search-*.json"))
-        if found:
+        if found := list(folder.glob("search-*.html")):
             break
         browser.run("new Promise(done => setTimeout(done, 50))")
-    saved = json.loads(found[0].read_text("utf-8"))
-    assert (saved["question"], saved["answer"], saved["content"]) == ("How many?", "28", "7*4=28\n#### 28")
-    assert saved["events"][0]["steps"] == ["7*4=28", "#### 28"]
+    text = found[0].read_text("utf-8")
+    assert not {"script", "link", "img"} & {tag for tag, _ in Tags(text).found}
+    for name in ("time line", "a model 1.0", "stopped because"):
+        assert name in text
+    question, answer = (re.findall(pattern, text)[0] for pattern in ("<h1>(.*)</h1>", r'class="answer \w+">(.*)</p>'))
+    ((name, share),) = re.findall(r"<summary><b>(\d+)</b>(.*)\n", text)
+    return [question, re.sub("<.*?>", "", answer), name, share]
 
 
 @needs_browser

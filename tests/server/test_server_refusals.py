@@ -32,7 +32,7 @@ def user(content: object) -> dict[str, Any]:
         ({"audio": {"voice": "x"}}, "audio", "must be null here"),
         ({"logprobs": True}, "logprobs", "must be false here"),
         ({"tools": [{"type": "function"}]}, "tools", "must be [] here"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "must be"),
+        ({"response_format": {"type": "json_schema"}}, "response_format", "must be"),
         ({"model": 5}, "model", "should be a valid string"),
         ({"messages": []}, "messages", "should have at least 1 item"),
         ({"messages": "hello"}, "messages", "should be a valid list"),

@@ -1,4 +1,5 @@
 /* The page: what can be asked, the chat so far, and the stream of a search. */
+import {Models} from "/page/models.js";
 import {make} from "/page/text.js";
 import {Turn} from "/page/turn.js";
 
@@ -11,6 +12,7 @@ const EXAMPLES = {
 const FORMATS = {auto: "as it suits", text: "in words", program: "as a program"};
 const KINDS = {math: "a number or formula", choice: "a letter", "yes-no": "yes or no", text: "a short text"};
 const BYTES_PER_TOKEN = 3;  // words take about four bytes a token, digits one
+const models = new Models(call, begin);
 let model = null, running = null, turns = [];
 
 async function call(path, options = {}) {
@@ -41,6 +43,7 @@ async function begin() {
   $("only").hidden = chats;
   $("only").textContent = `${model.id} writes equations only. It reads neither a system prompt nor earlier questions.`;
   about();
+  models.look();
 }
 
 function options(values, name, selected) {
@@ -109,7 +112,7 @@ async function solve(question) {
   const edge = {strategy: $("strategy").value, generations, deadline_s, events: true};
   if (model.edge.chats) Object.assign(edge, {format: $("format").value, kind: $("answers").value || null, explain: $("explain").checked});
   const {messages, left_out} = conversation(question);
-  const turn = running = new Turn({question, model: model.id, messages, left_out, deadline_s, generations, edge}, call);
+  const turn = running = new Turn({question, title: model.edge.title, messages, left_out, deadline_s, generations, edge}, call);
   $("turns").append(turn.element);
   $("intro").hidden = true;
   show();

@@ -3,7 +3,7 @@ import {answerOf, cut, make, paragraph, typeset} from "/page/text.js";
 import {line, Tree} from "/page/tree.js";
 
 export class Turn {
-  /* `asked` has question, messages, deadline_s and generations; `call` sends requests. */
+  /* `asked` has question, title of the model, messages, edge, deadline_s and generations; `call` sends requests. */
   constructor(asked, call) {
     const element = document.getElementById("turn").content.cloneNode(true).firstElementChild;
     Object.assign(this, {asked, call, element, events: [], best: null, result: null, content: "", tried: 0});
@@ -165,12 +165,18 @@ export class Turn {
     }
   }
 
-  save() {
-    const {asked, events, result, content} = this;
-    const text = JSON.stringify({...asked, answer: this.answer, content, result, events}, null, 1);
+  /* The search as one HTML file, which the server makes as `edge-reason why --html` does. */
+  async save() {
+    const {events, result} = this, {question, title, messages, edge} = this.asked;
+    const body = JSON.stringify({question, earlier: messages.slice(0, -1), model: title, edge, events, result});
     const link = make("a");
-    link.href = URL.createObjectURL(new Blob([text], {type: "application/json"}));
-    link.download = `search-${new Date().toISOString().slice(0, 19).replace(/:/g, "-")}.json`;
+    try {
+      link.href = URL.createObjectURL(await (await this.call("/page/search", {method: "POST", body})).blob());
+    } catch (error) {
+      this.$("said").textContent = `not saved: ${error.message}`;
+      return;
+    }
+    link.download = `search-${new Date().toISOString().slice(0, 19).replace(/:/g, "-")}.html`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
     this.$("said").textContent = `saved as ${cut(link.download, 60)}`;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from PySide6.QtCore import QSignalBlocker, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QValidator
@@ -25,12 +25,12 @@ from edge_desktop.model_view import ModelBox
 from edge_desktop.parts import Choice, label
 from edge_desktop.units import duration, seconds_of
 from edge_tts import Plan
+from edge_tts.search.call import Format
 
 EXAMPLE = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
 DETECTED = "this machine"
 LONGEST_S = 86_400.0
 _LINES = 3
-Format = Literal["auto", "text", "program"]
 
 
 @dataclass(frozen=True)

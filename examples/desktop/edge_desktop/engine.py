@@ -11,8 +11,9 @@ import psutil
 from PySide6.QtCore import QObject, QThread, Signal
 
 from edge_desktop.ask_view import Choices
-from edge_desktop.models import Chosen, choose, offers
+from edge_desktop.models import Chosen, choose
 from edge_tts import BackendError, Budget, Done, EdgeError, Plan
+from edge_tts.packs.offers import offers
 
 if TYPE_CHECKING:
     from edge_tts import Solver
@@ -173,7 +174,7 @@ class _Planner(QObject):
 
     def offer(self) -> None:
         try:
-            self._engine.offered.emit(offers(self._built_in))
+            self._engine.offered.emit(offers(built_in=self._built_in))
         except EdgeError as error:
             self._engine.unplannable.emit(str(error))
 

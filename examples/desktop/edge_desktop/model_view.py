@@ -9,9 +9,10 @@ from PySide6.QtCore import QSignalBlocker, Qt, Signal
 from PySide6.QtGui import QStandardItemModel
 from PySide6.QtWidgets import QComboBox, QFileDialog, QFrame, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout
 
-from edge_desktop.models import AUTOMATIC, Chosen, Offer, is_file
+from edge_desktop.models import AUTOMATIC, BUILT_IN, Chosen, is_file
 from edge_desktop.parts import Choice, label
 from edge_desktop.units import file_size
+from edge_tts.packs.offers import Offer
 
 _LEAST_CHARACTERS = 14
 _HEADING = "\0"
@@ -45,15 +46,16 @@ class ModelBox(Choice):
                 self._add(Path(self._file).name, self._file, self._file)
             for offer in offers:
                 if offer.is_here:
-                    self._add(offer.name, offer.reference, f"{file_size(offer.size)}, on this machine")
-            known = {offer.reference for offer in offers}
+                    name = f"{offer.name} (built in, tiny)" if offer.name == BUILT_IN else offer.name
+                    self._add(name, offer.name, f"{file_size(offer.size)}, on this machine")
+            known = {offer.name for offer in offers}
             if self.reference not in {AUTOMATIC, self._file, *known}:
                 self._add(self.reference, self.reference, "")  # until the models are listed, or not listed any more
             downloads = [offer for offer in offers if not offer.is_here]
             if downloads:
                 self._head("To download")
             for offer in downloads:
-                self._add(f"{offer.name}, {file_size(offer.size)}", offer.reference, "not on this machine")
+                self._add(f"{offer.name}, {file_size(offer.size)}", offer.name, "not on this machine")
             self.insertSeparator(self.count())
             self.addItem("Choose a GGUF file …", None)
             self.setCurrentIndex(max(0, self.findData(self.reference)))

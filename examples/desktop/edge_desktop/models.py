@@ -8,26 +8,12 @@ from pathlib import Path
 from edge_tts import PackError
 from edge_tts.packs import model_files
 from edge_tts.packs.bare_model import default_model, find_model
-from edge_tts.packs.catalogue import entries
 from edge_tts.packs.catalogue_entry import Entry
 from edge_tts.packs.pack import DEFAULT, Pack, find_pack, is_assembled
 
 AUTOMATIC = ""
 """The reference of what the library would take by itself."""
 BUILT_IN = DEFAULT
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A model to choose."""
-
-    reference: str
-    """A catalogue name, ``BUILT_IN``, or the path of a GGUF."""
-    name: str
-    is_here: bool
-    """Whether it is on this machine."""
-    size: int
-    """Bytes of its file."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +29,6 @@ class Chosen:
     """Bytes of the download; 0 where there is none."""
     begun: int
     """Bytes that a cancelled download has left."""
-
-
-def offers(built_in: str | None = None) -> tuple[Offer, ...]:
-    """The catalogue and the built-in pack: what is on this machine first, then the better first.
-
-    ``built_in`` is the folder of the built-in pack where it is not in its usual place. Raises InputError for a
-    catalogue of the user's that cannot be read.
-    """
-    best_first = sorted(entries().values(), key=lambda entry: -entry.quality)
-    known = [Offer(entry.name, entry.name, model_files.find(entry) is not None, entry.size) for entry in best_first]
-    pack = find_pack(built_in)
-    own = Offer(BUILT_IN, f"{BUILT_IN} (built in, tiny)", True, pack.files["policy.gguf"].bytes)
-    return (*(offer for offer in known if offer.is_here), own, *(offer for offer in known if not offer.is_here))
 
 
 def choose(reference: str, memory_mb: float, built_in: str | None = None) -> Chosen:
