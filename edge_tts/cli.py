@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
 
 import click
 
-from edge_tts.errors import INTERRUPTED, EdgeError, say
+from edge_tts.errors import INTERRUPTED, EdgeError, ResourceError, say
 
 VERBS = {
     "solve": "Answer a question, or a file of them.",
@@ -68,14 +69,22 @@ def run() -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return say("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output is gone (as in `| head`). Flushing at exit would raise again, so discard the rest.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output is gone, as in `| head`
+        _discard_output()
         return 1
     except EdgeError as error:
         return say(f"error: {error}", error.exit_code)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            _discard_output()  # the library names the files that it cannot write
+            said = f"the output cannot be written ({error.strerror}); free some space and run the same command again"
+            return say(f"error: {said}", ResourceError.exit_code)
         if os.environ.get("EDGE_REASON_DEBUG"):
             raise
         summary = f"{type(error).__name__}: {error}".partition("\n")[0]
         return say(f"internal error: {summary} (EDGE_REASON_DEBUG=1 shows the traceback)", INTERNAL_ERROR)
+
+
+def _discard_output() -> None:
+    """Let what is left of standard output go nowhere: flushing it at exit would raise again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

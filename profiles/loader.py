@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import msgspec
 
 from edge_tts.errors import InputError
-from edge_tts.files.atomic import building, disk_errors, publish
+from edge_tts.files.atomic import write_text
 from edge_tts.files.folders import profiles_folder
 from edge_tts.files.typed import typed
 from edge_tts.profiles.detect import cores, detected, memory_limit_mb
@@ -212,12 +212,7 @@ def save(profile: Profile, path: Path) -> None:
 
     Raises ResourceError where the disk is full, InputError where the file cannot be written.
     """
-    text = "\n".join(_toml_lines(profile)) + "\n"
-    with disk_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with building(path.parent) as temporary:
-        (temporary / path.name).write_text(text, encoding="utf-8")
-        publish(temporary / path.name, path)
+    write_text(path, "\n".join(_toml_lines(profile)) + "\n")
 
 
 def _interpolate(points: list[tuple[int, float]], width: int) -> float:

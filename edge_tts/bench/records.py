@@ -15,7 +15,7 @@ from typing import Any, Self
 from edge_tts.answers.equivalence import is_correct
 from edge_tts.core import Usage
 from edge_tts.errors import InputError
-from edge_tts.files.atomic import disk_errors
+from edge_tts.files.atomic import write_text
 from edge_tts.files.json_lines import read_lines
 from edge_tts.files.typed import typed
 from edge_tts.questions.reading import Question
@@ -147,15 +147,9 @@ def open_study(folder: Path, config: Mapping[str, Any]) -> None:
                 "Choose another --out, or use those settings"
             )
         return
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / RECORDS).exists():
-            raise InputError(
-                f"{folder} has records but no {CONFIG}, so their settings are unknown; choose another --out"
-            )
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(wanted, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
+    if (folder / RECORDS).exists():
+        raise InputError(f"{folder} has records but no {CONFIG}, so their settings are unknown; choose another --out")
+    write_text(path, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -223,12 +223,20 @@ def _typed_lines(history: Path) -> Iterator[str]:
 
 
 def _prompt(history: Path) -> PromptSession[str]:
-    """A line editor that remembers what was typed; only its owner can read the file."""
+    """A line editor that remembers what was typed; only its owner can read the file.
+
+    Where the disk does not take a line, it is remembered in this chat only.
+    """
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    class History(FileHistory):
+        def store_string(self, string: str) -> None:
+            with suppress(OSError):
+                super().store_string(string)
 
     with suppress(OSError):
         history.parent.mkdir(parents=True, exist_ok=True)
         history.touch(mode=0o600)
-        return PromptSession(history=FileHistory(str(history)))
+        return PromptSession(history=History(str(history)))
     return PromptSession(history=InMemoryHistory())

@@ -7,16 +7,24 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edge_tts.errors import EdgeError, InputError, ResourceError
+from edge_tts.files.folders import cache_folder, data_folder, profiles_folder
 
 Progress = Callable[[float, str], None]
 """Called with the fraction done, in [0, 1], and a few words on the current work."""
 
 _TEMPORARY = ".building-"
+_REPLACED = ".replaced-"
+"""Before the name of a folder that is moved aside for its successor."""
+_LEFT_SECONDS = 3600
+"""A temporary folder in which nothing has changed for so long was left by a killed process."""
 _SPARE_BYTES = 16 * 2**20
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of an OSError that says that the disk is full."""
 
 
 def silent(fraction: float, label: str) -> None:
@@ -27,8 +35,9 @@ def silent(fraction: float, label: str) -> None:
 def exclusive(folder: Path, progress: Progress = silent) -> Iterator[None]:
     """Let one process at a time build in ``folder``; others wait. Creates the folder.
 
-    Temporary folders that a killed process left are removed first. Raises InputError where the folder
-    cannot be written, ResourceError where the disk is full.
+    What a killed process left is tidied first: temporary folders are removed, and a folder that was moved aside and
+    has no successor is put back. Raises InputError where the folder cannot be written, ResourceError where the disk is
+    full.
     """
     from filelock import FileLock, Timeout
 
@@ -41,6 +50,9 @@ def exclusive(folder: Path, progress: Progress = silent) -> Iterator[None]:
             progress(0.0, "waiting for another process that is preparing the same files")
             lock.acquire()
     try:
+        with disk_errors(folder):
+            for aside in folder.glob(f"{_REPLACED}*"):
+                _put_back(aside)
         for leftover in folder.glob(f"{_TEMPORARY}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         yield
@@ -50,8 +62,14 @@ def exclusive(folder: Path, progress: Progress = silent) -> Iterator[None]:
 
 @contextlib.contextmanager
 def building(folder: Path) -> Iterator[Path]:
-    """A temporary folder inside ``folder``, always deleted at the end; for use inside ``exclusive``."""
+    """A temporary folder inside ``folder``, always deleted at the end, and with it what killed processes left there.
+
+    Errors as of :func:`disk_errors`.
+    """
     with disk_errors(folder):
+        for leftover in folder.glob(f"{_TEMPORARY}*"):
+            if _is_left(leftover):
+                shutil.rmtree(leftover, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
         try:
             yield temporary
@@ -64,14 +82,47 @@ def publish(built: Path, target: Path) -> None:
     for path in [built, *built.rglob("*")]:
         _sync(path)
     if target.is_dir():
-        # A folder cannot be replaced in one step, so the old one is moved aside first.
-        aside = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=target.parent))
-        target.rename(aside / target.name)
-        built.rename(target)
+        # A folder cannot be replaced in one step; one that is killed between the two is undone by ``exclusive``.
+        aside = target.with_name(f"{_REPLACED}{target.name}")
         shutil.rmtree(aside, ignore_errors=True)
+        try:
+            target.rename(aside)
+            built.rename(target)
+        finally:
+            if aside.exists():
+                _put_back(aside)
     else:
         built.replace(target)
-    _sync(target.parent)
+    sync_names(target.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to the file ``path`` in UTF-8, all or nothing; its folder is created.
+
+    Half of a surrogate pair becomes a question mark. A link is followed, and what is there but no regular file, such
+    as a pipe, is written to as it is. Errors as of :func:`disk_errors`.
+    """
+    content = text.encode("utf-8", errors="replace")
+    with disk_errors(path.parent):
+        target = path.resolve()
+        if target.exists() and not target.is_file():
+            target.write_bytes(content)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with building(target.parent) as temporary:
+            built = temporary / target.name
+            built.write_bytes(content)
+            if target.exists():
+                shutil.copymode(target, built)
+            publish(built, target)
+
+
+def sync_names(folder: Path) -> None:
+    """Have the names of the files in ``folder`` on the disk: a file that was synced may have none after a crash."""
+    if os.name == "nt":
+        return  # Windows cannot open a folder
+    with contextlib.suppress(OSError):  # some network file systems cannot either
+        _sync(folder)
 
 
 def require_space(folder: Path, needed: int) -> None:
@@ -82,7 +133,7 @@ def require_space(folder: Path, needed: int) -> None:
         wanted = (needed + _SPARE_BYTES) / 2**20
         raise ResourceError(
             f"the disk of {folder} has {free / 2**20:.0f} MiB free, but {wanted:.0f} MiB are needed; "
-            "free some space, or set EDGE_REASON_HOME to a folder on another disk"
+            f"free some space, or {_elsewhere(folder)} on another disk"
         )
 
 
@@ -94,19 +145,44 @@ def disk_errors(folder: Path) -> Iterator[None]:
     except EdgeError:
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise ResourceError(
-                f"the disk of {folder} is full; free some space, or set EDGE_REASON_HOME to a folder on another disk"
+                f"the disk of {folder} is full; free some space, or {_elsewhere(folder)} on another disk"
             ) from error
         raise InputError(
             f"the folder {folder} cannot be written ({error.strerror or error}); "
-            "change its permissions, or set EDGE_REASON_HOME to a folder you own"
+            f"change its permissions, or {_elsewhere(folder)} that you own"
         ) from error
+
+
+def _elsewhere(folder: Path) -> str:
+    """What to do to have files of ``folder`` in another one."""
+    own = (data_folder().parent, profiles_folder().parent, cache_folder().parent)
+    is_own = any(folder.absolute().is_relative_to(parent) for parent in own)
+    return "set EDGE_REASON_HOME to a folder" if is_own else "choose a folder"
+
+
+def _is_left(temporary: Path) -> bool:
+    """Whether nothing in a temporary folder has changed for a while."""
+    changed = 0.0
+    for path in [temporary, *temporary.rglob("*")]:
+        with contextlib.suppress(OSError):
+            changed = max(changed, path.lstat().st_mtime)
+    return time.time() - changed > _LEFT_SECONDS
+
+
+def _put_back(aside: Path) -> None:
+    """Undo that a folder was moved aside, unless its successor is there."""
+    target = aside.with_name(aside.name.removeprefix(_REPLACED))
+    if target.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        aside.rename(target)
 
 
 def _sync(path: Path) -> None:
     if path.is_dir() and os.name == "nt":
-        return  # Windows cannot open a folder
+        return
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)

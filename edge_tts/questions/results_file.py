@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from edge_tts.errors import InputError, ResourceError
+from edge_tts.files.atomic import FULL, sync_names
 from edge_tts.files.json_lines import Appender, dump_line, parse_line
 from edge_tts.questions.lines import Line, key
 from edge_tts.questions.reading import BYTE_ORDER_MARK, Question
@@ -103,7 +104,7 @@ class ResultsFile:
                 with _writing(self._shown), self.path.open("ab") as file:
                     file.write(b"\n")
             self._sink = opened.enter_context(Appender(self.path))
-            _sync_names(self.path.parent)
+            sync_names(self.path.parent)
             self._open = opened.pop_all()
         self.done, self.others, self.tally = frozenset(found.done), found.others, found.tally
         return self
@@ -229,21 +230,9 @@ class ResultsFile:
                     os.fsync(file.fileno())
                 shutil.copymode(self.path, new)
                 new.replace(self.path)
-                _sync_names(self.path.parent)
+                sync_names(self.path.parent)
         finally:
             new.unlink(missing_ok=True)
-
-
-def _sync_names(folder: Path) -> None:
-    """Have the names of the files in ``folder`` on the disk: a file that was synced may have none after a crash."""
-    if os.name == "nt":
-        return  # Windows cannot open a folder
-    with contextlib.suppress(OSError):  # some network file systems cannot either
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _pieces(source: BinaryIO, spans: Sequence[tuple[int, int, int]]) -> Iterator[bytes]:
@@ -295,12 +284,10 @@ def _only_process(path: Path, shown: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _writing(shown: Path) -> Iterator[None]:
     """Turn an OSError raised while writing into ResourceError (disk full) or InputError."""
-    import errno
-
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in FULL:
             raise ResourceError(
                 f"cannot write {shown}: {error.strerror}; free some space and run the same command again, which "
                 "continues after the lines written so far"

@@ -11,7 +11,7 @@ from typing import Any
 
 from edge_tts.errors import InputError
 from edge_tts.events import Result
-from edge_tts.files.atomic import building, disk_errors, publish
+from edge_tts.files.atomic import write_text
 from edge_tts.files.typed import typed
 from edge_tts.questions.recording import AnswerGroup, Attempt, Moment, Recording, grouped
 from edge_tts.questions.results import Settings
@@ -88,10 +88,7 @@ class SavedSearch:
 
 def save(search: SavedSearch, path: Path) -> None:
     """Write ``search`` to ``path`` all or nothing. Raises InputError, ResourceError where that cannot be done."""
-    text = json.dumps(asdict(search), ensure_ascii=False, indent=1) + "\n"
-    with disk_errors(path.parent), building(path.parent) as temporary:
-        (temporary / path.name).write_text(text, encoding="utf-8", errors="replace")
-        publish(temporary / path.name, path)
+    write_text(path, json.dumps(asdict(search), ensure_ascii=False, indent=1) + "\n")
 
 
 def read(path: Path) -> SavedSearch:
