@@ -159,9 +159,10 @@ def deadlines(solver: Solver, questions: Sequence[str], solves: int) -> dict[str
     }
 
 
-def memory(caps: Sequence[int], strategies: Sequence[str], model: str | None) -> list[dict[str, Any]]:
+def memory(model: str | None) -> list[dict[str, Any]]:
     """Planned and measured peak of a fresh process at each cap, with as many as 64 generations."""
     chosen = ["--model", model] if model else ["--pack", DEFAULT]
+    caps, strategies = (CHAT_CAPS_MB, ("majority",)) if model else (CAPS_MB, STRATEGIES)
     rows = []
     for cap, strategy in product(caps, strategies):
         arguments = [*chosen, "--memory", str(cap), "--budget", "64", "--strategy", strategy, "--json"]
@@ -239,7 +240,7 @@ def main(
     measure("engine", lambda: [against_bare_loop(pack, int(width), bursts) for width in widths.split(",")])
     measure("first-token", lambda: first_token(pack, 16, repeats))
     measure("high-level", lambda: against_high_level(pack, questions[:HIGH_LEVEL_QUESTIONS]))
-    measure("memory", lambda: memory(*((CHAT_CAPS_MB, ("majority",)) if model else (CAPS_MB, STRATEGIES)), model))
+    measure("memory", lambda: memory(model))
     if {"beam", "deadline"} & set(only.split(",")):
         with Solver(pack, generations=16) as solver:
             measure("beam", lambda: beam_overhead(solver, questions[:20]))

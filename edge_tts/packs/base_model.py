@@ -102,6 +102,8 @@ def _fetched(base: BaseModel) -> Path:
 
 
 def _download(base: BaseModel, refused: list[str], progress: Progress) -> Path:
+    from huggingface_hub import constants
+
     target = _fetched(base)
     with exclusive(target.parent, progress):
         if base.record.problem(target) is None:  # another process downloaded it while this one waited for the lock
@@ -111,6 +113,8 @@ def _download(base: BaseModel, refused: list[str], progress: Progress) -> Path:
         except UnavailableError as reason:
             refused.append(str(reason))
         try:
+            if constants.HF_HUB_OFFLINE:
+                raise UnavailableError("HF_HUB_OFFLINE is set")
             return hub.download(base.hub_file, progress, base.record)
         except UnavailableError as reason:
             refused.append(str(reason))
