@@ -114,7 +114,7 @@ class ModelInfo:
     context_length: int
     """Most tokens of one sequence."""
     device: str
-    """"cpu" or "cuda"."""
+    """"cpu", or what computes on a GPU: "cuda", "vulkan", "metal" ..."""
     reason: str
     """Why that device was chosen, as one clause."""
 
@@ -266,9 +266,9 @@ class Trace:
 
         A step cut by a token limit or a deadline answers nothing: "#### 7" may have been meant to be "#### 72".
         """
-        text = event.text.strip()
+        text, marker = event.text.strip(), answer_marker.strip()
         cut = event.stop in ("length", "cancelled")
-        answer = text[len(answer_marker) :].strip() if text.startswith(answer_marker.strip()) and not cut else None
+        answer = text.removeprefix(marker).strip() if text.startswith(marker) and not cut else None
         return replace(
             self,
             tokens=self.tokens + event.tokens,

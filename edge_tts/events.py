@@ -166,7 +166,8 @@ class Result:
     partial: tuple[str, ...] = ()
     """Where there is no answer: the steps of the trace that got furthest."""
     notes: tuple[str, ...] = ()
-    """What was done to messages that the model's chat template does not take as they are."""
+    """What was done to messages that the model's chat template does not take as they are, and scores that were
+    dropped."""
     format: str = ""
     """How the policy reasoned: "text", "program" or "equations"."""
     confidence: float = 0.0

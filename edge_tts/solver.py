@@ -35,7 +35,7 @@ from edge_tts.events import (
 from edge_tts.files.atomic import Progress, silent
 from edge_tts.packs.pack import Pack, prepare_pack
 from edge_tts.packs.planned import DEFAULT_GENERATIONS, find, plan_for, profile_of
-from edge_tts.profiles.loader import Profile
+from edge_tts.profiles.loader import Profile, for_this_machine
 from edge_tts.questions.reading import Question, checked_question
 from edge_tts.questions.results import Settings
 from edge_tts.reasoning.chat_template import ChatTemplate
@@ -44,6 +44,7 @@ from edge_tts.reasoning.interpreter import Interpreter
 from edge_tts.reasoning.messages import Message, as_messages
 from edge_tts.reasoning.program_format import AskedProgram, suits
 from edge_tts.reasoning.question_kind import AnswerKind, kind_of
+from edge_tts.runtimes import trial
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig, VerifierFiles
 from edge_tts.search import explanation
 from edge_tts.search.allocation import StrategyTable
@@ -93,7 +94,7 @@ class Solver:
         BackendError of the calls under way, and the next call starts it again. Raises PackError,
         ResourceError where the cap is too small, InputError, BackendError.
         """
-        self.profile = profile_of(profile)
+        self.profile = for_this_machine(profile_of(profile))
         cap = self.profile.memory_mb if memory_mb is None else memory_mb
         found, self.choice = find(pack, model, cap, progress)
         self.pack = found
@@ -145,6 +146,8 @@ class Solver:
         calculator = pack.calculator if self.calculator else None
         config = ModelsConfig(pack.policy_path, self.plan.engine, pack.prompts, calculator, verifier)
         if not self._isolate:
+            if not pack.is_known:
+                trial.require_sound(config.policy)
             return LoadedModels(config)
         from edge_tts.runtimes.isolated import IsolatedModels
 
@@ -374,10 +377,16 @@ def _result_of(
         dropped_scores=outcome.dropped_scores,
         text=best.text if best else "",
         partial=() if best else _furthest(outcome.traces),
-        notes=task.asked.notes,
+        notes=(*task.asked.notes, *_dropped(outcome.dropped_scores)),
         format=task.asked.name,
         votes=votes,
     )
+
+
+def _dropped(count: int) -> tuple[str, ...]:
+    """What there is to say of ``count`` traces whose scores were not in [0, 1]."""
+    told = f"the verifier scored {count} {'trace' if count == 1 else 'traces'} outside [0, 1], which count as 0"
+    return (f"{told}; run `edge-reason pack verify`",) if count else ()
 
 
 def _furthest(traces: Sequence[Trace]) -> tuple[str, ...]:

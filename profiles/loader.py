@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,12 +23,19 @@ from edge_tts.files.atomic import write_text
 from edge_tts.files.folders import profiles_folder
 from edge_tts.files.typed import typed
 from edge_tts.profiles.detect import cores, detected, memory_limit_mb
+from edge_tts.profiles.gpu import Gpu, usable_gpus
 
-__all__ = ["Calibration", "DecodeSpeed", "Profile", "Speeds", "detect", "load", "names", "parse", "save"]
+__all__ = ["Calibration", "DecodeSpeed", "Profile", "Speeds", "detect", "for_this_machine", "load", "names", "save"]
 
 _BUILT_IN = Path(__file__).parent
-_FIGURES = ("memory_mb", "deadline_s", "watts", "threads", "gpu", "speeds.decode", "speeds.prefill", "speeds.verifier")
+_WITHOUT_GPU = "laptop-cpu"
+_FIGURES = (
+    *("memory_mb", "deadline_s", "watts", "threads", "gpu", "gpu_memory_mb"),
+    *("speeds.decode", "speeds.prefill", "speeds.verifier"),
+)
 """Each of these needs an entry in the ``sources`` table of a profile that states it."""
+_GPU_SHARE = 0.9
+"""Of the memory that is free on a GPU, how much may be used: its driver and other programs need some."""
 FIXED_COST = 220_000_000
 """What a token costs at any size of model (activations, attention, the vocabulary), in weights. From one machine's
 speeds with 135M, 0.5B and 1.5B models, which this brings within 30% of each other at widths 1 to 32."""
@@ -114,6 +121,8 @@ class Profile:
     sources: Mapping[str, str]
     """The source of each figure, by key."""
     calibration: Calibration | None = None
+    gpu_memory_mb: float | None = None
+    """Cap on the memory of a GPU that has its own, in MiB; None where the policy takes memory of the machine."""
 
     @property
     def speeds(self) -> Speeds:
@@ -133,6 +142,7 @@ class _ProfileFile:
     speeds: Speeds
     sources: Mapping[str, str]
     threads: _AtLeastOne | None = None
+    gpu_memory_mb: _Positive | None = None
     calibrated: Calibration | None = None
 
 
@@ -168,10 +178,11 @@ def load(name_or_path: str | Path) -> Profile:
 def detect() -> tuple[Profile, str]:
     """The profile that fits this machine, and the reason.
 
-    Its memory cap is at most half of the memory, and its threads at most the cores, that this process may use.
+    Its memory cap is at most half of the memory, and its threads at most the cores, that this process may use. It has
+    a GPU where the installed llama.cpp computes on one.
     """
     name, reason = detected()
-    profile = load(name)
+    profile, reason = _with_gpu(load(name), reason, usable_gpus())
     half = memory_limit_mb() / 2
     if profile.memory_mb > half:
         reason += (
@@ -184,6 +195,34 @@ def detect() -> tuple[Profile, str]:
     if profile.calibration:
         reason += f"; calibrated on this machine on {profile.calibration.date}"
     return profile, reason
+
+
+def for_this_machine(profile: Profile) -> Profile:
+    """``profile`` with the memory of the GPU that is here: of another device it states what this one may not have."""
+    if not profile.gpu:
+        return profile
+    own = _own_memory(usable_gpus())
+    stated = profile.gpu_memory_mb
+    return replace(profile, gpu_memory_mb=min(own, stated) if own and stated else own)
+
+
+def _own_memory(gpus: Sequence[Gpu]) -> float | None:
+    """How much of its own memory the first of ``gpus`` may be asked for, in MiB; None where it has none."""
+    if not gpus or gpus[0].shares_memory:
+        return None
+    return float(math.floor(_GPU_SHARE * gpus[0].free_mb))
+
+
+def _with_gpu(profile: Profile, reason: str, gpus: Sequence[Gpu]) -> tuple[Profile, str]:
+    """``profile`` and ``reason`` of a machine on which llama.cpp can use ``gpus``."""
+    if not gpus:
+        if not profile.gpu:
+            return profile, reason
+        return load(_WITHOUT_GPU), f"{reason}; the installed llama.cpp does not use it, so this is {_WITHOUT_GPU}"
+    gpu, own = gpus[0], _own_memory(gpus)
+    memory = "" if own is None else f" and {own:.0f} MB of its memory"
+    reason = f"{reason}; llama.cpp uses the GPU {gpu.name} by {gpu.backend}{memory}"
+    return replace(profile, gpu=True, gpu_memory_mb=own), reason
 
 
 def parse(data: Mapping[str, Any], path: Path) -> Profile:
@@ -200,9 +239,10 @@ def parse(data: Mapping[str, Any], path: Path) -> Profile:
         stated=content.speeds,
         sources=content.sources,
         calibration=content.calibrated,
+        gpu_memory_mb=content.gpu_memory_mb,
     )
     for figure in _FIGURES:
-        if figure not in profile.sources and (figure != "threads" or profile.threads is not None):
+        if figure not in profile.sources and getattr(profile, figure, figure) is not None:
             raise InputError(f"{path}: sources has no entry {figure!r}; add one that says where the figure comes from")
     return profile
 
@@ -235,6 +275,8 @@ def _toml_lines(profile: Profile) -> list[str]:
     if profile.threads is not None:
         lines.append(f"threads = {profile.threads}")
     lines.append(f"gpu = {str(profile.gpu).lower()}")
+    if profile.gpu_memory_mb is not None:
+        lines.append(f"gpu_memory_mb = {profile.gpu_memory_mb!r}")
     lines += ["", "[speeds]", *_speed_lines(profile.stated)]
     lines += ["", "[sources]", *(f"{_quoted(key)} = {_quoted(text)}" for key, text in profile.sources.items())]
     if profile.calibration:

@@ -82,20 +82,20 @@ class LlamaPolicy:
         self._calculator = calculator
         self._streams = Streams(config.width, self._native.fork)
         self._inbox: queue.SimpleQueue[Job | Call | Prefix | None] = queue.SimpleQueue()
-        self._evaluating: list[tuple[int, list[Call]]] = []
-        """For each stream in the batch under way, how many of its tokens are in it and the calls they are for."""
+        self._evaluating: list[tuple[int, list[Job]]] = []
+        """For each stream in the batch under way, how many of its tokens are in it and the jobs they are for."""
         self._evaluating_lock = threading.Lock()
+        """While a batch is under way, whoever holds it may end jobs."""
         self._trees: OrderedDict[tuple[int | None, int, float], TokenTree] = OrderedDict()
         self._trees_lock = threading.Lock()
         self._tick_seconds: dict[int, float] = {}
         self._ticks = 0
         self._closed = False
         self._failure: EdgeError | None = None
-        device = "cuda" if self._native.gpu_layers else "cpu"
         if "cannot use it" in self._native.reason:
             warnings.warn(self._native.reason, RuntimeWarning, stacklevel=2)
         self.info = ModelInfo(
-            path.stem, self._native.parameters, self._native.context_length, device, self._native.reason
+            path.stem, self._native.parameters, self._native.context_length, self._native.device, self._native.reason
         )
         self.chat_model = self._native.chat_model
         self.width = config.width
@@ -126,7 +126,7 @@ class LlamaPolicy:
             raise self._failure
         call = Call(deadline, self._tree(requests))
         running = len(requests)
-        with (cancel or Cancellation()).telling(partial(self._end, call)):
+        with (cancel or Cancellation()).telling(partial(self._end, call)), self._at(deadline):
             for index, request in enumerate(requests):
                 delimiter = self._delimiter if request.delimiter is None else request.delimiter.encode()
                 job = Job(call, index, request, list(request.tokens), delimiter)
@@ -145,6 +145,20 @@ class LlamaPolicy:
                     call.dropped.update((yield event) or ())
             finally:
                 self._end(call)
+
+    @contextmanager
+    def _at(self, deadline: float | None) -> Iterator[None]:
+        """While this is open, late jobs are ended at ``deadline``."""
+        if deadline is None:
+            yield
+            return
+        timer = threading.Timer(max(0.0, deadline - time.monotonic()), self._end_late)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def keep_prefix(self, tokens: tuple[int, ...], file: Path) -> None:
         """Evaluate ``tokens`` before anything else, or read what that gave from ``file``; it is written there then.
@@ -183,7 +197,7 @@ class LlamaPolicy:
         Evaluating those again takes less time than waiting for the batch to end.
         """
         tokens = sum(count for count, _ in self._evaluating)
-        wanted = sum(count for count, calls in self._evaluating if not all(call.cancelled for call in calls))
+        wanted = sum(count for count, jobs in self._evaluating if not all(job.unwanted for job in jobs))
         if 2 * wanted < tokens:
             self._native.give_up()
 
@@ -257,17 +271,22 @@ class LlamaPolicy:
         now = time.monotonic() + TICK_MARGIN * self._predicted(sum(len(stream.pending) for stream in running))
 
         def ended(job: Job) -> bool:
-            late = job.call.deadline is not None and now > job.call.deadline
-            return job.call.cancelled or late or job.index in job.call.dropped
+            return job.unwanted or (job.call.deadline is not None and now > job.call.deadline)
 
         for stream in running:
             for job in filter(ended, list(stream.jobs)):
                 stream.leave(job)
-                self._emit(job, "cancelled")
+                self._cancel(job)
         for job in filter(ended, list(self._streams.waiting)):
             self._streams.waiting.remove(job)
+            self._cancel(job)
+
+    def _cancel(self, job: Job) -> None:
+        """Tell the caller of ``job`` that it has ended, once."""
+        if not job.ended:
             job.call.tree.unbegun -= job.sampler is None
             self._emit(job, "cancelled")
+            job.ended = True
 
     def _tick(self) -> None:
         """Evaluate one batch and draw the next token of every sequence whose prefix is complete."""
@@ -286,7 +305,7 @@ class LlamaPolicy:
         begun = time.monotonic()
         try:
             with self._giving_up(taken):
-                logits = self._native.decode(rows, self._next_deadline())
+                logits = self._native.decode(rows)
         except GivenUpError:
             for stream in taken:
                 self._native.trim(stream.id, len(stream.tokens))
@@ -302,10 +321,10 @@ class LlamaPolicy:
 
     @contextmanager
     def _giving_up(self, taken: Mapping[Stream, Sequence[int]]) -> Iterator[None]:
-        """While this is open, callers that leave may give up the batch, which has the tokens ``taken``."""
+        """While this is open, deadlines end calls, and callers that leave may give up the batch of ``taken``."""
         with self._evaluating_lock:
-            self._evaluating = [(len(tokens), [job.call for job in stream.jobs]) for stream, tokens in taken.items()]
-            self._give_up_unwanted()
+            self._evaluating = [(len(tokens), list(stream.jobs)) for stream, tokens in taken.items()]
+        self._end_late()
         try:
             yield
         finally:
@@ -313,9 +332,25 @@ class LlamaPolicy:
                 self._evaluating = []
                 self._native.give_up(False)
 
-    def _next_deadline(self) -> float | None:
-        deadlines = [job.call.deadline for stream in self._streams.running for job in stream.jobs]
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+    def _end_late(self) -> None:
+        """End the jobs whose deadline has passed, and give up the batch under way if most of it is for nobody.
+
+        A batch that is mostly for others goes on. Between batches the owner thread looks at deadlines itself.
+        """
+        with self._evaluating_lock:
+            if not self._evaluating:
+                return
+            for _ in range(self._inbox.qsize()):  # the owner thread is in the batch and does not read it
+                item = self._inbox.get()
+                if isinstance(item, Job):
+                    self._streams.waiting.append(item)
+                else:
+                    self._inbox.put(item)
+            now = time.monotonic()
+            for job in self._streams.jobs:
+                if not job.unwanted and job.call.deadline is not None and job.call.deadline <= now:
+                    self._cancel(job)
+            self._give_up_unwanted()
 
     def _room(self) -> list[tuple[Stream, int]]:
         """How many tokens of each running stream go into the batch; streams with fewest waiting are served first.
@@ -341,6 +376,9 @@ class LlamaPolicy:
         for stream, node in zip(drawing, shortlist(logits, top_k, hottest), strict=True):
             charged: set[Call] = set()
             for job in list(stream.jobs):
+                if job.ended:
+                    stream.leave(job)
+                    continue
                 if job.call in charged:
                     job.shared += job.fresh
                 charged.add(job.call)

@@ -7,11 +7,9 @@ then never walks another's cells. Nothing here is thread-safe except tokenising.
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -37,8 +35,6 @@ _KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
 _FLASH_ATTENTION = 1
 _ABORTED = 2
 """What llama_decode returns when its abort callback has ended it."""
-_WATCHED = 10.0
-"""Deadlines further away than this, in seconds, need no timer: no batch takes as long."""
 _libc = ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)
 """llama.cpp calls strlen of a text of at most one byte between the nodes of a compute graph, and gives up unless it is
 0. A callback in Python would wait for the interpreter's lock hundreds of times a token."""
@@ -149,9 +145,9 @@ class NativeModel:
     def _load(self, path: Path, config: EngineConfig, held: list[int]) -> None:
         if not path.is_file():
             raise PackError(f"the policy file {path} does not exist; run `edge-reason pack verify`")
-        self.gpu_layers, self.reason = device.gpu_layers(config.gpu_layers, bool(lib.llama_supports_gpu_offload()))
+        layers, self.device, self.reason = device.offload(config.gpu_layers, bool(lib.llama_supports_gpu_offload()))
         params = model_params()
-        params.n_gpu_layers = self.gpu_layers
+        params.n_gpu_layers = layers
         # Where mapped pages cannot be released, a file stays resident beside the tensors that are repacked from it.
         params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if MAPPED else lib.LLAMA_LOAD_MODE_NONE
         on_progress = _releasing(path, held)
@@ -327,13 +323,12 @@ class NativeModel:
         self.trim(sequence, 0)
         return False
 
-    def decode(self, rows: Sequence[tuple[int, int, int, bool]], deadline: float | None = None) -> NDArray[np.float32]:
+    def decode(self, rows: Sequence[tuple[int, int, int, bool]]) -> NDArray[np.float32]:
         """Evaluate rows of (token, position, sequence, wants logits); at most ``batch_size``.
 
         Returns the logits of the rows that want them, in order, as (rows, vocabulary); the array is
-        llama.cpp's own memory, valid until the next call. On a CPU the work can be given up: at
-        ``deadline``, a ``time.monotonic()`` instant, or by :meth:`give_up`. Raises GivenUpError in
-        that case, and BackendError where llama.cpp fails.
+        llama.cpp's own memory, valid until the next call. On a CPU the work can be given up by
+        :meth:`give_up`. Raises GivenUpError in that case, and BackendError where llama.cpp fails.
         """
         batch = self.batch
         outputs = 0
@@ -345,8 +340,7 @@ class NativeModel:
             batch.logits[i] = wants
             outputs += wants
         batch.n_tokens = len(rows)
-        with self._until(deadline):
-            status = lib.llama_decode(self.context, batch)
+        status = lib.llama_decode(self.context, batch)
         if status == _ABORTED:
             raise GivenUpError
         if status:
@@ -359,23 +353,6 @@ class NativeModel:
     def give_up(self, yes: bool = True) -> None:
         """End a ``decode`` under way in another thread, or the next one; False takes that back."""
         self._given_up.value = b"1" if yes else b""
-
-    @contextmanager
-    def _until(self, deadline: float | None) -> Iterator[None]:
-        """Give up at ``deadline`` what llama.cpp computes while this is open."""
-        left = math.inf if deadline is None else deadline - time.monotonic()
-        if left > _WATCHED:
-            yield
-            return
-        timer = threading.Timer(max(0.0, left), self.give_up)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
-            self.give_up(False)
 
 
 class NativeSampler:

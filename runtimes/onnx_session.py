@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +34,14 @@ def open_session(path: Path, device: Device, threads: int | None) -> tuple[Any, 
     # Threads that spin between rounds would take the cores from the policy.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
+        # Without its own fallback, which prints on standard output.
+        start = partial(onnxruntime.InferenceSession, str(path), options, enable_fallback=0)
+        try:
+            session = start(providers=wanted)
+        except Exception:
+            if len(wanted) == 1:
+                raise
+            session = start(providers=wanted[-1:])
     except Exception as error:  # onnxruntime's errors share no public base
         reason = " ".join(str(error).split())
         raise PackError(f"cannot load the verifier {path}: {reason}; verify or reinstall the pack") from error

@@ -48,7 +48,7 @@ class Span:
     start: int
     """Position of the first new token."""
     score: float = 0.0
-    """In [0, 1]; of no meaning for a question."""
+    """In [0, 1], or whatever a faulty model gives; of no meaning for a question."""
     kv: NDArray[Any] | None = None
     """Keys and values, (2 x layers, heads, tokens, head size); None until evaluated."""
 
@@ -126,7 +126,8 @@ class OnnxVerifier:
     def score(self, question: str, traces: Sequence[Sequence[str]], cancel: Cancellation | None = None) -> list[Scored]:
         """Scores of every step of every trace, in order; a cancelled call returns those of the first traces.
 
-        ``tokens`` of shared work are charged to the first trace that needs it.
+        A faulty model's scores, which may be no numbers, are given as they are. ``tokens`` of shared work are charged
+        to the first trace that needs it.
         """
         cancel = cancel or Cancellation()
         results: list[Scored] = []
@@ -252,7 +253,7 @@ class OnnxVerifier:
                 span = missing[key]
                 at, end = span.start - start, len(span.ids) - start
                 kv = np.stack([part[row, :, at:end] for part in present])
-                yield key, replace(span, score=_finite(scores[row, end - 1]), kv=kv)
+                yield key, replace(span, score=float(scores[row, end - 1]), kv=kv)
 
     def _copy_past(self, key: Key | None, fresh: dict[Key, Span], into: NDArray[Any]) -> None:
         """Copy the keys and values of span ``key`` and its ancestors into (2 x layers, heads, past, head size)."""
@@ -311,12 +312,6 @@ def _batches(rows: Mapping[K, int], pass_tokens: int) -> Iterator[list[K]]:
         batch.append(key)
     if batch:
         yield batch
-
-
-def _finite(score: Any) -> float:
-    if not np.isfinite(score):
-        raise BackendError("the verifier produced scores that are not numbers; verify or reinstall the pack")
-    return float(score)
 
 
 def _bytes(span: Span) -> int:

@@ -74,6 +74,8 @@ class Job:
     forced: int = 0
     produced: int = 0
     steps: int = 0
+    ended: bool = False
+    """Whether its caller has been told that it was cancelled."""
     sampler: NativeSampler | None = None
     """There from the first draw to the end of the job."""
     branches: Branches | None = None
@@ -97,6 +99,11 @@ class Job:
         self.text, self.step, self.logprob = text, [], 0.0
         self.prefill = self.forced = self.shared = 0
         self.steps += 1
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether nobody waits for what it draws next."""
+        return self.ended or self.call.cancelled or self.index in self.call.dropped
 
     @property
     def known(self) -> bool:

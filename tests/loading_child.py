@@ -15,12 +15,12 @@ from pathlib import Path
 
 from edge_tts import EdgeError
 from edge_tts.core import Request, Sampling
-from edge_tts.packs.tokenizer_check import prm_problems
+from edge_tts.packs.prm_check import tried
 from edge_tts.reasoning.chat_template import ChatTemplate
 from edge_tts.reasoning.messages import Message
 from edge_tts.reasoning.prompt_tokens import prompt_tokens
 from edge_tts.reasoning.prompts import PromptFormat
-from edge_tts.runtimes import llama, onnx_verifier, privacy
+from edge_tts.runtimes import llama, onnx_verifier, privacy, trial
 from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.loaded import LoadedModels, ModelsConfig
 
@@ -39,11 +39,7 @@ def policy(path: Path) -> str:
 
 
 def verifier(path: Path) -> str:
-    tokenizer = path.with_name("tokenizer.json")
-    problems = prm_problems(path, tokenizer)
-    opened = onnx_verifier.OnnxVerifier(path, tokenizer, device="cpu", threads=1)
-    opened.close()
-    return str(len(problems))
+    return str(len(tried(path, path.with_name("tokenizer.json"))))
 
 
 def work(kind: str, path: Path) -> dict[str, str]:
@@ -63,7 +59,6 @@ def answer(kind: str, path: Path) -> dict[str, str]:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         os.write(writing, json.dumps(work(kind, path)).encode()[:60_000])
         os._exit(0)
@@ -82,8 +77,10 @@ def answer(kind: str, path: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    trial.without_core_dump()
     privacy.import_onnxruntime()
     assert llama.LlamaPolicy  # imported once, for all processes
+    assert onnx_verifier.OnnxVerifier
     for line in sys.stdin:
         asked = json.loads(line)
         print(json.dumps(answer(asked["kind"], Path(asked["path"]))), flush=True)

@@ -15,6 +15,8 @@ from edge_tts.errors import EdgeError
 
 ALTOGETHER = int(os.environ.get("EDGE_REASON_TEST_MUTATIONS", "210"))
 """Damaged files of all kinds; raise it to 2100 for a thorough run."""
+SEED = os.environ.get("EDGE_REASON_TEST_SEED", "")
+"""Another one draws other damage."""
 SHARES = 21
 SECONDS = 10.0
 """Most time for one file."""
@@ -126,7 +128,7 @@ def damaged_toml(content: bytes, chance: random.Random) -> bytes:
 
 def files(path: Path, damage: Damage, shares: int = 1) -> Iterator[int]:
     """Write damaged contents of ``path`` in turn; yields the number of each."""
-    whole, chance = path.read_bytes(), random.Random(f"{path.name}")
+    whole, chance = path.read_bytes(), random.Random(f"{path.name}{SEED}")
     for number in range(max(1, ALTOGETHER * shares // SHARES)):
         content = damage(whole, chance)
         path.write_bytes(content)

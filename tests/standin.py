@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ from edge_tts.export.train.assemble_pack import Parts, build
 from edge_tts.files.integrity import FileRecord
 from edge_tts.packs.base_model import BaseModel
 from edge_tts.packs.manifest import Pack
+from edge_tts.runtimes.graph_metadata import VERIFIER_FORMAT
+from edge_tts.runtimes.step_layout import StepLayout
 
 HIDDEN, INNER, VOCABULARY = 64, 96, 32
 NAME = "tiny"
@@ -82,15 +83,31 @@ def write_tokenizer(path: Path, words: int = 10) -> None:
 
 
 def write_prm(path: Path, tokenizer: Path) -> None:
-    """An ONNX graph that only carries the metadata a PRM has."""
-    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, [1, "tokens"])
-    out = helper.make_tensor_value_info("scores", TensorProto.INT64, [1, "tokens"])
-    graph = helper.make_graph([helper.make_node("Identity", ["ids"], ["scores"])], "prm", [ids], [out])
+    """A PRM whose scores and cached values come from the token ids alone."""
+    data = TensorProto.FLOAT
+    ids = [
+        helper.make_tensor_value_info(n, TensorProto.INT64, ["b", s])
+        for n, s in (("input_ids", "n"), ("attention_mask", "all"), ("position_ids", "n"))
+    ]
+    past = [helper.make_tensor_value_info(f"past_key_values.0.{n}", data, ["b", 1, "p", 2]) for n in ("key", "value")]
+    out = [helper.make_tensor_value_info("scores", data, ["b", "n"])]
+    out += [helper.make_tensor_value_info(f"present.0.{n}", data, ["b", 1, "n", 2]) for n in ("key", "value")]
+    constants = [helper.make_tensor("axes", TensorProto.INT64, [2], [1, 3])]
+    constants += [helper.make_tensor("twice", TensorProto.INT64, [4], [1, 1, 1, 2])]
+    nodes = [
+        helper.make_node("Cast", ["input_ids"], ["number"], to=data),
+        helper.make_node("Sigmoid", ["number"], ["scores"]),
+        helper.make_node("Unsqueeze", ["number", "axes"], ["wide"]),
+        helper.make_node("Tile", ["wide", "twice"], ["present.0.key"]),
+        helper.make_node("Tile", ["wide", "twice"], ["present.0.value"]),
+    ]
+    graph = helper.make_graph(nodes, "prm", [*ids, *past], out, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    digest = hashlib.sha256(tokenizer.read_bytes()).hexdigest()
-    sizes = {"layers": "1", "hidden": "8", "positions": "64", "parameters": "640", "tokenizer_sha256": digest}
-    sizes |= {"vocabulary": "10", "quant": "int8", "kv_heads": "1", "head_dim": "8"}
-    helper.set_model_props(model, sizes)
+    sizes = {"layers": 1, "hidden": 2, "kv_heads": 1, "head_dim": 2, "positions": 64, "parameters": 640}
+    facts = {"vocabulary": "10", "quant": "int8", "format": VERIFIER_FORMAT}
+    facts |= {"layout": StepLayout("{question}", " {step}", " {step}", joined=True, begin=(1,)).to_json()}
+    facts |= {"tokenizer_sha256": FileRecord.of(tokenizer).sha256}
+    helper.set_model_props(model, facts | {name: str(size) for name, size in sizes.items()})
     onnx.save(model, str(path))
 
 

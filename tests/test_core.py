@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge_tts.core import Sampling
+from edge_tts.core import Sampling, StepEvent, StopReason, Trace
 from edge_tts.errors import InputError
 
 
@@ -35,3 +35,22 @@ def test_sampling_refuses_values_out_of_range_and_names_them(values: dict[str, A
 def test_sampling_accepts_its_bounds() -> None:
     assert Sampling(temperature=0, top_k=0, top_p=1, min_p=0, max_tokens=1).max_tokens == 1
     assert Sampling(temperature=0.01, top_p=1e-9, min_p=0.999).temperature == 0.01
+
+
+@pytest.mark.parametrize(
+    ("step", "stop", "answer"),
+    [
+        ("#### 72", "end", "72"),
+        ("####72", "end", "72"),
+        ("  ####   72  ", "step", "72"),
+        ("####", "end", None),
+        ("#### 7", "length", None),
+        ("#### 7", "cancelled", None),
+        ("# 72", "step", None),
+    ],
+)
+def test_an_answer_stands_behind_its_marker_whatever_space_there_is(
+    step: str, stop: StopReason, answer: str | None
+) -> None:
+    event = StepEvent(0, step, (5,), 0.0, 0, 0, stop)
+    assert Trace((1,)).extended(event, "#### ").answer == answer

@@ -13,11 +13,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import onnx
 import pytest
 import standin
 from mutation import ALTOGETHER, Damage, all_used_or_refused, damaged, damaged_json, damaged_toml
-from onnx import TensorProto, helper
 from tiny_model import write_tiny_model
 
 from edge_tts import Solver, plan
@@ -27,14 +25,12 @@ from edge_tts.bench.pool import Part, Pool, Sample
 from edge_tts.bench.records import CONFIG, RECORDS, SAMPLES, Record, open_study
 from edge_tts.bench.study import RUNS, Grid, Run, Study
 from edge_tts.core import Usage
-from edge_tts.errors import BackendError
-from edge_tts.files.integrity import FileRecord
+from edge_tts.errors import BackendError, PackError
 from edge_tts.files.json_lines import Appender
 from edge_tts.packs import bare_model, catalogue, manifest, pack
+from edge_tts.packs.prm_check import prm_problems
 from edge_tts.planning.shapes import policy_shape, verifier_shape
 from edge_tts.questions.reading import Question
-from edge_tts.runtimes.graph_metadata import VERIFIER_FORMAT
-from edge_tts.runtimes.step_layout import StepLayout
 from edge_tts.search import fit
 from edge_tts.search.allocation import StrategyTable
 from edge_tts.search.confidence import Standing
@@ -86,6 +82,8 @@ def test_a_damaged_model(place: Damage, shares: int, tmp_path: Path) -> None:
         ):
             solver.solve("What is 2 + 3?", "majority:n=2", format="text")
         assert "\n" not in str(caught.value)
+        with pytest.raises(PackError, match=r"llama\.cpp ends with SIG"):
+            Solver(model=path, profile="laptop-cpu", generations=2, max_tokens=8)
     print(f"{len(kept)} passed the header's checks, {len(crashed)} crashed llama.cpp")
 
 
@@ -97,54 +95,29 @@ def test_a_damaged_adapter(tmp_path: Path) -> None:
     all_used_or_refused(made.pack.folder / "adapter.gguf", damaged, read_adapter)
 
 
-def write_verifier(folder: Path) -> Path:
-    """A PRM whose scores and cached values are the token ids; its tokenizer knows ten words."""
-    standin.write_tokenizer(folder / "tokenizer.json")
-    path, data = folder / "prm.onnx", TensorProto.FLOAT
-    ids = [
-        helper.make_tensor_value_info(n, TensorProto.INT64, ["b", s])
-        for n, s in (("input_ids", "n"), ("attention_mask", "all"), ("position_ids", "n"))
-    ]
-    past = [helper.make_tensor_value_info(f"past_key_values.0.{n}", data, ["b", 1, "p", 2]) for n in ("key", "value")]
-    out = [helper.make_tensor_value_info("scores", data, ["b", "n"])]
-    out += [helper.make_tensor_value_info(f"present.0.{n}", data, ["b", 1, "n", 2]) for n in ("key", "value")]
-    constants = [helper.make_tensor("axes", TensorProto.INT64, [2], [1, 3])]
-    constants += [helper.make_tensor("twice", TensorProto.INT64, [4], [1, 1, 1, 2])]
-    nodes = [
-        helper.make_node("Cast", ["input_ids"], ["number"], to=data),
-        helper.make_node("Sigmoid", ["number"], ["scores"]),
-        helper.make_node("Unsqueeze", ["number", "axes"], ["wide"]),
-        helper.make_node("Tile", ["wide", "twice"], ["present.0.key"]),
-        helper.make_node("Tile", ["wide", "twice"], ["present.0.value"]),
-    ]
-    graph = helper.make_graph(nodes, "prm", [*ids, *past], out, constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    sizes = {"layers": 1, "hidden": 2, "kv_heads": 1, "head_dim": 2, "positions": 64, "parameters": 640}
-    facts = {"vocabulary": "10", "quant": "int8", "format": VERIFIER_FORMAT}
-    facts |= {"layout": StepLayout("{question}", " {step}", " {step}", joined=True, begin=(1,)).to_json()}
-    facts |= {"tokenizer_sha256": FileRecord.of(folder / "tokenizer.json").sha256}
-    helper.set_model_props(model, facts | {name: str(size) for name, size in sizes.items()})
-    onnx.save(model, str(path))
-    return path
-
-
 def test_a_damaged_verifier(tmp_path: Path) -> None:
-    whole = write_verifier(tmp_path)
+    whole, tokenizer = tmp_path / "prm.onnx", tmp_path / "tokenizer.json"
+    standin.write_tokenizer(tokenizer)
+    standin.write_prm(whole, tokenizer)
     assert loaded("verifier", [whole]) == [{"done": "0"}]
     kept: list[Path] = []
 
     def use(path: Path) -> None:
         folder = tmp_path / f"v{len(kept)}"
         folder.mkdir()
-        shutil.copy(tmp_path / "tokenizer.json", folder)
+        shutil.copy(tokenizer, folder)
         kept.append(Path(shutil.copy(path, folder / "prm.onnx")))
         verifier_shape(path)
 
     all_used_or_refused(whole, damaged, use, 2)
     found = loaded("verifier", kept)
-    print(f"{sum('signal' in answer for answer in found)} of {len(found)} crashed ONNX Runtime")
-    assert not [answer for answer in found if "signal" in answer]
-    assert sum("error" in answer for answer in found) > len(found) / 2
+    crashed = [path for path, answer in zip(kept, found, strict=True) if "signal" in answer]
+    for path in crashed[:3]:
+        (problem,) = prm_problems(path, path.with_name("tokenizer.json"))
+        assert "ONNX Runtime ends with SIG" in problem
+    print(f"{len(crashed)} of {len(found)} crashed ONNX Runtime")
+    refused = [answer for answer in found if "signal" in answer or answer["done"] != "0"]
+    assert len(refused) > len(found) / 2
 
 
 # --- packs ---------------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def run_on_ray(
     """
     begun = read_config(study.folder)
     cores = cores or threads(settings.profile.threads)
-    needed = {"CPU": cores, "GPU": int(begun["device"]["policy"] == "cuda")}
+    needed = {"CPU": cores, "GPU": int(begun["device"]["policy"] != "cpu")}
     job = _Job(settings.on_nodes(cores), study.grid, parallel, begun)
     ray = _connect(address)
     try:

@@ -14,6 +14,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
+
 from edge_tts.answers.equivalence import is_correct
 from edge_tts.answers.formulas import Timeout
 from edge_tts.cancellation import Cancellation
@@ -87,12 +89,6 @@ class Sample:
     verifier_tokens: int = 0
     """What scoring it cost after the samples before it."""
 
-    @classmethod
-    def parse(cls, row: dict[str, Any]) -> Self:
-        """Read what ``dataclasses.asdict`` made."""
-        lists = {name: tuple(row[name]) for name in ("tokens", "steps", "scores")}
-        return cls(**{**row, **lists, "parts": tuple(Part(**part) for part in row["parts"])})
-
 
 @dataclass(frozen=True)
 class Pool:
@@ -118,10 +114,8 @@ class Pool:
 
     @classmethod
     def parse(cls, row: dict[str, Any]) -> Self:
-        """Read what :meth:`to_dict` wrote. Raises KeyError or TypeError for anything else."""
-        greedy = Sample.parse(row["greedy"]) if row["greedy"] else None
-        samples = tuple(map(Sample.parse, row["samples"]))
-        return cls(**{**row, "prompt": tuple(row["prompt"]), "samples": samples, "greedy": greedy})
+        """Read what :meth:`to_dict` wrote. Raises msgspec.ValidationError for anything else."""
+        return msgspec.convert(row, cls)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -134,7 +128,7 @@ def read_pools(path: Path, wanted: Callable[[str, int], bool]) -> Iterator[Pool]
         try:
             if wanted(row["id"], row["seed"]):
                 yield Pool.parse(row)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, msgspec.ValidationError) as error:
             raise InputError(f"{path}, line {number}: not a pool of samples ({error!r})") from error
 
 

@@ -168,6 +168,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     for name, kind, words in (("data", dict, "an object"), ("seeds", int, "a whole number")):
         if not isinstance(config.get(name, kind()), kind):
             raise InputError(f"{path} is damaged: {name} must be {words}, found {_brief(config[name])}; restore it")
+    problems = config.get("data", {}).get("problems", 0)
+    if not isinstance(problems, int):
+        raise InputError(
+            f"{path} is damaged: data.problems must be a whole number, found {_brief(problems)}; restore it"
+        )
     return config
 
 

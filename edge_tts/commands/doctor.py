@@ -12,14 +12,17 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from edge_tts.errors import EdgeError
+
+if TYPE_CHECKING:
+    from edge_tts.profiles.gpu import Gpu
 
 LEAST_PYTHON = (3, 11)
 LEAST_FREE_MB = 300
@@ -162,24 +165,24 @@ def _llama_check(info: str, features: list[str], version: str) -> Check:
 
 
 def _gpu() -> list[Check]:
-    import llama_cpp
-
     from edge_tts.profiles.detect import nvidia_gpu
+    from edge_tts.profiles.gpu import usable_gpus
     from edge_tts.runtimes import device
 
-    offloads = bool(llama_cpp.llama_supports_gpu_offload())
     named = nvidia_gpu()
-    return [_gpu_check(offloads, device.nvidia_gpu_present() or named is not None, named[0] if named else None)]
+    return [_gpu_check(usable_gpus(), device.nvidia_gpu_present() or named is not None, named[0] if named else None)]
 
 
-def _gpu_check(offloads: bool, present: bool, name: str | None) -> Check:
+def _gpu_check(usable: Sequence[Gpu], present: bool, name: str | None) -> Check:
     from edge_tts.runtimes import device
 
-    gpu = name or "an NVIDIA GPU"
-    if offloads:
-        return Check("gpu", "ok", f"llama.cpp offloads to the GPU{f', {name}' if name else ''}")
+    if usable:
+        gpu = usable[0]
+        memory = "the machine's memory" if gpu.shares_memory else f"{gpu.free_mb / 1024:.1f} GB free"
+        return Check("gpu", "ok", f"llama.cpp offloads to the GPU {gpu.name} by {gpu.backend}, {memory}")
     if present:
-        detail = f"there is {gpu}, but llama-cpp-python was built without GPU support and does not use it"
+        what = name or "an NVIDIA GPU"
+        detail = f"there is {what}, but llama-cpp-python was built without GPU support and does not use it"
         return Check("gpu", "warning", detail, device.CUDA_WHEEL)
     return Check("gpu", "ok", "there is no NVIDIA GPU, and llama.cpp runs on the CPU")
 

@@ -61,11 +61,15 @@ def _print_table(plan: Plan, pack: str, reason: str) -> None:
     table = Table("part", "MB")
     table.columns[1].justify = "right"
     for part, size in plan.memory.to_dict().items():
-        if part != "total_mb":
+        if part not in ("total_mb", "gpu_mb"):
             table.add_row(part.removesuffix("_mb").replace("_", " "), f"{size:.1f}")
     table.add_section()
     table.add_row("total", f"{plan.memory.total:.1f}")
     table.add_row("cap", f"{plan.memory_cap_mb:.1f}")
+    if plan.gpu_cap_mb:
+        table.add_section()
+        table.add_row("on the GPU", f"{plan.memory.gpu:.1f}")
+        table.add_row("cap there", f"{plan.gpu_cap_mb:.1f}")
     console.print(table)
     console.print(
         f"{plan.generations} generations in about {plan.seconds:.1f} s of {plan.deadline_s:g} s "

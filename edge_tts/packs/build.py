@@ -135,11 +135,7 @@ def read_prompts(path: Path | None) -> PromptFormat:
     """
     if path is None:
         return PromptFormat()
-    prompts = typed(PromptFormat, manifest.read_json(path), str(path), InputError)
-    for name, place in (("prompt", "{question}"), ("attempt", "{attempt}")):
-        if place not in getattr(prompts, name):
-            raise InputError(f"{path}: the template {name} must contain {place}, found {getattr(prompts, name)!r}")
-    return prompts
+    return typed(PromptFormat, manifest.read_json(path), str(path), InputError)
 
 
 def _beside(model: Path | None, name: str) -> Path | None:

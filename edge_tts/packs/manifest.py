@@ -110,6 +110,8 @@ class Pack:
     """Where the file of a model comes from that is used without a pack."""
     gguf: Path | None = None
     """That file, once it is on this machine."""
+    program_verifier: Mapping[str, Any] | None = None
+    """What :class:`edge_tts.runtimes.program_verifier.SignWeights` reads; None: programs are not scored."""
     writes_programs: bool = False
     """Whether the model is at its best writing a program where the question is a computation."""
 
@@ -117,6 +119,11 @@ class Pack:
     def title(self) -> str:
         """Name and version."""
         return f"{self.name} {self.version}".strip()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the policy's file is one whose content this project pins or has written itself."""
+        return self.recipe is not None or (isinstance(self.model, Entry) and self.model.sha256 is not None)
 
     @property
     def policy_path(self) -> Path:

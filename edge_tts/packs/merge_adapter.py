@@ -107,7 +107,7 @@ def merge(base: Path, adapter: Path | None, out: Path, quantisation: str, progre
 def read_adapter(path: Path) -> Adapter:
     """Read a llama.cpp LoRA adapter. Raises PackError where the file is damaged or not an adapter."""
     reader = open_gguf(path)
-    alpha = reader.get_field("adapter.lora.alpha")
+    alpha = _contents(reader, "adapter.lora.alpha")
     if alpha is None:
         raise PackError(
             f"{path} is not a LoRA adapter: it has no adapter.lora.alpha; use a file made by edge_tts.export.adapter"
@@ -115,9 +115,30 @@ def read_adapter(path: Path) -> Adapter:
     parts: dict[str, dict[str, Any]] = {"lora_a": {}, "lora_b": {}}
     for tensor in reader.tensors:
         name, _, part = tensor.name.rpartition(".")
-        parts[part][name] = tensor
-    kept = reader.get_field(VOCABULARY_KEY)
-    return Adapter(float(alpha.contents()), parts["lora_a"], parts["lora_b"], kept.contents() if kept else None)
+        parts.setdefault(part, {})[name] = tensor
+    down, up, *others = parts.values()
+    kept = _contents(reader, VOCABULARY_KEY)
+    if others or set(down) != set(up):
+        problem = "its tensors are not pairs of lora_a and lora_b"
+    elif not isinstance(alpha, float) or not math.isfinite(alpha):
+        problem = f"adapter.lora.alpha is {alpha!r}"
+    elif wrong := next((name for name in up if not _is_pair(down[name], up[name])), None):
+        problem = f"the two matrices for {wrong} do not fit together"
+    elif kept is not None and not (isinstance(kept, list) and all(isinstance(token, int) for token in kept)):
+        problem = f"{VOCABULARY_KEY} is no list of tokens"
+    else:
+        return Adapter(alpha, down, up, kept)
+    raise PackError(f"{path} is damaged: {problem}; use a file made by edge_tts.export.adapter")
+
+
+def _contents(reader: Any, key: str) -> Any:
+    field = reader.get_field(key)
+    return field.contents() if field else None
+
+
+def _is_pair(down: Any, up: Any) -> bool:
+    """Whether two tensors are matrices of one rank, at least 1, stored as floats or in blocks."""
+    return len(down.shape) == len(up.shape) == 2 and down.shape[1] == up.shape[0] > 0
 
 
 def _merged(tensor: Any, delta: npt.NDArray[np.float64] | None, kind: Any) -> npt.NDArray[Any]:
@@ -125,6 +146,11 @@ def _merged(tensor: Any, delta: npt.NDArray[np.float64] | None, kind: Any) -> np
         return np.asarray(tensor.data)
     weight = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
     if delta is not None:
+        if delta.shape != weight.shape:
+            raise PackError(
+                f"the adapter changes {tensor.name} as a matrix of {delta.shape}, and in the base it is one of "
+                f"{weight.shape}; use the base the adapter was trained on"
+            )
         weight = (weight + delta).astype(np.float32)
     return np.asarray(gguf.quants.quantize(weight, kind))
 

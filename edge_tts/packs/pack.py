@@ -85,7 +85,7 @@ def prepare_pack(pack: Pack, progress: Progress = silent, base: Path | None = No
 def pack_problems(pack: Pack) -> list[str]:
     """Check every file in full: one sentence for each problem, an empty list for a sound pack.
 
-    Checks sizes, sha256, the GGUF header, and that tokenizer and PRM belong together. Where the pack still
+    Checks sizes, sha256, the GGUF header, and that the PRM and its tokenizer score a trace. Where the pack still
     has to be assembled, or was assembled from another version, its parts are checked.
     """
     if pack.source and pack.folder.exists():
@@ -107,7 +107,7 @@ def pack_problems(pack: Pack) -> list[str]:
     if not problems and folder == pack.folder:
         problems += _gguf_problems(pack.policy_path)
     if not problems and pack.verifier:
-        from edge_tts.packs.tokenizer_check import prm_problems
+        from edge_tts.packs.prm_check import prm_problems
 
         problems += prm_problems(folder / manifest.VERIFIER, folder / manifest.TOKENIZER)
     return problems

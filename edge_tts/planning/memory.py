@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 
+from edge_tts.profiles.gpu import built_for_gpus
 from edge_tts.runtimes.config import EngineConfig, PolicyShape, VerifierConfig, VerifierShape
 from edge_tts.runtimes.process_memory import MAPPED
 
@@ -24,6 +25,10 @@ _PROCESS_MB = 64.5
 """Python with this package, numpy and llama.cpp's libraries, before a model is loaded."""
 _ONNXRUNTIME_MB = 36.0
 """ONNX Runtime and the tokenizers library, loaded."""
+_GPU_BUILD_MB = 180.0
+"""Libraries of a llama.cpp built for CUDA, which are loaded where there is no GPU, too: measured there."""
+_GPU_CONTEXT_MB = 250.0
+"""Memory of this machine for a GPU's driver, its context and the buffers that data passes through; an estimate."""
 _VOCABULARY_BYTES = 370
 """One token's text, score and hash entries, and its share of the merges, in llama.cpp."""
 _K_BLOCK = 256
@@ -57,10 +62,7 @@ TRACE_TOKENS = 50
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Predicted peak resident memory by part, in MiB; an upper bound meant to be met within a tenth.
-
-    Where the policy is offloaded to a GPU the same parts exist, partly in the GPU's memory.
-    """
+    """Predicted peak resident memory by part, in MiB; an upper bound meant to be met within a tenth."""
 
     process: float
     """Interpreter and native libraries."""
@@ -76,15 +78,17 @@ class MemoryPlan:
     """0 without a verifier, like the next."""
     verifier_arena: float
     """Activations of one pass, and the cache of scored prefixes."""
+    gpu: float = 0.0
+    """What a GPU with memory of its own holds: weights, keys and values, activations. No part of the total."""
 
     @property
     def total(self) -> float:
-        """Sum of all parts."""
-        return float(sum(asdict(self).values()))
+        """Sum of all parts that take memory of the machine."""
+        return float(sum(asdict(self).values()) - self.gpu)
 
     def to_dict(self) -> dict[str, float]:
-        """Parts and total in MiB, each key with the suffix ``_mb``."""
-        parts = {f"{name}_mb": round(value, 1) for name, value in asdict(self).items()}
+        """Parts and total in MiB, each key with the suffix ``_mb``; ``gpu_mb`` only where it is not 0."""
+        parts = {f"{name}_mb": round(value, 1) for name, value in asdict(self).items() if name != "gpu" or value}
         return {**parts, "total_mb": round(self.total, 1)}
 
 
@@ -94,10 +98,12 @@ def memory_plan(
     config: EngineConfig,
     verifier_config: VerifierConfig | None = None,
     trace_tokens: int = TRACE_TOKENS,
+    offloaded: bool = False,
 ) -> MemoryPlan:
     """Predict the peak resident memory of a process that loads and uses these parts together.
 
-    ``trace_tokens`` is the typical length of a trace that the verifier scores.
+    ``trace_tokens`` is the typical length of a trace that the verifier scores; ``offloaded`` says that the policy
+    lies in the memory of a GPU.
     """
     context = min(config.context, policy.trained_context)
     cells = config.width * -(-context // STREAM_CELLS) * STREAM_CELLS
@@ -107,12 +113,21 @@ def memory_plan(
     compute = _COMPUTE_MB + micro_batch * policy.hidden * _ACTIVATIONS / MIB
     sampling = config.width * policy.vocabulary * _LOGIT_BYTES / MIB
     verifier_config = verifier_config or VerifierConfig()
+    process = _PROCESS_MB + (_ONNXRUNTIME_MB if verifier else 0.0) + (_GPU_BUILD_MB if built_for_gpus() else 0.0)
+    weights, on_gpu = _weights_mb(policy, kv + compute + sampling), 0.0
+    if offloaded:
+        looked_up = _LOOKED_UP * policy.lookup_bytes
+        on_gpu = (policy.file_bytes - policy.lookup_bytes) / MIB + kv + compute + sampling
+        process += _GPU_CONTEXT_MB
+        weights = (looked_up + policy.vocabulary * _VOCABULARY_BYTES) / MIB
+        kv, compute = cells * _CELL_BYTES / MIB, _COMPUTE_MB
     return MemoryPlan(
-        process=_PROCESS_MB + (_ONNXRUNTIME_MB if verifier else 0.0),
-        weights=_weights_mb(policy, kv + compute + sampling),
+        process=process,
+        weights=weights,
         kv=kv,
         compute=compute,
         sampling=sampling,
+        gpu=on_gpu,
         verifier_weights=_verifier_weights_mb(verifier) if verifier else 0.0,
         verifier_arena=verifier_arena_mb(verifier, verifier_config, config.width, trace_tokens) if verifier else 0.0,
     )

@@ -45,6 +45,8 @@ class Plan:
     """How to run the verifier, where there is one."""
     memory: MemoryPlan
     memory_cap_mb: float
+    gpu_cap_mb: float | None
+    """Cap on what a GPU with memory of its own holds; None where there is none."""
     generations: int
     """Traces that fit the deadline, at most those asked for."""
     deadline_s: float
@@ -113,10 +115,15 @@ def make_plan(
     typical = min(longest, typical_tokens or math.ceil(longest * TYPICAL_SHARE))
     contexts = _contexts(policy, prompt, longest)
     candidates = list(_candidates(policy, verifier, profile, asked, contexts, typical))
-    fitting = next((c for c in candidates if c.memory.total <= cap), None)
+    gpu_cap = profile.gpu_memory_mb if profile.gpu else None
+    on_gpu = [c for c in candidates if c.memory.gpu <= (gpu_cap or math.inf)]
+    if not on_gpu:
+        raise _too_small_a_gpu(gpu_cap or math.inf, candidates)
+    fitting = next((c for c in on_gpu if c.memory.total <= cap), None)
     if fitting is None:
-        raise _too_small(cap, candidates)
-    notes = _memory_notes(candidates[0], fitting, cap)
+        raise _too_small(cap, on_gpu)
+    on_gpu_too = f" and {gpu_cap:g} MB of the GPU" if gpu_cap else ""
+    notes = _memory_notes(candidates[0], fitting, f"{cap:g} MB{on_gpu_too}")
     width = fitting.engine.width
 
     def seconds(count: int) -> float:
@@ -135,6 +142,7 @@ def make_plan(
         verifier_config=fitting.verifier_config,
         memory=fitting.memory,
         memory_cap_mb=cap,
+        gpu_cap_mb=gpu_cap,
         generations=possible,
         deadline_s=deadline,
         seconds=seconds(possible),
@@ -195,7 +203,8 @@ def _candidates(
                         engine = EngineConfig(
                             width, context, kv_type, micro_batch, profile.threads, None if profile.gpu else 0
                         )
-                        memory = memory_plan(policy, shape, engine, config, trace)
+                        offloaded = profile.gpu and profile.gpu_memory_mb is not None
+                        memory = memory_plan(policy, shape, engine, config, trace, offloaded)
                         yield _Candidate(engine, shape is not None, config, memory)
 
 
@@ -230,8 +239,8 @@ def _predicted(
     return prompt / speeds.prefill_at(policy.parameters) + new / decode + scoring
 
 
-def _memory_notes(wanted: _Candidate, chosen: _Candidate, cap: float) -> list[str]:
-    cause = f"to stay below {cap:g} MB"
+def _memory_notes(wanted: _Candidate, chosen: _Candidate, cap: str) -> list[str]:
+    cause = f"to stay below {cap}"
     notes = []
     if chosen.engine.width < wanted.engine.width:
         notes.append(f"{chosen.engine.width} sequences together instead of {wanted.engine.width}, {cause}")
@@ -249,6 +258,14 @@ def _too_small(cap: float, candidates: list[_Candidate]) -> ResourceError:
     needed = math.ceil(least.memory.total)
     return ResourceError(
         f"a memory cap of {cap:g} MB is {math.ceil(needed - cap)} MB too small: the smallest configuration "
-        f"({least.engine.width} sequence, {least.engine.context} tokens, {least.engine.kv_type}) needs {needed} MB; "
+        f"(width {least.engine.width}, {least.engine.context} tokens, {least.engine.kv_type}) needs {needed} MB; "
         f"allow at least {needed} MB"
+    )
+
+
+def _too_small_a_gpu(cap: float, candidates: list[_Candidate]) -> ResourceError:
+    needed = math.ceil(min(candidate.memory.gpu for candidate in candidates))
+    return ResourceError(
+        f"the GPU's {cap:g} MB are {math.ceil(needed - cap)} MB too small for this model, which needs {needed} MB "
+        "there; choose a smaller one, or a profile without a GPU (--profile laptop-cpu)"
     )

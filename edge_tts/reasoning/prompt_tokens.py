@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from edge_tts.core import SpecialToken
+from edge_tts.errors import PackError
 from edge_tts.reasoning.chat_template import Piece
 
 
@@ -26,7 +27,10 @@ class Vocabulary(Protocol):
 
 
 def prompt_tokens(pieces: Sequence[Piece], vocabulary: Vocabulary) -> tuple[int, ...]:
-    """The tokens of a prompt. A control token comes from control pieces only."""
+    """The tokens of a prompt. A control token comes from control pieces only.
+
+    Raises PackError where the vocabulary has none for any of the text.
+    """
     known: dict[str, SpecialToken] = {}
     for piece in pieces:
         if piece.control:
@@ -42,7 +46,10 @@ def prompt_tokens(pieces: Sequence[Piece], vocabulary: Vocabulary) -> tuple[int,
         tokens += _plain(run, strip_next, part.strips_left, vocabulary)
         tokens.append(part.token)
         run, strip_next = "", part.strips_right
-    return (*tokens, *_plain(run, strip_next, False, vocabulary))
+    tokens += _plain(run, strip_next, False, vocabulary)
+    if not tokens:
+        raise PackError("the model's vocabulary has no tokens for the prompt; take another GGUF of this model")
+    return tuple(tokens)
 
 
 def _parts(pieces: Sequence[Piece], known: dict[str, SpecialToken]) -> Iterator[str | SpecialToken]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edge_tts.errors import InputError
 from edge_tts.reasoning.chat_template import Piece
 
 ATTEMPTS_IN_CONTEXT = 4
@@ -25,13 +26,25 @@ class CalculatorFormat:
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """Templates a pack declares. The assistant turn is left open: the policy only continues it."""
+    """Templates a pack declares. The assistant turn is left open: the policy only continues it.
+
+    Raises InputError for a template without its place, and for an empty delimiter or marker.
+    """
 
     prompt: str = "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
     attempt: str = "{attempt}\nRevise:\n"
     step_delimiter: str = "\n"
     answer_marker: str = "#### "
     end: str = "<|im_end|>"
+
+    def __post_init__(self) -> None:
+        for name, place in (("prompt", "{question}"), ("attempt", "{attempt}")):
+            if place not in getattr(self, name):
+                raise InputError(f"the template {name} must contain {place}, found {getattr(self, name)!r}")
+        if not self.step_delimiter:
+            raise InputError("the step_delimiter must not be empty; give what ends a step")
+        if not self.answer_marker.strip():
+            raise InputError(f"the answer_marker must be more than space, found {self.answer_marker!r}")
 
     def render(self, question: str, attempts: Sequence[str] = ()) -> str:
         """The prompt for ``question``, with the latest ``attempts`` already in the open turn."""

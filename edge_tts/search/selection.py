@@ -65,11 +65,11 @@ def weighted(traces: Sequence[Trace], how: Aggregate, timeout: Timeout = LONGEST
     """Weighted best-of-N (Li et al. 2023): scores are summed over equivalent answers.
 
     Gives the best trace of the heaviest group. A trace there was no time to score gets the mean
-    score of the others; where none is scored this is ``majority``.
+    score of the others; where none is scored, or all are 0, this is ``majority``.
     """
     candidates = voters(traces)
     known = [aggregate(trace.scores, how) for trace in candidates if trace.scores]
-    if not known:
+    if not any(known):
         return majority(candidates, timeout)
     mean = math.fsum(known) / len(known)
     weights = [t.weight * (aggregate(t.scores, how) if t.scores else mean) for t in candidates]
@@ -79,12 +79,12 @@ def weighted(traces: Sequence[Trace], how: Aggregate, timeout: Timeout = LONGEST
 def best_scored(traces: Sequence[Trace], how: Aggregate, timeout: Timeout = LONGEST_SECONDS) -> Choice:
     """Best-of-N: the scored trace with the highest score, the first among equals.
 
-    Where none is scored this is ``majority``.
+    Where none is scored, or all are 0, this is ``majority``.
     """
     candidates = [trace for trace in voters(traces) if trace.scores]
-    if not candidates:
-        return majority(traces, timeout)
     weights = [aggregate(trace.scores, how) for trace in candidates]
+    if not any(weights):
+        return majority(traces, timeout)
     winner = max(range(len(candidates)), key=weights.__getitem__)
     ids = group([trace.vote or trace.answer or "" for trace in candidates], timeout)
     agreeing = math.fsum(weight for weight, id in zip(weights, ids, strict=True) if id == ids[winner])

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from edge_tts.commands import doctor
 from edge_tts.commands.doctor import command
 from edge_tts.packs.pack import Pack, find_pack, prepare_pack
+from edge_tts.profiles.gpu import Gpu
 
 RUN = [sys.executable, "-m", "edge_tts"]
 
@@ -41,13 +42,20 @@ def test_kernels_that_are_left_out_are_said() -> None:
 
 
 def test_a_cpu_build_beside_a_gpu_is_said_with_the_command_to_fix_it() -> None:
-    said = doctor._gpu_check(offloads=False, present=True, name="NVIDIA H200")
+    said = doctor._gpu_check((), present=True, name="NVIDIA H200")
     assert said.status == "warning"
     assert "NVIDIA H200" in said.detail
     assert said.fix is not None
     assert said.fix.startswith('CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir llama-cpp')
-    assert doctor._gpu_check(offloads=True, present=True, name="NVIDIA H200").status == "ok"
-    assert doctor._gpu_check(offloads=False, present=False, name=None).status == "ok"
+    assert doctor._gpu_check((), present=False, name=None).status == "ok"
+
+
+def test_a_gpu_is_named_with_what_computes_on_it() -> None:
+    said = doctor._gpu_check((Gpu("vulkan", "AMD Radeon RX 7600", 7680, 8192, False),), present=False, name=None)
+    assert said.status == "ok"
+    assert said.detail == "llama.cpp offloads to the GPU AMD Radeon RX 7600 by vulkan, 7.5 GB free"
+    said = doctor._gpu_check((Gpu("metal", "Apple M3", 9000, 12000, True),), present=False, name=None)
+    assert said.detail == "llama.cpp offloads to the GPU Apple M3 by metal, the machine's memory"
 
 
 def test_two_onnxruntimes_are_said() -> None:

@@ -158,6 +158,35 @@ def test_the_command_line_builds_and_installs(sources: PackFiles, tmp_path: Path
     found = pack.find_pack("cli-pack")
     assert found.prompts.prompt == "Q: {question}\nA:"
     assert found.calculator is not None
-    prompts.write_text('{"prompt": "no place for it"}')
-    with pytest.raises(InputError, match=r"must contain \{question\}, found"):
-        read_prompts(prompts)
+
+
+def test_prompts_that_cannot_be_used_are_refused_when_a_pack_is_built_and_read(
+    built: pack.Pack, tmp_path: Path
+) -> None:
+    prompts, path = tmp_path / "prompts.json", built.folder / manifest.MANIFEST
+    content = json.loads(path.read_text())
+    for written, said in (
+        ({"prompt": "no place for it"}, r"must contain \{question\}, found 'no place for it'"),
+        ({"prompt": "{0} {question"}, r"must contain \{question\}"),
+        ({"attempt": ""}, r"must contain \{attempt\}, found ''"),
+        ({"step_delimiter": ""}, "step_delimiter must not be empty"),
+        ({"answer_marker": ""}, "answer_marker must be more than space, found ''"),
+        ({"answer_marker": " \n"}, "answer_marker must be more than space"),
+        ({"step_delimiter": 3}, "step_delimiter must be text, found 3"),
+        ({"propmt": "{question}"}, r"unknown key (prompts\.)?propmt"),
+    ):
+        prompts.write_text(json.dumps(written))
+        with pytest.raises(InputError, match=said):
+            read_prompts(prompts)
+        changed = {**content, "prompts": {**content["prompts"], **written}}
+        path.write_text(json.dumps({**changed, "checksum": manifest.checksum(changed)}))
+        with pytest.raises(PackError, match=said):
+            manifest.read(built.folder)
+
+
+def test_braces_and_boxes_in_prompts_are_text(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.json"
+    texts = {"prompt": "In \\boxed{} and {x}: {question}\n", "attempt": "{attempt} { \\boxed{} \n"}
+    prompts.write_text(json.dumps(texts))
+    rendered = read_prompts(prompts).render("What is {0}? {question}", ["so {attempt} {1}"])
+    assert rendered == "In \\boxed{} and {x}: What is {0}? {question}\nso {attempt} {1} { \\boxed{} \n"

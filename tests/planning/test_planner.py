@@ -283,6 +283,22 @@ def test_a_cpu_profile_keeps_off_the_gpu_and_a_slow_one_takes_small_batches() ->
     assert make_plan(SMOL, MINI, load("desktop-cuda")).engine.micro_batch == 512
 
 
+def test_the_memory_of_a_gpu_is_planned_apart() -> None:
+    desktop = load("desktop-cuda")
+    plan = make_plan(SMOL, MINI, desktop)
+    assert plan.gpu_cap_mb == desktop.gpu_memory_mb
+    shared = make_plan(SMOL, MINI, replace(desktop, gpu_memory_mb=None))
+    assert (shared.gpu_cap_mb, shared.memory.gpu) == (None, 0)
+    weights_and_more = shared.memory.weights + shared.memory.kv + shared.memory.compute
+    assert plan.memory.gpu == pytest.approx(weights_and_more, rel=0.15)
+    assert plan.memory.kv + plan.memory.weights < 0.2 * plan.memory.gpu
+    tight = make_plan(SMOL, MINI, replace(desktop, gpu_memory_mb=plan.memory.gpu - 100))
+    assert tight.memory.gpu <= plan.memory.gpu - 100
+    assert "MB of the GPU" in tight.notes[0]
+    with pytest.raises(ResourceError, match=r"the GPU's 50 MB are \d+ MB too small for this model"):
+        make_plan(SMOL, MINI, replace(desktop, gpu_memory_mb=50))
+
+
 def test_width_stops_where_the_device_gains_nothing() -> None:
     assert planned(memory=8192, generations=64).engine.width == 32
     assert planned(generations=5).engine.width == 5

@@ -12,7 +12,18 @@ import pytest
 from edge_tts.errors import InputError
 from edge_tts.files.folders import data_folder, profiles_folder
 from edge_tts.profiles import detect as detection
-from edge_tts.profiles.loader import FIXED_COST, Calibration, DecodeSpeed, Speeds, detect, load, names, save
+from edge_tts.profiles.gpu import Gpu
+from edge_tts.profiles.loader import (
+    FIXED_COST,
+    Calibration,
+    DecodeSpeed,
+    Speeds,
+    detect,
+    for_this_machine,
+    load,
+    names,
+    save,
+)
 
 BUILT_IN = ("datacenter", "desktop-cuda", "jetson-orin", "laptop-cpu", "phone", "raspberry-pi-5")
 
@@ -181,6 +192,40 @@ def test_detection_keeps_to_the_cores_of_this_process(monkeypatch: pytest.Monkey
     profile, reason = detect()
     assert profile.threads == 2
     assert "2 threads instead of 4" in reason
+
+
+RADEON = Gpu("vulkan", "AMD Radeon RX 7600", 7000.0, 8192.0, False)
+
+
+def test_detection_uses_any_gpu_that_llama_cpp_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detection, "_board_model", lambda: "")
+    monkeypatch.setattr(detection, "nvidia_gpu", lambda: None)
+    monkeypatch.setattr("edge_tts.profiles.loader.usable_gpus", lambda: (RADEON,))
+    profile, reason = detect()
+    assert (profile.name, profile.gpu, profile.gpu_memory_mb) == ("laptop-cpu", True, 6300)
+    assert "llama.cpp uses the GPU AMD Radeon RX 7600 by vulkan and 6300 MB of its memory" in reason
+    monkeypatch.setattr("edge_tts.profiles.loader.usable_gpus", lambda: (Gpu("metal", "M3", 9000, 12000, True),))
+    profile, reason = detect()
+    assert (profile.gpu, profile.gpu_memory_mb) == (True, None)
+    assert reason.endswith("llama.cpp uses the GPU M3 by metal")
+
+
+def test_a_gpu_that_llama_cpp_does_not_use_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detection, "_board_model", lambda: "")
+    monkeypatch.setattr(detection, "nvidia_gpu", lambda: ("NVIDIA GeForce RTX 4070", 12282.0))
+    monkeypatch.setattr("edge_tts.profiles.loader.usable_gpus", lambda: ())
+    profile, reason = detect()
+    assert (profile.name, profile.gpu) == ("laptop-cpu", False)
+    assert "RTX 4070 with 12 GB" in reason
+    assert "does not use it, so this is laptop-cpu" in reason
+
+
+def test_a_profile_of_another_device_gets_the_gpu_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    desktop = load("desktop-cuda")
+    for gpus, own in (((), None), ((RADEON,), 6300), ((Gpu("cuda", "H200", 140_000, 143_000, False),), 10_240)):
+        monkeypatch.setattr("edge_tts.profiles.loader.usable_gpus", lambda gpus=gpus: gpus)
+        assert for_this_machine(desktop).gpu_memory_mb == own
+        assert for_this_machine(load("laptop-cpu")) == load("laptop-cpu")
 
 
 def test_a_hanging_or_broken_nvidia_smi_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,6 +191,36 @@ def test_a_batch_is_given_up_at_the_deadline_and_the_engine_goes_on(pack: Pack) 
         fresh.close()
 
 
+def test_one_callers_deadline_ends_its_call_and_not_the_batch_of_others(pack: Pack) -> None:
+    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=2, context=1024, micro_batch=512))
+    long = policy.tokenize(" ".join(f"{i} apples and" for i in range(200)))[:480]
+    given_up: list[bool] = []
+    give_up, native = policy._native.give_up, policy._native
+    native.give_up = lambda yes=True: (given_up.append(yes), give_up(yes))[1]  # type: ignore[method-assign]
+    others: list[StepEvent] = []
+
+    def other() -> None:
+        others.extend(policy.generate([Request(long, 0, replace(GREEDY, max_tokens=4))]))
+
+    thread = threading.Thread(target=other)
+    try:
+        thread.start()
+        while not policy._evaluating:
+            time.sleep(0.001)
+        begun = time.monotonic()
+        (event,) = policy.generate([Request(long[::-1][:30], 1, GREEDY)], deadline=begun + 0.02)
+        told_after = time.monotonic() - begun
+        thread.join()
+        assert event.stop == "cancelled"
+        assert 0.02 <= told_after < (time.monotonic() - begun) / 2, "it waited for the batch"
+        assert others[-1].stop in ("length", "end")
+        assert not any(given_up)
+        assert sum(e.prefill_tokens for e in others) == len(long) - 1
+    finally:
+        thread.join()
+        policy.close()
+
+
 def test_top_p_and_min_p_leave_the_most_likely_tokens(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
     hot = Sampling(temperature=3.0, max_tokens=12, ignore_end=True)
     greedy = texts(list(policy.generate([Request(prompt, 0, replace(hot, temperature=0))])), 1)

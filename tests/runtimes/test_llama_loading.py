@@ -14,6 +14,7 @@ import pytest
 
 from edge_tts.errors import PackError
 from edge_tts.packs.pack import Pack
+from edge_tts.profiles.gpu import Gpu
 from edge_tts.runtimes import device
 from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama import LlamaPolicy
@@ -40,6 +41,18 @@ def test_what_the_file_says_about_chatting(policy: LlamaPolicy, coder_05b: Path)
     assert (chat.bos, chat.bos_id, chat.eos) == ("<|endoftext|>", 151643, "<|im_end|>")
     assert tokens == (chat.eos_id,)
     assert not chat.adds_bos
+
+
+@pytest.mark.parametrize("around", ["{}", "a{}b", " {} ", "\n{}\n", "<{}>"])
+def test_no_text_becomes_a_control_token(coder_05b: Path, pack: Pack, around: str) -> None:
+    for path in (coder_05b, pack.policy_path):
+        native = NativeModel(path, EngineConfig(width=1, context=256))
+        known = filter(None, map(native.special, range(native.vocabulary)))
+        control = {special.token: special.text for special in known}
+        written = {text: native.tokenize(around.format(text)) for text in control.values()}
+        native.close()
+        assert len(control) > 15
+        assert not {text: found for text, found in written.items() if control.keys() & set(found)}
 
 
 @pytest.mark.parametrize(
@@ -117,9 +130,13 @@ def test_an_interrupt_while_loading_is_not_lost(pack: Pack) -> None:
 
 
 def test_gpu_choice_gives_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert device.gpu_layers(None, True) == (-1, "the llama.cpp build sees a GPU")
-    assert device.gpu_layers(0, True)[0] == 0
+    radeon = Gpu("vulkan", "AMD Radeon RX 7600", 7000, 8192, False)
+    monkeypatch.setattr(device, "usable_gpus", lambda: (radeon,))
+    assert device.offload(None, True) == (-1, "vulkan", "the llama.cpp build sees a GPU, AMD Radeon RX 7600")
+    assert device.offload(7, True)[:2] == (7, "vulkan")
+    assert device.offload(0, True)[:2] == (0, "cpu")
+    monkeypatch.setattr(device, "usable_gpus", lambda: ())
     monkeypatch.setattr(device, "nvidia_gpu_present", lambda: True)
-    layers, reason = device.gpu_layers(None, False)
-    assert layers == 0
+    layers, name, reason = device.offload(None, False)
+    assert (layers, name) == (0, "cpu")
     assert "GGML_CUDA" in reason
