@@ -147,7 +147,7 @@ def draw(
     question that fills the context.
     """
     asked = asked or solver.asked(question.question)
-    recorder = _Recorder(solver.policy)
+    recorder = Recorder(solver.policy)
     task = Task(question.question, asked, sampling(solver, asked), seed=problem_seed(seed, question.id))
     driver = Driver(task, recorder, None, Ledger(solver.policy.info))
     with closing(driver.run(_Samples(size, greedy))) as search:
@@ -187,7 +187,7 @@ class _Samples:
         return Choice()
 
 
-class _Recorder:
+class Recorder:
     """A policy that remembers the events of every request."""
 
     def __init__(self, policy: Policy) -> None:
