@@ -108,20 +108,24 @@ class StepEncoder:
         return found
 
     def _prompt(self, question: str) -> str:
-        text = self._control.sub("", question)
+        text = self._harmless(question)
         if len(text.encode()) > self._question_tokens:  # no token is less than a byte
             offsets = self._offsets(text)
             text = text[offsets[-self._question_tokens][0] :] if len(offsets) > self._question_tokens else text
         return self._layout.prompt.replace("{question}", text)
 
     def _piece(self, step: str, n: int) -> str:
-        text = self._control.sub("", step)
+        text = self._harmless(step)
         if len(text.encode()) > self._step_tokens:
             offsets = self._offsets(text)
             text = text[: offsets[self._step_tokens][0]] if len(offsets) > self._step_tokens else text
         fill = {"{n}": str(n), "{step}": text}
         template = self._layout.first if n == 1 else self._layout.later
         return re.sub(r"\{n\}|\{step\}", lambda match: fill[match.group()], template)
+
+    def _harmless(self, text: str) -> str:
+        """``text`` without control tokens. What is left around one may spell another; a space keeps that apart."""
+        return self._control.sub(" ", self._control.sub("", text))
 
     def _offsets(self, text: str) -> list[tuple[int, int]]:
         offsets: list[tuple[int, int]] = self._tokenizer.encode(text, add_special_tokens=False).offsets
