@@ -261,6 +261,14 @@ class Trace:
     doubts: tuple[str, ...] = ()
     """What its steps state that does not hold, such as "12 * 8 = 98"."""
 
+    prompt_tokens: int = 0
+    """How many of ``tokens`` are the prompt."""
+
+    @property
+    def mean_logprob(self) -> float:
+        """Mean log-probability of a new token; at most 0."""
+        return self.logprob / max(1, len(self.tokens) - self.prompt_tokens)
+
     def extended(self, event: StepEvent, answer_marker: str) -> Trace:
         """This trace with one more step. An empty step adds its tokens only.
 
@@ -299,6 +307,8 @@ class Usage:
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
     """Peak resident memory of the process, in MiB."""
+    generations: int = 0
+    """Full traces, or their equivalent in candidates, that were started."""
 
     def __add__(self, other: Self) -> Usage:
         return Usage(
@@ -312,6 +322,7 @@ class Usage:
             self.interpreter_seconds + other.interpreter_seconds,
             self.seconds + other.seconds,
             max(self.peak_memory_mb, other.peak_memory_mb),
+            self.generations + other.generations,
         )
 
 

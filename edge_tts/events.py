@@ -74,6 +74,8 @@ class Decided:
     confidence: float
     """Probability in [0, 1] that the leading answer is right."""
     reason: str
+    gain: float = 0.0
+    """How much more samples are expected to raise the confidence, in [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class Result:
     escalation: Escalated | None = None
     """Where a larger model was asked too; its policy tokens, FLOPs and seconds are part of ``usage``."""
     votes: tuple[tuple[str, float], ...] = ()
-    """Answers and their share of the vote, in [0, 1], most first; verifier scores play no part in it."""
+    """Answers and their share of the vote, in [0, 1], most first; weighted by verifier scores where the strategy is."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""

@@ -243,10 +243,11 @@ class Solver:
             driver = Driver(task, self.policy, self.verifier, ledger)
             if strategy:
                 yield StrategyChosen(str(strategy), "asked for")
-                outcome = yield from driver.run(strategy.proposer(call.aggregate))
+                proposer = strategy.proposer(call.aggregate)
+                outcome = yield from driver.run(proposer)
                 chosen: tuple[str, str, Difficulty | None] = (str(strategy), "asked for", None)
             else:
-                auto = Auto(self.table, self._controller(call, task, generations))
+                proposer = auto = Auto(self.table, self._controller(call, task, generations))
                 outcome = yield from driver.run(auto)
                 chosen = (str(auto.strategy), auto.reason, auto.difficulty)
             explained = ""
@@ -254,7 +255,8 @@ class Solver:
                 prompt = explanation.ask(self._template, self.policy, messages, outcome.best)
                 explained = yield from explanation.explain(self.policy, prompt, ledger)
         usage = replace(ledger.usage, seconds=time.monotonic() - began, peak_memory_mb=self._models.peak_memory_mb())
-        votes = shares(outcome.traces, outcome.best, ledger.seconds_left)
+        weighing = call.aggregate if proposer.uses_scores else None
+        votes = shares(outcome.traces, outcome.best, weighing, ledger.seconds_left)
         result = _result_of(outcome, task, chosen, usage, votes)
         yield Done(replace(result, prompt_tokens=len(driver.root), explanation=explained))
 
@@ -264,7 +266,8 @@ class Solver:
         budget = replace(call.budget, generations=generations, seconds=call.budget.seconds or self.deadline_s)
         deadline = None if budget.seconds is None else began + budget.seconds
         verifier = self.verifier.info if self.verifier else None
-        return Ledger(self.policy.info, verifier, budget, deadline, self.profile.watts, cancel), generations
+        limits = (budget, deadline, self.profile.watts, cancel)
+        return Ledger(self.policy.info, verifier, *limits, shared=call.shared), generations
 
     def _task(self, call: Call, messages: tuple[Message, ...], alone: bool) -> Task:
         """The question as it is asked; ``alone``: in one format only."""

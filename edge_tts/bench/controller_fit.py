@@ -1,9 +1,9 @@
 """Fits the controller of a model on studies of training problems, and says what the fit brings.
 
-The pools of a study hold many samples of each problem. Drawn in random orders, they show what the controller would
-have seen after any number of samples, and whether its leading answer was right. Two logistic fits come from that
-(:class:`edge_tts.search.confidence.Calibration`). Then the real controller runs over the same samples with every pacing
-of a small grid, and the cheapest is taken whose accuracy is at most ``LOSS`` below that of the best fixed vote.
+Two logistic fits (:class:`edge_tts.search.confidence.Calibration`) come from what the controller would have seen of the
+studies' samples (:mod:`edge_tts.bench.controller_replay`). Then the real controller runs over the same samples with
+every pacing of a small grid, and the cheapest is taken whose accuracy is at most ``LOSS`` below that of the best fixed
+vote.
 
 What is reported is cross-validated: fitted on one half of the problems, measured on the other.
 """
@@ -11,144 +11,79 @@ What is reported is cross-validated: fitted on one half of the problems, measure
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tts.answers.equivalence import group
-from edge_tts.bench.intervals import mean_interval
-from edge_tts.bench.pool import Pool, Sample, read_pools
-from edge_tts.bench.records import SAMPLES, stored
-from edge_tts.core import Trace
-from edge_tts.errors import InputError
-from edge_tts.events import Decided
+from edge_tts.bench.controller_replay import ORDERS, Problem, Ran, look, mixed, orders, run_all, weighed
+from edge_tts.bench.intervals import mean_interval, ratio_interval
 from edge_tts.reasoning.formats import FormatName
-from edge_tts.search.confidence import Calibration, Standing
+from edge_tts.search.confidence import Calibration
 from edge_tts.search.controller import Controller, Pacing
 from edge_tts.search.fit import FORMAT, Fit
-from edge_tts.search.selection import majority
-from edge_tts.search.wave import Candidate, Wave, traces
 
-ORDERS = 6
-"""Random orders in which each problem's samples are looked at."""
 SIZES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16)
 OTHERS = (0, 2, 4)
-LOSS = 0.005
+LOSS = 0.01
 """Accuracy that a pacing may lose against the best vote of a fixed size."""
 VOTES = (1, 2, 3, 4, 6, 8, 12, 16)
-RIDGE = 3.0
+RIDGE = 1.5
+"""Times the rows that a problem has: they are alike, so all of them say about as much as one."""
 BINS = 10
 TARGETS = (0.6, 0.7, 0.8, 0.9)
-GAINS = (0.02, 0.05)
-FIRST = (2, 4)
+GAINS = (0.0, 0.02, 0.05)
+FIRST = (1, 2, 4)
 WAVES = (2,)
-OTHER_WEIGHT = 1.0
+OTHER_WEIGHTS = (1.0, 1.5, 2.0)
+BOTH = ((2, 2), (4, 2), (4, 4), (8, 4))
+MIXES = ((1, 0), (4, 0), (16, 0), (0, 1), (0, 2), (0, 4), (1, 1), *BOTH)
+"""Samples in the usual and the other format."""
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Problem:
-    """The samples of one problem, as candidates of a search."""
-
-    id: str
-    usual: tuple[Candidate, ...]
-    other: tuple[Candidate, ...]
-    right: frozenset[str]
-    """Votes of right answers."""
-    prompts: tuple[int, int]
-    """Tokens evaluated for the prompt of each way."""
-
-
-def read(usual: Path, other: Path | None, weight: float = OTHER_WEIGHT) -> list[Problem]:
-    """The problems of a study in the usual format, and of one in another format. Raises InputError."""
-    pools = _pools(usual)
-    others = _pools(other) if other else {}
-    if other and not pools.keys() <= others.keys():
-        missing = sorted(pools.keys() - others.keys())
-        raise InputError(f"{other} lacks {len(missing)} problems of {usual}, such as {missing[0]}; resume that study")
-    return [_problem(pool, others.get(id), weight) for id, pool in pools.items()]
-
-
-def _pools(folder: Path) -> dict[str, Pool]:
-    found = {pool.id: pool for pool in read_pools(stored(folder / SAMPLES), lambda _, seed: seed == 0)}
-    if not found:
-        raise InputError(f"{folder} has no pools of samples; run `bench run` with majority among the strategies")
-    return found
-
-
-def _problem(pool: Pool, other: Pool | None, weight: float) -> Problem:
-    drawn = [(sample, 0) for sample in pool.samples] + [(sample, 1) for sample in (other.samples if other else ())]
-    ids = group([sample.answer or "" for sample, _ in drawn])
-    candidates = [
-        _candidate(number, sample, way, str(id), weight if way else 1.0)
-        for number, ((sample, way), id) in enumerate(zip(drawn, ids, strict=True))
-    ]
-    return Problem(
-        pool.id,
-        tuple(c for c in candidates if c.way == 0),
-        tuple(c for c in candidates if c.way == 1),
-        frozenset(str(id) for (sample, _), id in zip(drawn, ids, strict=True) if sample.correct),
-        (pool.prompt_cost, other.prompt_cost if other else 0),
-    )
-
-
-def _candidate(number: int, sample: Sample, way: int, vote: str, weight: float) -> Candidate:
-    logprob = sum(part.logprob for part in sample.parts)
-    answer = None if sample.answer is None else vote
-    trace = Trace(sample.tokens, sample.steps, True, answer, sample.scores, logprob, vote=vote, weight=weight)
-    return Candidate(number, number, trace, 0, 0, way)
-
-
-def orders(problem: Problem, seed: int = 0) -> Iterator[Problem]:
-    """The problem with its samples in ``ORDERS`` random orders."""
-    draw = np.random.default_rng([seed, *problem.id.encode()])
-    for _ in range(ORDERS):
-        usual, other = (
-            tuple(samples[i] for i in draw.permutation(len(samples))) for samples in (problem.usual, problem.other)
-        )
-        yield replace(problem, usual=usual, other=other)
-
-
-def vote(candidates: Sequence[Candidate]) -> str | None:
-    best = majority(traces(candidates)).best
-    return best.answer if best else None
-
-
 def calibrate(problems: Sequence[Problem]) -> Calibration:
-    """Logistic fits on what the controller would see of ``problems``; every problem weighs the same."""
+    """Logistic fits on what the controller would see of ``problems``; every problem weighs the same.
+
+    That an answer is right is fitted where there is one.
+    """
     rows: list[dict[str, float]] = []
+    led: list[bool] = []
     right: list[bool] = []
     reachable: list[bool] = []
     for problem in problems:
         for drawn in orders(problem):
-            final = vote(drawn.usual) in problem.right
+            final = look(drawn, drawn.usual).answer in problem.right
             for size, others in itertools.product(SIZES, OTHERS if drawn.other else (0,)):
                 if size > len(drawn.usual):
                     continue
                 seen = [*drawn.usual[:size], *drawn.other[:others]]
-                leading = vote(seen)
-                standing = Standing.of(seen, leading)
-                rows.append(standing.features)
-                right.append(leading in problem.right)
+                found = look(drawn, seen)
+                rows.append(found.standing.features)
+                led.append(found.answer is not None)
+                right.append(found.answer in problem.right)
                 reachable.append(final)
     names = [name for name in rows[0] if name == "bias" or len({row[name] for row in rows}) > 1]
-    features = np.array([[row[name] for name in names] for row in rows])
-    return Calibration(_logistic(names, features, right), _logistic(names, features, reachable))
+    features, leads = np.array([[row[name] for name in names] for row in rows]), np.array(led)
+    ridge = RIDGE * len(rows) / len(problems)
+    return Calibration(
+        _logistic(names, features[leads], np.array(right)[leads], ridge),
+        _logistic(names, features, np.array(reachable), ridge),
+    )
 
 
-def _logistic(names: Sequence[str], features: Array, labels: Sequence[bool]) -> dict[str, float]:
+def _logistic(names: Sequence[str], features: Array, labels: NDArray[np.bool_], ridge: float) -> dict[str, float]:
     """Weights of a logistic regression with a ridge penalty on standardised features, by Newton's method."""
     mean, spread = features.mean(axis=0), features.std(axis=0)
     bias = names.index("bias")
     mean[bias], spread[bias] = 0.0, 1.0
     x = (features - mean) / np.where(spread > 0, spread, 1.0)
-    y = np.asarray(labels, np.float64)
-    penalty = np.full(len(names), RIDGE)
+    y = labels.astype(np.float64)
+    penalty = np.full(len(names), ridge)
     penalty[bias] = 0.0
     weights = np.zeros(len(names))
     for _ in range(50):
@@ -164,56 +99,9 @@ def _logistic(names: Sequence[str], features: Array, labels: Sequence[bool]) -> 
     return {name: round(float(weight), 4) for name, weight in zip(names, raw, strict=True)}
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What the controller did with one problem in one order."""
-
-    id: str
-    right: bool
-    confidence: float
-    samples: int
-    others: int
-    tokens: int
-    """Evaluated by the policy: prompts and new text."""
-
-
-def run(problem: Problem, controller: Controller) -> Ran:
-    """The real controller over samples in the order they have."""
-    waves = controller.waves([])
-    pool: list[Candidate] = []
-    taken, sure = [0, 0], 0.0
-    try:
-        proposed = next(waves)
-        while True:
-            if isinstance(proposed, Decided):
-                sure = proposed.confidence
-                proposed = next(waves)
-            elif isinstance(proposed, Wave):
-                for start in proposed.starts:
-                    samples = problem.other if start.way else problem.usual
-                    if taken[start.way] < len(samples):
-                        pool.append(samples[taken[start.way]])
-                        taken[start.way] += 1
-                proposed = waves.send(list(pool))
-    except StopIteration:
-        pass
-    tokens = problem.prompts[0] + (problem.prompts[1] if taken[1] else 0)
-    tokens += sum(len(candidate.trace.tokens) for candidate in pool)
-    return Ran(problem.id, vote(pool) in problem.right, sure, taken[0], taken[1], tokens)
-
-
-def run_all(problems: Sequence[Problem], controller: Controller) -> list[Ran]:
-    return [run(drawn, controller) for problem in problems for drawn in orders(problem, seed=1)]
-
-
-def fixed(problems: Sequence[Problem], samples: int) -> list[Ran]:
-    """A plain vote of ``samples`` in the same orders."""
-    return run_all(problems, Controller(samples, Calibration({"bias": -9.0}, {"bias": 9.0}), Pacing(samples, samples)))
-
-
 def choose_pacing(problems: Sequence[Problem], calibration: Calibration, most: int) -> Pacing:
     """The cheapest pacing of the grid that loses at most ``LOSS`` against the best fixed vote on ``problems``."""
-    wanted = max(_mean([ran.right for ran in fixed(problems, size)]) for size in _votes(most)) - LOSS
+    wanted = max(_right(problems, [votes]) for votes in _votes(most)) - LOSS
     ways = 2 if problems[0].other else 1
     tried: list[tuple[float, float, Pacing]] = []
     for first, wave, target, gain, other in itertools.product(
@@ -232,34 +120,68 @@ def fit(problems: Sequence[Problem], most: int, other: FormatName | None) -> tup
     halves = problems[::2], problems[1::2]
     held_out: list[Ran] = []
     for chosen_on, measured_on in (halves, halves[::-1]):
-        calibration = calibrate(chosen_on)
-        pacing = choose_pacing(chosen_on, calibration, most)
-        held_out += run_all(measured_on, Controller(most, calibration, pacing, ways=2 if other else 1))
-    calibration = calibrate(problems)
-    pacing = choose_pacing(problems, calibration, most)
-    whole = Fit(calibration, pacing, other if pacing.other else None)
-    return whole, _account(problems, held_out, most)
+        held_out += _run(measured_on, _fitted(chosen_on, most, other), most)
+    return _fitted(problems, most, other), _account(problems, held_out, most)
+
+
+def _fitted(problems: Sequence[Problem], most: int, other: FormatName | None) -> Fit:
+    """The fit on all of ``problems``."""
+    weights = OTHER_WEIGHTS if other else (1.0,)
+    choices = {weight: [weighed(problem, weight) for problem in problems] for weight in weights}
+    weight = max(choices, key=lambda weight: _right(choices[weight], BOTH)) if other else 1.0
+    calibration = calibrate(choices[weight])
+    pacing = choose_pacing(choices[weight], calibration, most)
+    return Fit(calibration, pacing, other if pacing.other else None, weight)
+
+
+def _right(problems: Sequence[Problem], votes: Sequence[tuple[int, int]]) -> float:
+    """Share of right answers over ``votes``, each of so many samples in the usual and the other format."""
+    return _mean([ran.right for usual, other in votes for ran in mixed(problems, usual, other)])
+
+
+def _run(problems: Sequence[Problem], fit: Fit, most: int) -> list[Ran]:
+    """What a controller with ``fit`` does with ``problems``."""
+    ways = 2 if problems[0].other else 1
+    known = [weighed(problem, fit.other_weight) for problem in problems]
+    return run_all(known, Controller(most, fit.calibration, fit.pacing, ways=ways))
 
 
 def measure(problems: Sequence[Problem], fit: Fit, most: int) -> dict[str, Any]:
     """What ``fit``, made on other problems, brings on ``problems``."""
-    ways = 2 if problems[0].other else 1
-    return _account(problems, run_all(problems, Controller(most, fit.calibration, fit.pacing, ways=ways)), most)
+    return _account(problems, _run(problems, fit, most), most)
 
 
 def _account(problems: Sequence[Problem], ran: Sequence[Ran], most: int) -> dict[str, Any]:
-    votes = {n: fixed(problems, n) for n in _votes(most)}
-    return {
+    votes = {n: mixed(problems, n, other) for n, other in _votes(most)}
+    found = {
         "problems": len(problems),
         "orders": ORDERS,
         "controller": summary(ran),
         "against": {f"majority:n={n}": _against(ran, vote) for n, vote in votes.items()},
-        "problem_ids": [problem.id for problem in problems],
     }
+    if problems[0].other:
+        found["mixes"] = mixes(problems)
+    return {**found, "problem_ids": [problem.id for problem in problems]}
 
 
-def _votes(most: int) -> list[int]:
-    return sorted({*(size for size in VOTES if size < most), most})
+def mixes(problems: Sequence[Problem]) -> dict[str, Any]:
+    """Plain votes of samples in both formats: accuracy, tokens, and the gain over the other format's largest vote."""
+    most = max(other for usual, other in MIXES if not usual)
+    alone = _by_problem(mixed(problems, 0, most), "right")
+    found = {}
+    for usual, other in MIXES:
+        ran = mixed(problems, usual, other)
+        mine = _by_problem(ran, "right")
+        found[f"{usual} usual, {other} other"] = {
+            "accuracy": asdict(mean_interval(list(mine.values()))),
+            "tokens": round(_mean([r.tokens for r in ran]), 1),
+            f"gain_over_{most}_other": asdict(mean_interval([mine[id] - alone[id] for id in mine])),
+        }
+    return found
+
+
+def _votes(most: int) -> list[tuple[int, int]]:
+    return [(size, 0) for size in sorted({*(size for size in VOTES if size < most), most})]
 
 
 def summary(ran: Sequence[Ran]) -> dict[str, Any]:
@@ -272,36 +194,47 @@ def summary(ran: Sequence[Ran]) -> dict[str, Any]:
         "tokens": round(_mean([r.tokens for r in ran]), 1),
         "expected_calibration_error": round(calibration_error(ran), 4),
         "sure": {"share": round(len(sure) / len(ran), 4), "right": round(_mean([r.right for r in sure]), 4)},
-        "reliability": _reliability(ran),
+        "reliability": [_reliability(inside) for inside in _bins(ran)],
     }
 
 
 def calibration_error(ran: Sequence[Ran]) -> float:
     """Expected calibration error over ten bins of confidence (Guo et al. 2017)."""
-    rows = _reliability(ran)
-    return sum(row["count"] * abs(row["confidence"] - row["right"]) for row in rows) / len(ran)
+    return sum(
+        len(inside) * abs(_mean([r.confidence for r in inside]) - _mean([r.right for r in inside]))
+        for inside in _bins(ran)
+    ) / len(ran)
 
 
-def _reliability(ran: Sequence[Ran]) -> list[dict[str, float]]:
+def _bins(ran: Sequence[Ran]) -> list[list[Ran]]:
     bins: dict[int, list[Ran]] = {}
     for r in ran:
         bins.setdefault(min(BINS - 1, int(r.confidence * BINS)), []).append(r)
-    return [
-        {
-            "confidence": round(_mean([r.confidence for r in inside]), 4),
-            "right": round(_mean([r.right for r in inside]), 4),
-            "count": len(inside),
-        }
-        for _, inside in sorted(bins.items())
-    ]
+    return [inside for _, inside in sorted(bins.items())]
+
+
+def _reliability(inside: Sequence[Ran]) -> dict[str, float]:
+    """One bin: how sure the controller was there, and how often right, with the interval over problems."""
+    right, count = Counter(r.id for r in inside if r.right), Counter(r.id for r in inside)
+    found = ratio_interval([right[id] for id in count], list(count.values()))
+    return {
+        "confidence": round(_mean([r.confidence for r in inside]), 4),
+        "right": round(found.value, 4),
+        "low": found.low,
+        "high": found.high,
+        "count": len(inside),
+    }
 
 
 def _against(ran: Sequence[Ran], other: Sequence[Ran]) -> dict[str, Any]:
     """Accuracy and cost of the controller against a fixed vote, paired by problem."""
     mine, theirs = _by_problem(ran, "right"), _by_problem(other, "right")
     gain = mean_interval([mine[id] - theirs[id] for id in mine])
+    interval = mean_interval(list(theirs.values()))
     return {
-        "accuracy": round(_mean([r.right for r in other]), 4),
+        "accuracy": round(interval.value, 4),
+        "interval": asdict(interval),
+        "tokens": round(_mean([r.tokens for r in other]), 1),
         "gain": asdict(gain),
         "times_the_tokens": round(_mean([r.tokens for r in other]) / _mean([r.tokens for r in ran]), 3),
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tts.bench.pool_records import pool_records
 from edge_tts.bench.records import RECORDS, Record, read_config, read_records
 from edge_tts.errors import InputError
 
@@ -69,7 +70,8 @@ def load_study(folder: Path) -> Loaded:
     config = read_config(folder)
     seeds, data = int(config.get("seeds", 1)), config.get("data", {})
     complete: list[str] = []
-    solved = pd.DataFrame(map(_row, read_records(folder / RECORDS)))
+    records = read_records(folder / RECORDS) or list(pool_records(folder, config))
+    solved = pd.DataFrame(map(_row, records))
     if len(solved):
         solved = solved.drop_duplicates(["strategy", "budget", "id", "seed"], keep="last")
         counts = solved["id"].value_counts(sort=False)

@@ -48,6 +48,7 @@ def fit(study: Loaded) -> dict[str, Any]:
             "seeds": study.seeds,
             "problem_ids": list(study.problems),
             "bins": _bins(study, where, budgets),
+            "oracle_bins": None if study.oracle is None else _bins(study, bins(study.oracle), budgets),
             "cross_validated": [_cross_validated(study, budget) for budget in budgets],
         },
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from edge_tts.commands.options import overlaid
@@ -32,6 +32,8 @@ class Asking:
     """Settings that take the place of the model's own; None and () leave them."""
     explain: bool = False
     """Whether the answer is explained in words afterwards."""
+    total: Budget | None = None
+    """What all questions of a file may cost together."""
 
     def options(self, solver: Solver) -> Options:
         """The options of a call of ``solver``."""
@@ -52,6 +54,8 @@ class Asking:
         others: dict[str, Any] = {"explain": True} if self.explain else {}
         if isinstance(solver, EscalatingSolver):
             others |= {"escalate": solver.to, "below": solver.below}
+        if self.total is not None:
+            others["total"] = {name: value for name, value in asdict(self.total).items() if value is not None}
         how = (self.kind, self.format, given, others)
         return Settings(self.strategy, self.limits, self.seed, solver.pack.title, solver.calculator, *how)
 

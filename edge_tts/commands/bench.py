@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_tts.commands.bench_controller import controller_command, escalation_command, plot_command
 from edge_tts.commands.config import FORMATS
 from edge_tts.commands.progress import progress_bar
 from edge_tts.errors import InputError
@@ -38,6 +39,10 @@ _SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Leave out unusable li
 @click.group()
 def command() -> None:
     """Benchmarks: run a study, fit a strategy table to it, write a report."""
+
+
+for _other in (controller_command, escalation_command, plot_command):
+    command.add_command(_other)
 
 
 @command.command("run")
@@ -214,6 +219,7 @@ def fit_command(study: Path, out: Path | None, pack: Path | None) -> None:
     """Fit a pack's strategy table on STUDY. Use problems that no result is reported on."""
     from edge_tts.bench.loading import load_study
     from edge_tts.bench.strategy_table import fit
+    from edge_tts.files.atomic import write_text
     from edge_tts.packs.build import set_table
 
     if (out is None) == (pack is None):
@@ -222,62 +228,8 @@ def fit_command(study: Path, out: Path | None, pack: Path | None) -> None:
     if pack is not None:
         set_table(pack, table)
     elif out is not None:
-        try:
-            out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"cannot write {out}: {error.strerror}; choose another --out") from error
+        write_text(out, json.dumps(table, indent=1) + "\n")
     click.echo(json.dumps({key: table[key] for key in ("edges", "budgets", "cells")}))
-
-
-@command.command("controller")
-@click.argument("study", type=click.Path(path_type=Path))
-@click.option("--other", type=click.Path(path_type=Path), default=None, help="The same problems, --format text.")
-@click.option("--most", type=click.IntRange(2), default=16, show_default=True, help="Samples of a whole vote.")
-@click.option("--check", type=click.Path(path_type=Path), default=None, help="Measure this fit instead of making one.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The fit, or what was measured, as JSON.")
-@click.option("--json", "as_json", is_flag=True, help="Print what the fit brings as JSON.")
-def controller_command(
-    study: Path, other: Path | None, most: int, check: Path | None, out: Path, as_json: bool
-) -> None:
-    """Fit confidence and stopping to the samples of STUDY. Use problems that no result is reported on.
-
-    With --check, say what a fit made on other problems brings on STUDY's.
-    """
-    from edge_tts.bench import controller_fit
-    from edge_tts.bench.records import read_config
-    from edge_tts.files.atomic import disk_errors
-    from edge_tts.packs.manifest import read_json
-    from edge_tts.search.fit import parse
-
-    config = read_config(study)
-    usual = config["reasoning_format"]
-    problems = controller_fit.read(study, other)
-    made = {name: config.get(name) for name in ("pack", "data", "sampling", "made_on")}
-    if check is None:
-        fitted = controller_fit.fit(problems, most, "text" if other else None)
-        evidence, content = fitted[1], controller_fit.to_json({usual: fitted}, made)
-    else:
-        fits = parse(read_json(check))
-        if usual not in fits:
-            raise InputError(f"{check} has no fit for the format {usual!r} of {study}; it has {', '.join(fits)}")
-        evidence = controller_fit.measure(problems, fits[usual], most)
-        content = {**made, "fit": check.name, **evidence}
-    with disk_errors(out.parent):
-        out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if as_json:
-        click.echo(json.dumps(evidence))
-        return
-    found = evidence["controller"]
-    click.echo(
-        f"{evidence['problems']} problems: {found['accuracy']['value']:.1%} right with {found['samples']:g} samples "
-        f"and {found['tokens']:g} tokens; calibration error {found['expected_calibration_error']:.3f}"
-    )
-    for name, row in evidence["against"].items():
-        gain = row["gain"]
-        click.echo(
-            f"against {name}: {row['accuracy']:.1%} right, {row['times_the_tokens']:g} times the tokens; "
-            f"gain {gain['value']:+.1%} ({gain['low']:+.1%} to {gain['high']:+.1%})"
-        )
 
 
 @command.command("report")

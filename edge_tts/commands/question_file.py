@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edge_tts.commands.asking import Asking, Loading
+    from edge_tts.core import Budget
     from edge_tts.questions.lines import Line
     from edge_tts.questions.results import Settings
     from edge_tts.questions.results_file import Tally
@@ -34,6 +35,7 @@ def answer_file(file: Path, out: Path, asking: Asking, loading: Loading, paralle
     """
     from edge_tts.questions.lines import question_lines
     from edge_tts.questions.results_file import check_out
+    from edge_tts.search.call import AUTO
 
     lines = question_lines(file)
     check_out(out, file)
@@ -41,8 +43,13 @@ def answer_file(file: Path, out: Path, asking: Asking, loading: Loading, paralle
     with open_solver(questions, asking, loading, errors) as solver:
         if loading.deadline is None:
             solver.deadline_s = None  # a file asks for throughput, not for latency
+        if asking.total is not None and asking.strategy == AUTO and solver.table is not None:
+            raise InputError(
+                f"the table of {solver.pack.title} chooses strategies for whole questions, so these cannot share a "
+                "total; take --strategy adaptive"
+            )
         settings, options = asking.settings(solver), asking.options(solver)
-        return solve_lines(solver, lines, out, settings, options, parallel, errors)
+        return solve_lines(solver, lines, out, settings, options, parallel, errors, asking.total)
 
 
 def open_solver(questions: Iterable[str], asking: Asking, loading: Loading, errors: Console) -> Solver:
@@ -73,13 +80,15 @@ def solve_lines(
     options: Options,
     parallel: int | None,
     errors: Console,
+    total: Budget | None = None,
 ) -> int:
-    """The same with a loaded solver and ``lines`` that were read.
+    """The same with a loaded solver and ``lines`` that were read; ``total`` is what all questions may cost.
 
     Lines that cannot be used, and questions that cannot be answered, get a row that says why.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from edge_tts.commands.total_budget import solve_within
     from edge_tts.questions.results import failure_row, result_row
     from edge_tts.questions.results_file import ResultsFile
     from edge_tts.search.call import AUTO
@@ -88,8 +97,8 @@ def solve_lines(
 
     # A deadline is a promise to each question, so by default they do not share the machine then. Otherwise there are
     # questions enough to fill the batch: a controller draws a few samples of each at a time.
-    at_once = WAVE if settings.strategy in (AUTO, "adaptive") else solver.plan.generations
-    default = 1 if solver.deadline_s else max(2, 2 * solver.policy.width // at_once)
+    wave = WAVE if settings.strategy in (AUTO, "adaptive") else solver.plan.generations
+    default = 1 if solver.deadline_s else max(2, 2 * solver.policy.width // wave)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     failures = [line.error for line in lines if line.error]
     by_question = {line.question: line for line in lines if line.question is not None}
@@ -102,9 +111,13 @@ def solve_lines(
             for line in lines:
                 if line.error:
                     results.add(failure_row(line, line.error, settings))
-            for question, found in solve_all(
-                solver, todo, settings, parallel or min(default, MOST_PARALLEL), **options
-            ):
+            at_once = parallel or min(default, MOST_PARALLEL)
+            answered = (
+                solve_within(solver, todo, settings, total, results.spent, at_once, **options)
+                if total
+                else solve_all(solver, todo, settings, at_once, **options)
+            )
+            for question, found in answered:
                 line = by_question[question]
                 if isinstance(found, Exception):
                     row = failure_row(line, found, settings)

@@ -53,6 +53,9 @@ class _Showing:
 @click.option("--answer", "kind", type=click.Choice(KINDS), default=None, help="Kind of answer wanted.")
 @sampling_options
 @click.option("--calculator/--no-calculator", default=True, help="Let the runtime write results of equations.")
+@click.option(
+    "--budget-total", "total", default=None, help="What all questions of --file may cost together, such as 50000tok."
+)
 @click.option("--parallel", type=click.IntRange(1, 64), default=None, help="Questions of --file under way at once.")
 @click.option(
     "--min-confidence", "least", type=float, default=None, help='Say "not sure" below this confidence, from 0 to 1.'
@@ -71,6 +74,7 @@ def command(
     explain: bool,
     seed: int,
     calculator: bool,
+    total: str | None,
     parallel: int | None,
     least: float | None,
     save: Path | None,
@@ -85,11 +89,16 @@ def command(
     """
     from edge_tts.commands.console import consoles
     from edge_tts.commands.question_file import answer_file, prompt_tokens
+    from edge_tts.commands.total_budget import checked_total
     from edge_tts.core import Budget, Sampling
 
     # What is wrong with the options is said before anything is loaded.
     model = {name: others.pop(name) for name in ("model", "pack", "profile", "memory", "deadline", "escalate", "below")}
-    asking = Asking(strategy, parse_budget(budget) if budget else Budget(), seed, kind, format, others, explain)
+    if total is not None and file is None:
+        raise InputError("--budget-total is what the questions of --file share; for one question there is --budget")
+    shared = checked_total(parse_budget(total), strategy, model["deadline"], model["escalate"]) if total else None
+    limits = parse_budget(budget) if budget else Budget()
+    asking = Asking(strategy, limits, seed, kind, format, others, explain, shared)
     overlaid(Sampling(), others)
     if least is not None and not 0 <= least <= 1:
         raise InputError(f"--min-confidence is a probability from 0 to 1, such as 0.8; got {least:g}")

@@ -134,7 +134,8 @@ class EscalatingSolver(Solver):
             else:
                 yield event
         assert theirs is not None
-        kept = theirs.answer is not None and theirs.confidence >= result.confidence
+        surer = theirs.confidence >= result.confidence or not self._comparable(result, theirs)
+        kept = theirs.answer is not None and surer
         escalated = Escalated(
             larger.pack.title,
             "this machine",
@@ -146,6 +147,11 @@ class EscalatingSolver(Solver):
         )
         chosen = theirs if kept else result
         return replace(chosen, usage=result.usage + theirs.usage, escalation=escalated, difficulty=result.difficulty)
+
+    def _comparable(self, result: Result, theirs: Result) -> bool:
+        """Whether both confidences were fitted: shares of two models' votes say nothing about each other."""
+        both = ((self.fits, result.format), (self._loaded().fits, theirs.format))
+        return all(any(name == format and fit.calibration.right for name, fit in fits.items()) for fits, format in both)
 
     def _loaded(self) -> Solver:
         """The larger model's solver; the small one's models are given back first where both do not fit."""

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+from edge_tts.core import Usage
 from edge_tts.errors import InputError, ResourceError
 from edge_tts.files.atomic import FULL, sync_names
 from edge_tts.files.json_lines import Appender, dump_line, parse_line
+from edge_tts.files.typed import typed
 from edge_tts.questions.lines import Line, key
 from edge_tts.questions.reading import BYTE_ORDER_MARK, Question
 from edge_tts.questions.results import Settings, is_failure, regraded
@@ -69,6 +71,8 @@ class _Found:
     unended: bool = False
     """Whether a crash cut the line end off the last row, which is whole."""
     tally: Tally = field(default_factory=Tally)
+    spent: Usage = field(default_factory=Usage)
+    """What the current results cost."""
 
 
 class ResultsFile:
@@ -107,6 +111,7 @@ class ResultsFile:
             sync_names(self.path.parent)
             self._open = opened.pop_all()
         self.done, self.others, self.tally = frozenset(found.done), found.others, found.tally
+        self.spent = found.spent
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,6 +156,8 @@ class ResultsFile:
                 found.done.add(name)
                 found.stale |= question.answer != row.get("expected")
                 found.tally.count(self._graded(row, question))
+                wrong = f"{self._shown}, line {stored.number}: not a result"
+                found.spent += typed(Usage, row.get("usage", {}), wrong, InputError)
         return found
 
     def _current(self) -> Iterator[bytes]:

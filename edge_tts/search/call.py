@@ -11,6 +11,7 @@ from edge_tts.errors import InputError
 from edge_tts.reasoning.formats import TRACE_TOKENS, FormatName
 from edge_tts.reasoning.messages import Message
 from edge_tts.reasoning.question_kind import AnswerKind, as_kind
+from edge_tts.search.ledger import SharedBudget
 from edge_tts.search.selection import Aggregate
 from edge_tts.search.strategy import Strategy
 
@@ -38,6 +39,8 @@ class Options(TypedDict, total=False):
     """How the step scores of a trace become one number; "last" by default."""
     explain: bool
     """Have a chat model explain its answer in two or three sentences afterwards."""
+    shared: SharedBudget | None
+    """What this call spends together with others."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Call:
     kind: AnswerKind | None = None
     aggregate: Aggregate = "last"
     explain: bool = False
+    shared: SharedBudget | None = None
 
     def __post_init__(self) -> None:
         for name, kinds in (("strategy", str), ("budget", Budget), ("seed", int)):

@@ -30,18 +30,17 @@ class Standing:
     """Those with the leading answer."""
     second: int = 0
     """Those with the answer that comes second."""
-    distinct: int = 0
-    """Different answers among them."""
-    answered: int = 0
-    """Those with any answer."""
     logprob: float = 0.0
-    """Mean log-probability of a token, over the candidates with the leading answer; at most 0."""
+    """Mean log-probability of a token, over the candidates with the leading answer, whatever the way of asking; over
+    all where there is none. At most 0."""
     score: float | None = None
     """Mean verifier score of these, in [0, 1]; None where one was not scored."""
     other_samples: int = 0
     """Candidates of other ways of asking that ended."""
     other_votes: int = 0
     """Those of them with the leading answer."""
+    runner_up: int = 0
+    """Votes for the answer that comes second, whatever the way of asking."""
 
     @classmethod
     def of(
@@ -58,21 +57,20 @@ class Standing:
         ids = group([c.trace.vote or c.trace.answer or "" for c in answered], timeout)
         leading = next((id for c, id in zip(answered, ids, strict=True) if c.trace.answer == answer), None)
         if leading is None:
-            return cls(usual, other_samples=len(ended) - usual)
+            logprob = _mean([c.trace.mean_logprob for c in ended])
+            return cls(usual, logprob=logprob, other_samples=len(ended) - usual)
         counts = Counter(id for c, id in zip(answered, ids, strict=True) if c.way == 0)
         agreeing = [c for c, id in zip(answered, ids, strict=True) if id == leading]
         scores = [aggregate(c.trace.scores, how) for c in agreeing if c.trace.scores]
-        logprobs = [c.trace.logprob / max(1, len(c.trace.tokens) - c.prompt_tokens) for c in agreeing]
         return cls(
             samples=usual,
             votes=counts[leading],
             second=max((count for id, count in counts.items() if id != leading), default=0),
-            distinct=len(counts),
-            answered=counts.total(),
-            logprob=math.fsum(logprobs) / len(logprobs),
-            score=math.fsum(scores) / len(scores) if len(scores) == len(agreeing) else None,
+            logprob=_mean([c.trace.mean_logprob for c in agreeing]),
+            score=_mean(scores) if len(scores) == len(agreeing) else None,
             other_samples=len(ended) - usual,
             other_votes=sum(c.way != 0 for c in agreeing),
+            runner_up=max((count for id, count in Counter(ids).items() if id != leading), default=0),
         )
 
     @property
@@ -132,6 +130,10 @@ def _probability(weights: Mapping[str, float], standing: Standing) -> float:
     features = standing.features
     total = math.fsum(weight * features[name] for name, weight in weights.items())
     return 1 / (1 + math.exp(-max(-50.0, min(50.0, total))))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else 0.0
 
 
 def _logit(share: float) -> float:

@@ -15,7 +15,7 @@ from edge_tts.answers.formulas import LONGEST_SECONDS, Timeout
 from edge_tts.errors import InputError
 from edge_tts.events import Decided
 from edge_tts.search.confidence import UNCALIBRATED, Calibration, Standing
-from edge_tts.search.selection import Aggregate, Choice, is_decided, majority, two_largest, weighted
+from edge_tts.search.selection import DECIDED_VOTE, Aggregate, Choice, decided, majority, weighted
 from edge_tts.search.wave import Candidate, End, Start, Wave, Waves, traces
 
 WAVE = 4
@@ -97,35 +97,39 @@ class Controller:
         size = self.pacing.wave if pool else self.pacing.first
         return iter(Wave.samples(min(size, self.n - len(pool)), len(pool)))
 
+    def standing(self, pool: Sequence[Candidate]) -> Standing:
+        """How the samples of ``pool`` stand."""
+        best = self.choose(pool, LONGEST_SECONDS).best
+        return Standing.of(pool, best.answer if best else None, self.aggregate)
+
     def _judge(self, pool: Sequence[Candidate]) -> tuple[Decided, str | None]:
         """What to do when ``pool`` is there, and why; for a stop also the search's stop reason."""
-        best = self.choose(pool, LONGEST_SECONDS).best
-        standing = Standing.of(pool, best.answer if best else None, self.aggregate)
+        standing = self.standing(pool)
         sure = self.calibration.confidence(standing)
+        prospect = self.calibration.prospect(standing)
+        gain = (1.0 if prospect is None else prospect) - sure
 
-        def decided(action: str, why: str, reason: str | None = None) -> tuple[Decided, str | None]:
-            return Decided(action, len(pool), sure, why), reason
+        def said(action: str, why: str, reason: str | None = None) -> tuple[Decided, str | None]:
+            return Decided(action, len(pool), sure, why, round(gain, 4)), reason
 
         if len(pool) >= self.n:
-            return decided("stop", f"all {self.n} samples are drawn")
+            return said("stop", f"all {self.n} samples are drawn")
         if not self.calibration.right:
-            if is_decided(traces(pool)):
-                return decided("stop", "the vote is settled", "decided")
-            return decided("sample", "the vote is open")
+            if decided(standing.total_votes, standing.runner_up) > DECIDED_VOTE:
+                return said("stop", "the vote is settled", "decided")
+            return said("sample", "the vote is open")
         if sure >= self.pacing.target:
-            return decided("stop", f"{sure:.0%} sure is enough", "sure")
-        if _settled(pool, self.n - len(pool)):
-            return decided("stop", "no other answer can overtake the leading one", "decided")
-        prospect = self.calibration.prospect(standing)
-        gain = 1.0 if prospect is None else prospect - sure
-        if gain >= self.pacing.least_gain:
-            return decided("sample", f"{sure:.0%} sure, and more samples may bring {gain:.0%} more")
+            return said("stop", f"{sure:.0%} sure is enough", "sure")
+        if self._settled(pool, standing):
+            return said("stop", "no other answer can overtake the leading one", "decided")
+        if prospect is None or gain >= self.pacing.least_gain:
+            return said("sample", f"{sure:.0%} sure, and more samples may bring {gain:.0%} more")
         if self.pacing.other and self.ways > 1 and not standing.other_samples:
-            return decided("other", f"{sure:.0%} sure: another format may help more")
-        return decided("stop", "more samples would hardly change the answer", "no gain")
+            return said("other", f"{sure:.0%} sure: another format may help more")
+        return said("stop", "more samples would hardly change the answer", "no gain")
 
-
-def _settled(pool: Sequence[Candidate], left: int) -> bool:
-    """Whether ``left`` more votes cannot change which answer leads; not said where votes weigh differently."""
-    first, second = two_largest(traces(pool))
-    return first > second + left and len({candidate.trace.weight for candidate in pool}) == 1
+    def _settled(self, pool: Sequence[Candidate], standing: Standing) -> bool:
+        """Whether the votes that are left cannot change which answer leads; not said where votes weigh differently."""
+        if self.scores or len({candidate.trace.weight for candidate in pool}) > 1:
+            return False
+        return standing.total_votes > standing.runner_up + self.n - len(pool)

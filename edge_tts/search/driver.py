@@ -190,7 +190,7 @@ class Driver:
         if start.parent is not None:
             return self._add(start.name, start.parent.trace, start.parent.prompt_tokens, start.parent.way)
         tokens = self._tokenised(start.attempts, start.way) if start.attempts else self._root(start.way)
-        return self._add(start.name, Trace(tokens), len(tokens), start.way)
+        return self._add(start.name, Trace(tokens, prompt_tokens=len(tokens)), len(tokens), start.way)
 
     def _add(self, name: int, trace: Trace, prompt_tokens: int, way: int = 0) -> int:
         room = self._room(len(trace.tokens), prompt_tokens, way)

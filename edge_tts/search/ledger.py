@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,19 @@ from edge_tts.core import (
     Usage,
 )
 from edge_tts.errors import InputError
+
+
+class SharedBudget:
+    """What several searches may spend together: each charges what it costs, and once it is closed all of them end."""
+
+    def __init__(self, spent: Usage | None = None) -> None:
+        self.spent = spent or Usage()
+        self.closed = False
+        self._lock = threading.Lock()
+
+    def charge(self, usage: Usage) -> None:
+        with self._lock:
+            self.spent += usage
 
 
 class Ledger:
@@ -32,6 +46,7 @@ class Ledger:
         watts: float | None = None,
         cancel: Cancellation | None = None,
         clock: Callable[[], float] = time.monotonic,
+        shared: SharedBudget | None = None,
     ) -> None:
         """``deadline`` is an instant of ``clock``, the clock that the policy's deadlines are instants of.
 
@@ -39,13 +54,12 @@ class Ledger:
         """
         self.budget, self.clock = budget or Budget(), clock
         self.cancel = cancel or Cancellation()
+        self._shared = shared
         if self.budget.joules is not None and not watts:
             raise InputError(
                 f"a budget of {self.budget.joules:g} joules needs the device's power, and watts is {watts}; "
                 "use a profile that states it, or a budget in seconds"
             )
-        self.generations = 0
-        """Full traces, or their equivalent in candidates, that were started."""
         self._policy_flops = 2.0 * policy.parameters
         self._verifier_flops = 2.0 * verifier.parameters if verifier else 0.0
         self._spent = Usage()
@@ -70,19 +84,26 @@ class Ledger:
         """What was spent since the ledger was made; the caller adds peak memory."""
         return replace(self._spent, seconds=self.clock() - self._started)
 
+    @property
+    def generations(self) -> int:
+        """Full traces, or their equivalent in candidates, that were started."""
+        return self._spent.generations
+
     def seconds_left(self) -> float:
         """Time until the search has to be over: at least 0, infinite where nothing bounds it, 0 once cancelled."""
         return 0.0 if self.cancel.requested else max(0.0, self.ends - self.clock())
 
     def exhausted(self) -> str | None:
         """Why the search has to stop now, or None: "deadline", "budget: tokens", "budget: flops",
-        "budget: joules" or "cancelled". Once given, a reason stays.
+        "budget: joules", "budget: total" or "cancelled". Once given, a reason stays.
         """
         if self.cancel.requested:
             self._stopped = self._stopped or "cancelled"
         if self.clock() >= self.ends:
             self._stopped = self._stopped or self._ends_because
         self.overspent()
+        if self._shared is not None and self._shared.closed:
+            self._stopped = self._stopped or "budget: total"
         return self._stopped
 
     def cut_short(self) -> None:
@@ -104,7 +125,7 @@ class Ledger:
         """Take up to ``generations`` from the budget; gives how many were left to take."""
         wanted, cap = max(0, generations), self.budget.generations
         granted = wanted if cap is None else max(0, min(wanted, cap - self.generations))
-        self.generations += granted
+        self._spend(Usage(generations=granted))
         self.clipped = self.clipped or granted < wanted
         return granted
 
@@ -128,13 +149,12 @@ class Ledger:
     def charge_verifier(self, tokens: int, seconds: float, trace_tokens: int) -> None:
         """Charge a pass of the verifier over traces that have ``trace_tokens`` policy tokens; 0 where it broke off."""
         self._scored_trace_tokens += trace_tokens
-        self._spent += Usage(
-            verifier_tokens=tokens, verifier_flops=self._verifier_flops * tokens, verifier_seconds=seconds
-        )
+        flops = self._verifier_flops * tokens
+        self._spend(Usage(verifier_tokens=tokens, verifier_flops=flops, verifier_seconds=seconds))
 
     def charge_interpreter(self, seconds: float) -> None:
         """Charge the time that running a program took."""
-        self._spent += Usage(interpreter_seconds=seconds)
+        self._spend(Usage(interpreter_seconds=seconds))
 
     def verifier_tokens(self, trace_tokens: int) -> int:
         """Predicted verifier tokens of traces that have ``trace_tokens`` policy tokens, prompts included."""
@@ -144,9 +164,10 @@ class Ledger:
 
     def _charge_policy(self, prefill: int, generated: int, forced: int = 0, shared: int = 0) -> None:
         tokens = prefill + generated - shared
-        self._spent += Usage(
-            policy_tokens=tokens,
-            generated_tokens=generated,
-            forced_tokens=forced,
-            policy_flops=self._policy_flops * tokens,
-        )
+        flops = self._policy_flops * tokens
+        self._spend(Usage(tokens, generated, forced, policy_flops=flops))
+
+    def _spend(self, usage: Usage) -> None:
+        self._spent += usage
+        if self._shared is not None:
+            self._shared.charge(usage)

@@ -50,7 +50,7 @@ def voters(traces: Sequence[Trace]) -> list[Trace]:
 def majority(traces: Sequence[Trace], timeout: Timeout = LONGEST_SECONDS) -> Choice:
     """The first trace of the group of equivalent answers that weighs most.
 
-    In a tie the group with the likeliest trace wins, then the one seen first.
+    In a tie the group with the likeliest trace wins, by the mean of its tokens, then the one seen first.
 
     Votes weigh what :attr:`Trace.weight` says, 1 as a rule: then it is the largest group.
 
@@ -68,12 +68,9 @@ def weighted(traces: Sequence[Trace], how: Aggregate, timeout: Timeout = LONGEST
     score of the others; where none is scored, or all are 0, this is ``majority``.
     """
     candidates = voters(traces)
-    known = [aggregate(trace.scores, how) for trace in candidates if trace.scores]
-    if not any(known):
+    if not any(aggregate(trace.scores, how) for trace in candidates):
         return majority(candidates, timeout)
-    mean = math.fsum(known) / len(known)
-    weights = [t.weight * (aggregate(t.scores, how) if t.scores else mean) for t in candidates]
-    return _heaviest(candidates, weights, timeout)
+    return _heaviest(candidates, _score_weights(candidates, how), timeout)
 
 
 def best_scored(traces: Sequence[Trace], how: Aggregate, timeout: Timeout = LONGEST_SECONDS) -> Choice:
@@ -101,10 +98,22 @@ def hierarchical(chains: Sequence[Sequence[Trace]], how: Aggregate, timeout: Tim
     return weighted([trace for trace in winners if trace is not None], how, timeout)
 
 
+def _score_weights(candidates: Sequence[Trace], how: Aggregate) -> list[float]:
+    """What each of ``candidates`` weighs by its scores.
+
+    One that has none weighs the mean of the others; where no score is above 0, scores play no part.
+    """
+    known = [aggregate(trace.scores, how) for trace in candidates if trace.scores]
+    if not any(known):
+        return [trace.weight for trace in candidates]
+    mean = math.fsum(known) / len(known)
+    return [t.weight * (aggregate(t.scores, how) if t.scores else mean) for t in candidates]
+
+
 def shares(
-    traces: Sequence[Trace], chosen: Trace | None, timeout: Timeout = LONGEST_SECONDS
+    traces: Sequence[Trace], chosen: Trace | None, how: Aggregate | None, timeout: Timeout = LONGEST_SECONDS
 ) -> tuple[tuple[str, float], ...]:
-    """The answers of ``traces`` and their share of the vote, most first.
+    """The answers of ``traces`` and their share of the vote, most first; ``how`` says how scores weigh, None: not.
 
     Equivalent answers are one, written as ``chosen`` writes it, else as the first of them does.
     """
@@ -112,10 +121,11 @@ def shares(
     ids = group([trace.vote or trace.answer or "" for trace in candidates], timeout)
     names: dict[int, str] = {}
     totals: dict[int, float] = {}
-    for id, trace in zip(ids, candidates, strict=True):
+    weights = _score_weights(candidates, how) if how else [trace.weight for trace in candidates]
+    for id, trace, weight in zip(ids, candidates, weights, strict=True):
         answer = trace.answer or ""
         names[id] = answer if chosen is not None and answer == chosen.answer else names.get(id, answer)
-        totals[id] = totals.get(id, 0.0) + trace.weight
+        totals[id] = totals.get(id, 0.0) + weight
     everything = math.fsum(totals.values())
     ordered = sorted(totals, key=lambda id: -totals[id])
     return tuple((names[id], round(totals[id] / everything, 4)) for id in ordered) if everything else ()
@@ -156,7 +166,7 @@ def _heaviest(candidates: Sequence[Trace], weights: Sequence[float], timeout: Ti
     sums = {id: math.fsum(parts) for id, parts in totals.items()}
     likeliest = dict.fromkeys(sums, -math.inf)
     for trace, id in zip(candidates, ids, strict=True):
-        likeliest[id] = max(likeliest[id], trace.logprob)
+        likeliest[id] = max(likeliest[id], trace.mean_logprob)
     heaviest = max(sums, key=lambda id: (round(sums[id], 9), likeliest[id]))
     members = [index for index, id in enumerate(ids) if id == heaviest]
     winner = max(members, key=weights.__getitem__)

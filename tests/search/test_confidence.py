@@ -11,7 +11,7 @@ from edge_tts.search.wave import Candidate
 
 
 def candidate(answer: str | None, tokens: int = 10, logprob: float = -1.0, scores: tuple[float, ...] = ()) -> Candidate:
-    trace = Trace(tuple(range(4 + tokens)), ("step",), True, answer, scores, logprob)
+    trace = Trace(tuple(range(4 + tokens)), ("step",), True, answer, scores, logprob, prompt_tokens=4)
     return Candidate(0, 0, trace, 4, 100)
 
 
@@ -19,7 +19,7 @@ def test_standing_counts_votes_failures_and_the_rest() -> None:
     unfinished = Candidate(9, 9, Trace((1, 2)), 1, 50)
     pool = [candidate("76"), candidate("76.0", tokens=5), candidate("74"), candidate(None), unfinished]
     standing = Standing.of(pool, "76")
-    assert (standing.samples, standing.votes, standing.second, standing.distinct) == (4, 2, 1, 2)
+    assert (standing.samples, standing.votes, standing.second, standing.runner_up) == (4, 2, 1, 1)
     assert standing.logprob == pytest.approx((-1 / 10 - 1 / 5) / 2)
     assert standing.score is None
 
@@ -50,7 +50,7 @@ def test_a_fit_takes_the_place_of_the_posterior() -> None:
 def test_another_way_of_asking_that_agrees_raises_confidence() -> None:
     fit = Calibration({"vote": 1.0, "agreement": 1.0})
     agreeing, alone, differing = (
-        Standing(4, 2, 1, 2, 3, other_samples=n, other_votes=v) for n, v in ((2, 2), (0, 0), (2, 0))
+        Standing(4, 2, 1, other_samples=n, other_votes=v) for n, v in ((2, 2), (0, 0), (2, 0))
     )
     assert fit.confidence(agreeing) > fit.confidence(alone) > fit.confidence(differing)
 

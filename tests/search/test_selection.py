@@ -109,8 +109,11 @@ def test_decided_is_the_beta_tail() -> None:
 
 def test_shares_of_a_vote_are_named_as_the_chosen_trace_has_it() -> None:
     traces = [finished("0.5"), finished("3"), finished("1/2"), finished("1/2"), Trace((1,), ("2",), finished=True)]
-    assert shares(traces, traces[2]) == (("1/2", 0.75), ("3", 0.25))
-    assert shares(traces, None) == (("0.5", 0.75), ("3", 0.25))
-    assert shares([], None) == ()
-    assert shares([replace(traces[0], weight=0.5), traces[1]], None) == (("3", 0.6667), ("0.5", 0.3333))
-    assert shares([replace(traces[0], weight=0.0)], None) == ()
+    assert shares(traces, traces[2], None) == (("1/2", 0.75), ("3", 0.25))
+    assert shares(traces, None, None) == (("0.5", 0.75), ("3", 0.25))
+    assert shares([], None, None) == ()
+    assert shares([replace(traces[0], weight=0.5), traces[1]], None, None) == (("3", 0.6667), ("0.5", 0.3333))
+    assert shares([replace(traces[0], weight=0.0)], None, None) == ()
+    scored = [replace(t, scores=(score,)) for t, score in zip(traces[:4], (0.1, 0.9, 0.1, 0.1), strict=True)]
+    assert shares(scored, None, "last") == (("3", 0.75), ("0.5", 0.25))
+    assert shares([replace(t, scores=(0.0,)) for t in traces], None, "last") == shares(traces, None, None)

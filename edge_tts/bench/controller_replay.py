@@ -1,0 +1,225 @@
+"""The controller over samples that were drawn before: what it would have done, and what that would have cost.
+
+The pools of a study hold many samples of each problem. Drawn in random orders, they show what the controller would have
+seen after any number of samples, and whether its leading answer was right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+
+from edge_tts.answers.equivalence import group
+from edge_tts.bench.pool import Pool, Sample, read_pools
+from edge_tts.bench.records import SAMPLES, stored
+from edge_tts.core import Trace
+from edge_tts.errors import InputError
+from edge_tts.events import Decided
+from edge_tts.search.confidence import Calibration, Standing
+from edge_tts.search.controller import Controller, Pacing
+from edge_tts.search.selection import majority
+from edge_tts.search.wave import Candidate, Wave, traces
+
+ORDERS = 6
+"""Random orders in which each problem's samples are looked at."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a vote of some samples gives."""
+
+    answer: str | None
+    standing: Standing
+    tokens: int
+    """Evaluated for them."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The samples of one problem, as candidates of a search; a candidate's id is its place in the pools."""
+
+    id: str
+    usual: tuple[Candidate, ...]
+    other: tuple[Candidate, ...]
+    right: frozenset[str]
+    """Votes of right answers."""
+    prompts: tuple[int, int]
+    """Tokens evaluated for the prompt of each way."""
+    alike: tuple[tuple[int, ...], ...]
+    """By the ids of two candidates: how many tokens they begin with alike, which are evaluated once."""
+    seen: dict[tuple[int, ...], Seen] = field(default_factory=dict, compare=False, repr=False)
+    """What is known of samples that were looked at, by their ids in order."""
+
+
+def read(usual: Path, other: Path | None = None) -> list[Problem]:
+    """The problems of a study in the usual format, and of one in another format. Raises InputError."""
+    pools = _pools(usual)
+    others = _pools(other) if other else {}
+    if other and not pools.keys() <= others.keys():
+        missing = sorted(pools.keys() - others.keys())
+        raise InputError(f"{other} lacks {len(missing)} problems of {usual}, such as {missing[0]}; resume that study")
+    return [problem_of(pool, others.get(id)) for id, pool in pools.items()]
+
+
+def _pools(folder: Path) -> dict[str, Pool]:
+    found = {pool.id: pool for pool in read_pools(stored(folder / SAMPLES), lambda _, seed: seed == 0)}
+    if not found:
+        raise InputError(f"{folder} has no pools of samples; run `bench run` with majority among the strategies")
+    return found
+
+
+def problem_of(pool: Pool, other: Pool | None = None) -> Problem:
+    """The problem of ``pool``, and of its samples in another format where there are some."""
+    samples = [(sample, 0) for sample in pool.samples] + [(sample, 1) for sample in (other.samples if other else ())]
+    ids = group([sample.answer or "" for sample, _ in samples])
+    candidates = [
+        _candidate(number, sample, way, str(id))
+        for number, ((sample, way), id) in enumerate(zip(samples, ids, strict=True))
+    ]
+    return Problem(
+        pool.id,
+        tuple(c for c in candidates if c.way == 0),
+        tuple(c for c in candidates if c.way == 1),
+        frozenset(str(id) for (sample, _), id in zip(samples, ids, strict=True) if sample.correct),
+        (pool.prompt_cost, other.prompt_cost if other else 0),
+        tuple(tuple(_common(a, b) for b in candidates) for a in candidates),
+    )
+
+
+def _candidate(number: int, sample: Sample, way: int, vote: str) -> Candidate:
+    logprob = sum(part.logprob for part in sample.parts)
+    answer = None if sample.answer is None else vote
+    trace = Trace(sample.tokens, sample.steps, True, answer, sample.scores, logprob, vote=vote)
+    return Candidate(number, number, trace, 0, 0, way)
+
+
+def _common(a: Candidate, b: Candidate) -> int:
+    if a.way != b.way:
+        return 0
+    pairs = zip(a.trace.tokens, b.trace.tokens, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def weighed(problem: Problem, other_weight: float) -> Problem:
+    """The problem with votes in the other format that count ``other_weight``."""
+    other = tuple(replace(c, trace=replace(c.trace, weight=other_weight)) for c in problem.other)
+    return replace(problem, other=other, seen={})
+
+
+def orders(problem: Problem, seed: int = 0) -> Iterator[Problem]:
+    """The problem with its samples in ``ORDERS`` random orders."""
+    draw = np.random.default_rng([seed, *problem.id.encode()])
+    for _ in range(ORDERS):
+        usual, other = (
+            tuple(samples[i] for i in draw.permutation(len(samples))) for samples in (problem.usual, problem.other)
+        )
+        yield replace(problem, usual=usual, other=other)
+
+
+def look(problem: Problem, drawn: Sequence[Candidate]) -> Seen:
+    """What a plain vote of the samples ``drawn`` gives; computed once."""
+    ids = tuple(candidate.id for candidate in drawn)
+    if ids not in problem.seen:
+        best = majority(traces(drawn)).best
+        answer = best.answer if best else None
+        problem.seen[ids] = Seen(answer, Standing.of(drawn, answer), evaluated(problem, drawn))
+    return problem.seen[ids]
+
+
+@dataclass
+class _Replayed(Controller):
+    """A controller whose samples are those of a problem."""
+
+    problem: Problem | None = None
+
+    def standing(self, pool: Sequence[Candidate]) -> Standing:
+        assert self.problem is not None
+        return look(self.problem, pool).standing
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What the controller did with one problem in one order."""
+
+    id: str
+    right: bool
+    answered: bool
+    confidence: float
+    samples: int
+    others: int
+    tokens: int
+    """Evaluated by the policy: prompts and new text; what samples begin with alike counts once."""
+
+
+def drawn(problem: Problem, controller: Controller) -> list[Candidate]:
+    """What ``controller`` draws of the samples, in the order they have."""
+    return _carried_out(problem, controller)[0]
+
+
+def run(problem: Problem, controller: Controller) -> Ran:
+    """The real controller over samples in the order they have."""
+    pool, sure = _carried_out(problem, controller)
+    found = look(problem, pool)
+    others = sum(candidate.way for candidate in pool)
+    known = (problem.id, found.answer in problem.right, found.answer is not None, sure)
+    return Ran(*known, len(pool) - others, others, found.tokens)
+
+
+def _carried_out(problem: Problem, controller: Controller) -> tuple[list[Candidate], float]:
+    """The samples that were drawn, and the confidence of the last decision."""
+    waves = _Replayed(**{f.name: getattr(controller, f.name) for f in fields(controller)}, problem=problem).waves([])
+    pool: list[Candidate] = []
+    taken, sure = [0, 0], 0.0
+    try:
+        proposed = next(waves)
+        while True:
+            if isinstance(proposed, Decided):
+                sure = proposed.confidence
+                proposed = next(waves)
+            elif isinstance(proposed, Wave):
+                for start in proposed.starts:
+                    samples = problem.other if start.way else problem.usual
+                    if taken[start.way] < len(samples):
+                        pool.append(samples[taken[start.way]])
+                        taken[start.way] += 1
+                proposed = waves.send(list(pool))
+    except StopIteration:
+        pass
+    return pool, sure
+
+
+def evaluated(problem: Problem, drawn: Sequence[Candidate]) -> int:
+    """Tokens that the policy evaluates for the samples ``drawn``, the prompts of their ways included.
+
+    A token that samples have in common up to there is evaluated once, and the last of a sample never again.
+    """
+    total = sum(problem.prompts[way] for way in {candidate.way for candidate in drawn})
+    for number, candidate in enumerate(drawn):
+        alike = max((problem.alike[candidate.id][other.id] for other in drawn[:number]), default=0)
+        tokens = len(candidate.trace.tokens)
+        total += tokens - min(alike, max(0, tokens - 1))
+    return total
+
+
+def run_all(problems: Sequence[Problem], controller: Controller) -> list[Ran]:
+    """``controller`` on every problem in all orders."""
+    return [run(drawn, controller) for problem in problems for drawn in orders(problem, seed=1)]
+
+
+def mixed(problems: Sequence[Problem], usual: int, other: int = 0) -> list[Ran]:
+    """A plain vote of so many samples in the usual and the other format, in the same orders."""
+    return [_mixed(drawn, usual, other) for problem in problems for drawn in orders(problem, seed=1)]
+
+
+def _mixed(problem: Problem, usual: int, other: int) -> Ran:
+    found = look(problem, (*problem.usual[:usual], *problem.other[:other]))
+    return Ran(problem.id, found.answer in problem.right, found.answer is not None, 0.0, usual, other, found.tokens)
+
+
+def always(samples: int) -> Controller:
+    """A plain vote of ``samples``, as a controller that never stops before."""
+    return Controller(samples, Calibration({"bias": -9.0}, {"bias": 9.0}), Pacing(samples, samples))
