@@ -19,7 +19,7 @@ from mutation import ALTOGETHER, Damage, all_used_or_refused, damaged, damaged_j
 from tiny_model import write_tiny_model
 
 from edge_tts import Solver, plan
-from edge_tts.bench import controller_replay
+from edge_tts.bench import controller_fit
 from edge_tts.bench.loading import load_study
 from edge_tts.bench.pool import Part, Pool, Sample
 from edge_tts.bench.records import CONFIG, RECORDS, SAMPLES, Record, open_study
@@ -159,7 +159,7 @@ def test_a_damaged_strategy_table(tmp_path: Path) -> None:
 def test_a_damaged_controllers_fit(tmp_path: Path) -> None:
     path = tmp_path / "controller.json"
     shutil.copy(bare_model.FITS / "qwen2.5-coder-1.5b.json", path)
-    standing = Standing(8, 5, 2, 3, 8, -0.3, 0.7, 2, 1)
+    standing = Standing(8, 5, 2, logprob=-0.3, score=0.7, other_samples=2, other_votes=1)
 
     def use(path: Path) -> None:
         for found in fit.parse(manifest.read_json(path)).values():
@@ -238,6 +238,6 @@ def test_a_damaged_study(name: str, shares: int, tmp_path: Path) -> None:
         study.done.clear()
         study.pools()
         load_study(tmp_path)
-        controller_replay.read(tmp_path, None)
+        controller_fit.read(tmp_path, None)
 
     all_used_or_refused(tmp_path / name, damage, use, shares)

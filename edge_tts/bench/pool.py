@@ -128,7 +128,7 @@ def read_pools(path: Path, wanted: Callable[[str, int], bool]) -> Iterator[Pool]
         try:
             if wanted(row["id"], row["seed"]):
                 yield Pool.parse(row)
-        except (KeyError, TypeError, msgspec.ValidationError) as error:
+        except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
             raise InputError(f"{path}, line {number}: not a pool of samples ({error!r})") from error
 
 
