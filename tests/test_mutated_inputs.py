@@ -19,7 +19,7 @@ from mutation import ALTOGETHER, Damage, all_used_or_refused, damaged, damaged_j
 from tiny_model import write_tiny_model
 
 from edge_tts import Solver, plan
-from edge_tts.bench import controller_fit
+from edge_tts.bench import controller_replay
 from edge_tts.bench.loading import load_study
 from edge_tts.bench.pool import Part, Pool, Sample
 from edge_tts.bench.records import CONFIG, RECORDS, SAMPLES, Record, open_study
@@ -238,6 +238,6 @@ def test_a_damaged_study(name: str, shares: int, tmp_path: Path) -> None:
         study.done.clear()
         study.pools()
         load_study(tmp_path)
-        controller_fit.read(tmp_path, None)
+        controller_replay.read(tmp_path, None)
 
     all_used_or_refused(tmp_path / name, damage, use, shares)
