@@ -171,7 +171,7 @@ def memory(model: str | None) -> list[dict[str, Any]]:
             rows.append({"cap_mb": cap, "strategy": strategy, "refused": plan.stderr.strip()})
             continue
         planned = json.loads(plan.stdout)["memory"]["total_mb"]
-        run = _command(["solve", *arguments, "--deadline", "30", LONG_QUESTION])
+        run = _command(["solve", *arguments, "--deadline", "120", LONG_QUESTION])
         peak = json.loads(run.stdout)["usage"]["peak_memory_mb"]
         rows.append(
             {
