@@ -15,11 +15,12 @@ def main() -> None:
         from edge_tts.cli import run
 
         code = run()
+        # A Ctrl-C during the interpreter's shutdown would print a traceback; let it end the process instead.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         print("interrupted", file=sys.stderr)
         code = 130
-    # A Ctrl-C during the interpreter's shutdown would print a traceback; let it end the process instead.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(code)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from edge_tts.errors import InputError, ResourceError
-from edge_tts.files.atomic import FULL
+from edge_tts.files.atomic import FULL, sync_names
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -75,6 +75,7 @@ class Appender:
             if self._file.tell():
                 _truncate_cut_line(path)
             self._end = self._file.seek(0, os.SEEK_END)
+            sync_names(path.parent)
         except OSError as error:
             if error.errno in FULL:
                 raise self._full(error) from error

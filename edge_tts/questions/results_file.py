@@ -108,7 +108,6 @@ class ResultsFile:
                 with _writing(self._shown), self.path.open("ab") as file:
                     file.write(b"\n")
             self._sink = opened.enter_context(Appender(self.path))
-            sync_names(self.path.parent)
             self._open = opened.pop_all()
         self.done, self.others, self.tally = frozenset(found.done), found.others, found.tally
         self.spent = found.spent

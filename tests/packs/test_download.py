@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,29 @@ def test_a_cut_download_goes_on_where_it_stopped(hub: hub_server.HubServer, cut:
     assert download.pull(SOURCE).read_bytes() == CONTENT
     kept = cut // 100 * 100
     assert hub.ranges == [None, f"bytes={kept}-" if kept else None]
+
+
+def test_cuts_at_any_byte_lose_at_most_a_chunk(hub: hub_server.HubServer) -> None:
+    draw, kept = random.Random(0), 0
+    while kept < len(CONTENT):
+        hub.cuts = [cut := draw.randrange(1500)]
+        if kept + cut >= len(CONTENT):
+            break
+        with pytest.raises(BackendError, match="run the command again"):
+            download.pull(SOURCE)
+        assert hub.ranges[-1] == (f"bytes={kept}-" if kept else None)
+        kept += cut // 100 * 100
+    hub.cuts = []
+    assert download.pull(SOURCE).read_bytes() == CONTENT
+    assert len(hub.ranges) > 10
+
+
+def test_a_hub_that_sends_all_again_is_no_harm(hub: hub_server.HubServer) -> None:
+    hub.resumes = False
+    hub.cuts = [5000]
+    with pytest.raises(BackendError):
+        download.pull(SOURCE)
+    assert download.pull(SOURCE).read_bytes() == CONTENT
 
 
 def test_a_download_killed_after_its_last_byte_is_finished(hub: hub_server.HubServer) -> None:
