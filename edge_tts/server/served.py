@@ -197,8 +197,9 @@ def slots_for(solver: Solver, parallel: int | None = None) -> int:
 
 def described(solver: Solver) -> dict[str, Any]:
     """The entry of ``/v1/models``; its ``edge`` holds what a request may use, and the plan it runs under."""
-    usable = [kind for kind in KINDS if solver.plan.verifier or not Strategy.parse(kind).needs_verifier]
     pack, plan = solver.pack, solver.plan
+    scores = plan.verifier or pack.program_verifier is not None
+    usable = [kind for kind in KINDS if scores or not Strategy.parse(kind).needs_verifier]
     chats = pack.format == "text"
     return {
         "id": pack.name,

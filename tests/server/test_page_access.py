@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
+import httpx
 import pytest
 from browser import IDLE, READY, Browser, needs_browser
 from made_up import result, shown, step
+from server_requests import error
 
 from edge_tts.bench.server_process import ServerProcess, running_server
 from edge_tts.packs.pack import Pack
 
+JSON = {"Content-Type": "application/json"}
 AXE = files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
 LOADING = """{current: "smol-math", problem: "", loading: {name: "large", share: 0.4, doing: "downloading large"},
   models: [{name: "smol-math", is_here: true, size: 1}, {name: "large", is_here: false, size: 1.2e9}]}"""
@@ -63,6 +67,45 @@ def test_axe_finds_nothing(server: ServerProcess, tmp_path: Path, width: int, th
         assert browser.run(PROBLEMS) == []
     finally:
         browser.close()
+
+
+@needs_browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_in_a_saved_search(server: ServerProcess, tmp_path: Path, theme: str) -> None:
+    failed = {**step(1, "x = y"), "finished": True, "error": "NameError", "doubts": ["2*2=5"]}
+    events = [step(0, "7*4=28", answer="28"), {"type": "score", "candidate": 0, "score": 0.4}, failed, step(2, "cut")]
+    asked = {"question": "How many?", "earlier": [{"role": "user", "content": "Hello"}], "model": "a model", "edge": {}}
+    saved, browser = tmp_path / "saved.html", Browser(tmp_path / "profile", 390, theme)
+    try:
+        for confidence in (0.95, 0.7, 0.55, 0.2):
+            body = {**asked, "events": events, "result": result(confidence=confidence, votes=[["28", 1.0]])}
+            answer = httpx.post(f"{server.url}/page/search", json=body)
+            assert answer.status_code == 200
+            saved.write_text(answer.text, "utf-8")
+            browser("Page.setBypassCSP", enabled=True)  # the page lets no script run, axe-core neither
+            browser("Page.navigate", url=saved.as_uri())
+            browser.wait(f"document.readyState === 'complete' && document.body.innerText.includes('{confidence:.0%}')")
+            browser.run("for (const each of document.querySelectorAll('details')) each.open = true")
+            browser.run(AXE)
+            assert browser.run(PROBLEMS) == []
+            assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+    finally:
+        browser.close()
+
+
+def test_what_no_search_tells_is_refused(server: ServerProcess) -> None:
+    asked = {"question": "How many?", "earlier": [], "model": "a model", "edge": {}, "events": [], "result": result()}
+    for change in (
+        {"events": [{"type": "step", "candidate": "x"}]},
+        {"events": [{"type": "best", "answer": "28", "score": 1, "seconds": "soon"}]},
+        {"result": {"answer": 5}},
+        {"result": {**result(), "confidence": 7}},
+        {"result": {**result(), "usage": {**result()["usage"], "seconds": 1e308 * 10}}},
+        {"question": 5},
+    ):
+        response = httpx.post(f"{server.url}/page/search", content=json.dumps({**asked, **change}), headers=JSON)
+        assert response.status_code == 400, change
+        assert len(error(response)["message"]) < 400
 
 
 @needs_browser
