@@ -142,7 +142,7 @@ def _standard_input() -> str:
 def _answer(solver: Solver, question: str, asking: Asking, showing: _Showing, consoles: tuple[Console, Console]) -> int:
     """Answer ``question`` and show how it went; gives the exit code."""
     from edge_tts.commands.console import json_line
-    from edge_tts.commands.summary import print_answer, print_cost
+    from edge_tts.commands.summary import print_answer, print_cost, print_thinking
     from edge_tts.questions.recording import Recording
 
     output, errors = consoles
@@ -152,6 +152,8 @@ def _answer(solver: Solver, question: str, asking: Asking, showing: _Showing, co
     if showing.as_json:
         click.echo(json_line(result.to_dict()))
     else:
+        if showing.verbose:
+            print_thinking(errors, result)
         print_answer(output, errors, result, least)
         print_cost(errors, result, len(recording.attempts), solver.pack.title, showing.verbose)
     if showing.save is not None:
@@ -179,7 +181,7 @@ def _searched(
     output, errors = consoles
     events = solver.stream(question, asking.strategy, asking.limits, asking.seed, **asking.options(solver))
     if verbose:
-        errors.print(solver.plan.summary(), style="dim", soft_wrap=True)
+        errors.print(solver.plan.summary(), style="dim", soft_wrap=not errors.is_terminal)
     try:
         with watching(solver, asking, recording, errors, verbose) as show:
             for event in events:
