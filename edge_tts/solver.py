@@ -46,6 +46,7 @@ from edge_tts.reasoning.program_format import AskedProgram, suits
 from edge_tts.reasoning.question_kind import AnswerKind, kind_of
 from edge_tts.runtimes import trial
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig, VerifierFiles
+from edge_tts.runtimes.program_verifier import ProgramVerifier, SignWeights
 from edge_tts.search import explanation
 from edge_tts.search.allocation import StrategyTable
 from edge_tts.search.call import AUTO, Call, Format, Messages, Options
@@ -111,6 +112,8 @@ class Solver:
         self.table = StrategyTable.parse(table) if table is not None else None
         self.fits = parse(self.pack.controller)
         """What was fitted for the controller, by format."""
+        signs = self.pack.program_verifier
+        self._program_verifier = ProgramVerifier(SignWeights.parse(signs)) if signs else None
         self._isolate = isolate
         self._load()
         try:
@@ -129,6 +132,10 @@ class Solver:
         self._models = self._open_models()
         self.policy: Policy = self._models.policy
         self.verifier: Verifier | None = self._models.verifier
+
+    def verifier_of(self, format: FormatName) -> Verifier | None:
+        """What scores traces in ``format``: the pack's PRM, else for programs what their lines give away."""
+        return self.verifier or (self._program_verifier if format == "program" else None)
 
     def _keep_prefix(self) -> None:
         """Have what all prompts of programs begin with evaluated, or read from an earlier process."""
@@ -240,7 +247,7 @@ class Solver:
             strategy = call.asked(self.plan.generations)
             ledger, generations = self._ledger(call, strategy, began, cancel)
             task = self._task(call, messages, alone=strategy is not None)
-            driver = Driver(task, self.policy, self.verifier, ledger)
+            driver = Driver(task, self.policy, self.verifier_of(task.asked.name), ledger)
             if strategy:
                 yield StrategyChosen(str(strategy), "asked for")
                 proposer = strategy.proposer(call.aggregate)

@@ -27,6 +27,10 @@ class Row:
     answer: str | None = None
     correct: bool | None = None
     """Whether ``answer`` is right."""
+    logprob: float | None = None
+    """Mean log-probability of the policy's tokens, where it is known."""
+    policy: str | None = None
+    """Who wrote it, where traces of several policies are together."""
 
 
 class _Line(msgspec.Struct):
@@ -38,6 +42,8 @@ class _Line(msgspec.Struct):
     labels: tuple[Label, ...] | None = None
     answer: str | int | float | None = None
     correct: bool | None = None
+    logprob: float | None = None
+    policy: str | None = None
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != len(self.steps):
@@ -57,7 +63,9 @@ def read_rows(path: Path, labelled: bool = True) -> list[Row]:
             raise InputError(f"{path}, line {number}: not {what} (there are no labels); run the rollouts recipe")
         name = line.question if line.id is None else str(line.id)
         answer = None if line.answer is None else str(line.answer)
-        rows.append(Row(name, line.question, line.steps, line.labels or (), answer, line.correct))
+        rows.append(
+            Row(name, line.question, line.steps, line.labels or (), answer, line.correct, line.logprob, line.policy)
+        )
     if not rows:
         raise InputError(f"{path} has no traces; give JSON lines with question and steps")
     return rows

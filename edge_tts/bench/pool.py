@@ -263,7 +263,8 @@ class Replay:
         driver = Driver(
             Task(question, _Drawn(pool, asked), sampling(self._solver, asked), seed=seed),
             _PoolPolicy(pool, self._policy, self._width),
-            _PoolVerifier(pool, self._verifier) if self._verifier else None,
+            # What scores programs needs no model, and is asked itself.
+            _PoolVerifier(pool, self._verifier) if self._verifier else self._solver.verifier_of(asked.name),
             ledger,
         )
         outcome = _outcome(driver.run(strategy.proposer()))

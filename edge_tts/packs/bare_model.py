@@ -22,6 +22,7 @@ from edge_tts.runtimes.config import EngineConfig, PolicyShape
 
 FITS = Path(__file__).parent / "fits"
 """What was fitted for catalogued models, by name."""
+PROGRAM_VERIFIER = FITS / "program-verifier.json"
 VARIABLE = "EDGE_REASON_MODEL"
 TEMPERATURE = 0.7
 """Of models whose best is not known: what most makers of small chat models suggest."""
@@ -55,9 +56,11 @@ def catalogued(entry: Entry) -> Pack:
     sampling = Sampling(suggested.temperature, suggested.top_k, TRACE_TOKENS["text"], top_p=suggested.top_p)
     described = replace(_described(entry.name, entry.shape), licence=entry.licence, sampling=sampling, model=entry)
     fitted = FITS / f"{entry.name}.json"
+    programs = entry.formats[0].name == "program"
     described = replace(
         described,
-        writes_programs=entry.formats[0].name == "program",
+        writes_programs=programs,
+        program_verifier=read_json(PROGRAM_VERIFIER) if programs else None,
         controller=read_json(fitted) if fitted.exists() else None,
     )
     return replace(described, gguf=model_files.find(entry))

@@ -271,7 +271,7 @@ def _check_edge(edge: Edge, solver: Solver) -> None:
         strategy = Strategy.parse(edge.strategy, edge.generations or solver.plan.generations)
     except InputError as error:
         raise ApiError(400, str(error), "edge.strategy") from error
-    if strategy.needs_verifier and not solver.plan.verifier:
+    if strategy.needs_verifier and not solver.plan.verifier and not solver.pack.program_verifier:
         raise ApiError(
             400, f"{strategy} needs a verifier, but none is loaded; use majority or adaptive", "edge.strategy"
         )

@@ -1,11 +1,12 @@
-"""Sample a policy on training problems and label every step by Monte Carlo.
+"""Sample a policy on training problems and label every step by Monte Carlo (:mod:`edge_tts.export.train.labels`).
 
-A step's label is the share of right final answers among rollouts that continue from it (Snell et al. 2024, appendix
-D; Math-Shepherd, Wang et al. 2024). Equation steps are short and repeat, so the samples of a question share prefixes.
-Each sample is a rollout of every prefix it contains; no further rollouts are drawn.
+Equation steps are short and repeat, so the samples of a question share prefixes; no further rollouts are drawn.
 
     python -m edge_tts.export.train.rollouts --policy policy.gguf --data gsm8k_train.jsonl \\
         --split train --problems 500 --samples 16 --out rollouts.jsonl
+
+``--format program`` is for chat models that know code: they are asked as the runtime asks them, programs are run as
+they are written, and one that fails is a row without an answer.
 
 ``--attempts rollouts.jsonl`` samples revisions instead: each follows one to four wrong attempts from that file. With
 ``--base BASE.gguf --tuned RUN/adapter`` instead of ``--policy``, PyTorch samples, on a GPU where there is one.
@@ -17,7 +18,6 @@ import argparse
 import json
 import random
 import sys
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,11 @@ from edge_tts.errors import InputError
 from edge_tts.export import command
 from edge_tts.export.train.data import Problem, read_problems, split
 from edge_tts.export.train.examples import Samples, attempts, read_samples
+from edge_tts.export.train.labels import prefix_values
+from edge_tts.reasoning.chat_template import ChatTemplate
+from edge_tts.reasoning.interpreter import Interpreter
+from edge_tts.reasoning.messages import Message
+from edge_tts.reasoning.program_format import AskedProgram
 from edge_tts.reasoning.prompts import ATTEMPTS_IN_CONTEXT, CalculatorFormat, PromptFormat
 from edge_tts.runtimes.config import EngineConfig
 from edge_tts.search.driver import derived_seed
@@ -63,28 +68,45 @@ def sample(
     return [traces[i : i + samples] for i in range(0, len(traces), samples)]
 
 
-def label(problem: Problem, traces: Iterable[Trace]) -> list[dict[str, Any]]:
-    """Rows of steps with soft labels: the share of right answers among the samples that contain each prefix."""
-    finished = [t for t in traces if t.finished and t.answer is not None]
-    right = {id(t): is_correct(t.answer, problem.answer) for t in finished}
-    through: dict[tuple[str, ...], list[bool]] = defaultdict(list)
-    for trace in finished:
-        for length in range(1, len(trace.steps) + 1):
-            through[trace.steps[:length]].append(right[id(trace)])
-    rows = []
-    for trace in finished:
-        prefixes = [through[trace.steps[:length]] for length in range(1, len(trace.steps) + 1)]
-        rows.append(
-            {
-                "id": problem.id,
-                "question": problem.question,
-                "steps": list(trace.steps),
-                "labels": [round(sum(p) / len(p), 4) for p in prefixes],
-                "answer": trace.answer,
-                "correct": right[id(trace)],
-            }
-        )
-    return rows
+def sample_programs(
+    policy: Policy, problems: Sequence[Problem], samples: int, sampling: Sampling, seed: int
+) -> list[list[Trace]]:
+    """``samples`` programs for each problem, drawn in one batch and run as they are written."""
+    chat = policy.chat_model
+    template = ChatTemplate(chat.template, chat.bos, chat.eos, chat.adds_bos)
+    with Interpreter() as interpreter:
+        asked = [AskedProgram.of(template, (Message("user", problem.question),), interpreter) for problem in problems]
+        prompts = [(one.prompt(policy), one) for one in asked]
+        traces = [Trace(tokens, prompt_tokens=len(tokens)) for tokens, _ in prompts for _ in range(samples)]
+        requests = [Request(t.tokens, derived_seed(seed, i), sampling, delimiter="\n") for i, t in enumerate(traces)]
+        for event in policy.generate(requests):
+            at = event.request
+            if not traces[at].finished:
+                traces[at] = prompts[at // samples][1].extended(traces[at], event)
+    return [traces[i : i + samples] for i in range(0, len(traces), samples)]
+
+
+def label(problem: Problem, traces: Iterable[Trace], failed: bool = False) -> list[dict[str, Any]]:
+    """Rows of steps with soft labels: the share of right answers among the samples that contain each prefix.
+
+    With ``failed``, a sample without an answer is a row, too, and counts as wrong.
+    """
+    kept = [t for t in traces if t.steps and (failed or (t.finished and t.answer is not None))]
+    answers = [t.answer if t.finished else None for t in kept]
+    right = [answer is not None and is_correct(answer, problem.answer) for answer in answers]
+    values = prefix_values([(t.steps, is_right) for t, is_right in zip(kept, right, strict=True)])
+    return [
+        {
+            "id": problem.id,
+            "question": problem.question,
+            "steps": list(trace.steps),
+            "labels": list(labels),
+            "answer": answer,
+            "correct": is_right,
+            **({"logprob": round(trace.mean_logprob, 4)} if failed else {}),
+        }
+        for trace, answer, is_right, labels in zip(kept, answers, right, values, strict=True)
+    ]
 
 
 def collect(
@@ -95,6 +117,7 @@ def collect(
     sampling: Sampling,
     seed: int,
     earlier: Samples | None = None,
+    programs: bool = False,
 ) -> None:
     """Append labelled rows to ``out``, skipping problems that are there already.
 
@@ -110,28 +133,32 @@ def collect(
         task = progress.add_task("sampling", total=len(todo))
         for start in range(0, len(todo), together):
             batch = todo[start : start + together]
-            drawn = sample(policy, batch, samples, sampling, seed + start, earlier)
+            if programs:
+                drawn = sample_programs(policy, batch, samples, sampling, seed + start)
+            else:
+                drawn = sample(policy, batch, samples, sampling, seed + start, earlier)
             for problem, traces in zip(batch, drawn, strict=True):
-                for row in label(problem, traces):
+                for row in label(problem, traces, programs):
                     sink.write(json.dumps(row) + "\n")
                 progress.advance(task)
             sink.flush()
     if todo and not out.stat().st_size:
         raise InputError(
             f"none of the {samples * len(todo)} traces reached an answer; train the policy for longer "
-            "or check that it is fine-tuned on equation steps"
+            "or check that it knows the format"
         )
 
 
-def open_policy(policy: Path | None, base: Path, tuned: Path | None, width: int) -> Policy:
+def open_policy(policy: Path | None, base: Path, tuned: Path | None, width: int, programs: bool = False) -> Policy:
     """The policy as GGUF in llama.cpp or, without one, ``base`` with ``tuned`` in PyTorch."""
+    calculator = None if programs else CalculatorFormat()
     if policy is not None:
         from edge_tts.runtimes.llama import LlamaPolicy
 
-        return LlamaPolicy(policy, EngineConfig(width=width, context=768), calculator=CalculatorFormat())
+        return LlamaPolicy(policy, EngineConfig(width=width, context=1024), calculator=calculator)
     from edge_tts.export.train.torch_policy import TorchPolicy
 
-    return TorchPolicy(base, tuned, CalculatorFormat(), width=width)
+    return TorchPolicy(base, tuned, calculator, width=width)
 
 
 def main() -> None:
@@ -147,18 +174,23 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--format", choices=("equations", "program"), default="equations")
+    parser.add_argument("--max-tokens", type=int, default=200, help="of a trace")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     train, held_out = split(read_problems(options.data))
+    programs = options.format == "program"
+    if programs and options.attempts:
+        raise InputError("--attempts is for equations; leave it out, or leave out --format program")
     problems = train if options.split == "train" else held_out
     random.Random(options.seed).shuffle(problems)
     problems = problems[: options.problems]
     earlier = read_samples([options.attempts], problems) if options.attempts else None
-    policy = open_policy(options.policy, options.base, options.tuned, options.width)
+    policy = open_policy(options.policy, options.base, options.tuned, options.width, programs)
     try:
-        sampling = Sampling(temperature=options.temperature)
-        collect(policy, problems, options.samples, options.out, sampling, options.seed, earlier)
+        sampling = Sampling(temperature=options.temperature, max_tokens=options.max_tokens)
+        collect(policy, problems, options.samples, options.out, sampling, options.seed, earlier, programs)
     finally:
         policy.close()
 

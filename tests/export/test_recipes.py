@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from edge_tts.core import Trace
+from edge_tts.core import Sampling, Trace
 from edge_tts.errors import InputError
 from edge_tts.export.train.data import Problem, completion, equation_steps, read_problems, split, wrong_attempts
-from edge_tts.export.train.rollouts import label
+from edge_tts.export.train.rollouts import label, sample_programs
+from edge_tts.runtimes.scripted import ScriptedPolicy
 
 QUESTION = "Tom has 3 boxes of 8 pencils. He gives away 4. How many are left?"
 PROBLEM = Problem("t-1", QUESTION, "20", ("3*8=24", "24-4=20"))
@@ -93,6 +94,25 @@ def test_labels_are_shares_of_right_answers_through_each_prefix() -> None:
     )
     assert [r["labels"] for r in rows] == [[0.5, 1.0, 1.0], [0.5, 0.0, 0.0], [0.0, 0.0]]
     assert [r["correct"] for r in rows] == [True, False, False]
+
+
+def test_programs_are_sampled_as_the_runtime_asks_for_them_and_failures_are_wrong() -> None:
+    programs = {0: "pencils = 3 * 8\nanswer = pencils - 4\n```", 1: "pencils = 3 * 8\nanswer = pens\n```", 2: "x = 1"}
+    drawn: list[str] = []
+
+    def continued(text: str, seed: int) -> str:
+        assert QUESTION in text
+        drawn.append(programs[len(drawn)])
+        return drawn[-1]
+
+    policy = ScriptedPolicy(continued, width=1)
+    [traces] = sample_programs(policy, [PROBLEM], 3, Sampling(max_tokens=200), 0)
+    rows = label(PROBLEM, traces, failed=True)
+    assert [row["answer"] for row in rows] == ["20", None, None]
+    assert [row["correct"] for row in rows] == [True, False, False]
+    assert rows[0]["steps"] == ["pencils = 3 * 8  # 24", "answer = pencils - 4  # 20"]
+    assert [row["labels"][0] for row in rows] == [0.5, 0.5, 0.0]
+    assert len(label(PROBLEM, traces)) == 1
 
 
 def test_fine_tuning_learns_and_resumes(smollm: tuple[Any, Any], tmp_path: Path) -> None:
