@@ -67,3 +67,26 @@ def test_a_study_in_another_format_must_have_the_same_problems(tmp_path: Path) -
 def test_a_study_without_samples_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no pools"):
         controller_replay.read(written(tmp_path / "empty", []), None)
+
+
+def test_a_fit_with_another_format_weighs_it_and_says_what_mixes_bring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, values in (("TARGETS", (0.9,)), ("GAINS", (0.05,)), ("FIRST", (2,)), ("SIZES", (2, 4, 8))):
+        monkeypatch.setattr(controller_fit, name, values)
+    monkeypatch.setattr(controller_replay, "ORDERS", 2)
+    draw = np.random.default_rng(3)
+    chances = [draw.choice((0.2, 0.6, 0.9)) for _ in range(30)]
+    usual = written(tmp_path / "usual", [pool(i, chance, draw, 8) for i, chance in enumerate(chances)])
+    other = written(tmp_path / "other", [pool(i, 0.95, draw, 4) for i in range(30)])
+    problems = controller_replay.read(usual, other)
+    fit, evidence = controller_fit.fit(problems, 8, "text")
+    assert (fit.other, fit.pacing.other > 0) == ("text", True)
+    assert fit.other_weight in controller_fit.OTHER_WEIGHTS
+    assert fit.calibration.right["agreement"] > 0
+    assert evidence["controller"]["others"] > 0
+    rows = evidence["mixes"]
+    alone, both = (rows[name]["accuracy"]["value"] for name in ("4 usual, 0 other", "4 usual, 4 other"))
+    assert both > alone + 0.1
+    assert rows["0 usual, 4 other"]["gain_over_4_other"]["value"] == 0
+    assert rows["2 usual, 2 other"]["tokens"] > rows["0 usual, 2 other"]["tokens"]
