@@ -26,7 +26,7 @@ from edge_desktop.units import duration, file_size, flops, seconds_of
 from edge_desktop.window import Window
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QAbstractItemModelTester
-from PySide6.QtWidgets import QFileDialog, QLabel
+from PySide6.QtWidgets import QApplication, QFileDialog, QLabel
 from tiny_model import write_tiny_model
 
 from edge_tts import (
@@ -44,6 +44,12 @@ from edge_tts.packs.catalogue import entries
 from edge_tts.packs.offers import offers
 
 # --- what a search has done --------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True, scope="module")
+def qt() -> QApplication:
+    """Widgets need it; kept here, since it goes with its last reference."""
+    return application()
 
 
 def after(*events: Event, generations: int = 16) -> Search:
