@@ -359,7 +359,7 @@ def test_cancelling_gives_up_a_long_prompts_batch(pack: Pack, beside_another: bo
         begun = time.monotonic()
         cancel.request()
         caller.join()
-        while any(call.cancelled for _, calls in policy._evaluating for call in calls):
+        while any(job.call.cancelled for _, jobs in policy._evaluating for job in jobs):
             time.sleep(0.001)
         waits.append(time.monotonic() - begun)
         others += beside_another and bool(policy._streams.running)
