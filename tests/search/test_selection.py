@@ -73,7 +73,7 @@ def test_without_scores_both_are_votes() -> None:
 def test_all_zero_scores_still_choose() -> None:
     choice = weighted([finished("1", 0.0), finished("2", 0.0)], "last")
     assert choice.best is not None
-    assert (choice.best.answer, choice.support) == ("1", 0.0)
+    assert (choice.best.answer, choice.support) == ("1", 0.5)
 
 
 def test_hierarchical_selects_inside_chains_first() -> None:
