@@ -45,6 +45,7 @@ from edge_tts.reasoning.messages import Message, as_messages
 from edge_tts.reasoning.program_format import AskedProgram, suits
 from edge_tts.reasoning.question_kind import AnswerKind, kind_of
 from edge_tts.runtimes import trial
+from edge_tts.runtimes.interrupts import holding_interrupts
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig, VerifierFiles
 from edge_tts.runtimes.program_verifier import ProgramVerifier, SignWeights
 from edge_tts.search import explanation
@@ -315,8 +316,9 @@ class Solver:
     def close(self) -> None:
         """Release the models; idempotent. Calls under way end with BackendError."""
         if os.getpid() == self._pid:
-            self._interpreter.close()
-            self._models.close()
+            with holding_interrupts():
+                self._interpreter.close()
+                self._models.close()
 
     def __enter__(self) -> Self:
         return self

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from edge_tts.core import ChatModelInfo, Sampling, SpecialToken
 from edge_tts.errors import BackendError, PackError
 from edge_tts.runtimes import device
 from edge_tts.runtimes.config import EngineConfig
+from edge_tts.runtimes.interrupts import holding_interrupts
 from edge_tts.runtimes.process_memory import MAPPED, MIB, release_mapped_files
 
 _KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
@@ -77,26 +77,6 @@ def model_params() -> Any:
     return params
 
 
-@contextmanager
-def _holding_interrupts() -> Iterator[list[int]]:
-    """Hold Ctrl-C back until the end; the list has an entry for each one.
-
-    While llama.cpp loads, it calls back into Python with its log: an exception raised in there would be lost.
-    """
-    held: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is None:
-        yield held
-        return
-    signal.signal(signal.SIGINT, lambda number, _: held.append(number))
-    try:
-        yield held
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if held and callable(before):
-            before(signal.SIGINT, None)
-
-
 def _releasing(path: Path, held: list[int]) -> Any:
     """llama.cpp's progress callback: stops loading after an interrupt, and keeps few of the file's pages resident.
 
@@ -134,7 +114,7 @@ class NativeModel:
         self._closed = False
         self._given_up = ctypes.create_string_buffer(2)
         try:
-            with _holding_interrupts() as held:
+            with holding_interrupts() as held:
                 self._load(path, config, held)
                 self._open_context(path, config)
                 self._apply(adapters)

@@ -11,6 +11,7 @@ from edge_tts.core import Policy, Verifier
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 from edge_tts.runtimes import saved_prefix
 from edge_tts.runtimes.config import EngineConfig, VerifierConfig
+from edge_tts.runtimes.interrupts import holding_interrupts
 from edge_tts.runtimes.process_memory import peak_memory_mb
 
 if TYPE_CHECKING:
@@ -67,9 +68,10 @@ class LoadedModels:
         self._stack = ExitStack()
         self._config = config
         try:
-            self._policy = self._load_policy(config)
-            self.policy: Policy = self._policy
-            self.verifier = self._load_verifier(config)
+            with holding_interrupts():
+                self._policy = self._load_policy(config)
+                self.policy: Policy = self._policy
+                self.verifier = self._load_verifier(config)
         except BaseException:
             self._stack.close()
             raise
@@ -105,4 +107,5 @@ class LoadedModels:
         return peak_memory_mb()
 
     def close(self) -> None:
-        self._stack.close()
+        with holding_interrupts():
+            self._stack.close()
