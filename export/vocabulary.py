@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
@@ -20,28 +20,28 @@ from edge_tts.export.checkpoint import read_config
 from edge_tts.runtimes.step_marks import MARKS
 
 
-def trim_bpe(source: Path, texts: Iterable[str], size: int) -> tuple[str, list[int]]:
+def trim_bpe(source: Path, texts: Iterable[str], size: int, marks: Sequence[str] = MARKS) -> tuple[str, list[int]]:
     """Cut the byte-level BPE tokenizer at ``source`` (a tokenizer.json) to at most ``size`` tokens.
 
-    :func:`kept_tokens` chooses them; the marks that end a step are added. Returns the new tokenizer.json as text and,
-    for each new id, the old id whose embedding it starts with; that of a mark is a letter's. Raises InputError for
-    another kind of tokenizer.
+    :func:`kept_tokens` chooses them; the ``marks`` that end a step are added. Returns the new tokenizer.json as text
+    and, for each new id, the old id whose embedding it starts with; that of a mark is a letter's. Raises InputError
+    for another kind of tokenizer.
     """
     spec = read_config(source)
     if spec["model"]["type"] != "BPE" or spec["model"].get("byte_fallback"):
         raise InputError(f"{source} is no byte-level BPE tokenizer; the base of a truncated policy needs one")
     spec |= {"truncation": None, "padding": None, "post_processor": None}
     full = Tokenizer.from_str(json.dumps(spec))
-    ids_kept = kept_tokens(full, texts, size - len(MARKS))
+    ids_kept = kept_tokens(full, texts, size - len(marks))
     order = [full.id_to_token(i) for i in ids_kept]
     kept = set(order)
-    ids = {token: i for i, token in enumerate([*order, *MARKS])}
+    ids = {token: i for i, token in enumerate([*order, *marks])}
     spec["model"]["vocab"] = {token: i for token, i in ids.items() if token in spec["model"]["vocab"]}
     spec["model"]["merges"] = [pair for pair in _merges(spec) if kept.issuperset((*pair, "".join(pair)))]
     plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    spec["added_tokens"] += [{"content": mark, **plain, "special": True} for mark in MARKS]
+    spec["added_tokens"] += [{"content": mark, **plain, "special": True} for mark in marks]
     spec["added_tokens"] = [{**token, "id": ids[token["content"]]} for token in spec["added_tokens"]]
-    old_ids = [*ids_kept, *(full.token_to_id(letter) for letter in ascii_lowercase[: len(MARKS)])]
+    old_ids = [*ids_kept, *(full.token_to_id(letter) for letter in ascii_lowercase[: len(marks)])]
     return json.dumps(spec, ensure_ascii=False, separators=(",", ":")), old_ids
 
 

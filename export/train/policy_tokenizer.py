@@ -14,36 +14,29 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gguf import TokenType
-from tokenizers import decoders, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from edge_tts.export import command
 from edge_tts.export.train.data import read_problems
 from edge_tts.export.vocabulary import kept_tokens
-from edge_tts.files.gguf import open_gguf
+from edge_tts.files.gguf_header import read_header
+from edge_tts.packs.gguf_tokenizer import tokenizer_json
 from edge_tts.reasoning.prompts import PromptFormat
 
 
 def load_tokenizer(gguf: Path) -> Any:
-    """The tokenizer inside a SmolLM GGUF, corrected to be the one that the model's authors publish.
-
-    transformers reads it from a GGUF without the splitting of digits, with byte fallback and with a start token; a
-    model saved like that would be converted back with another type of vocabulary.
-    """
-    loaded = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)  # type: ignore[no-untyped-call]
-    backend = loaded.backend_tokenizer
-    backend.model.byte_fallback = False
-    digits, bytes_ = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.pre_tokenizer = pre_tokenizers.Sequence([digits, bytes_])
-    backend.decoder = decoders.ByteLevel()
-    backend.post_processor = None
-    fields = open_gguf(gguf)
-    tokens, kinds = (fields.get_field(f"tokenizer.ggml.{name}").contents() for name in ("tokens", "token_type"))
-    control = [token for token, kind in zip(tokens, kinds, strict=True) if kind == TokenType.CONTROL]
+    """The tokenizer inside a SmolLM or Qwen2 GGUF. (What transformers reads there splits numbers otherwise.)"""
+    backend = Tokenizer.from_str(tokenizer_json(gguf))
+    control = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
     end = PromptFormat().end
+    template = read_header(gguf).get("tokenizer.chat_template")
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=backend, eos_token=end, pad_token=end, additional_special_tokens=control
+        tokenizer_object=backend,
+        eos_token=end,
+        pad_token=end,
+        additional_special_tokens=control,
+        chat_template=template,
     )
 
 

@@ -4,11 +4,12 @@ Input rows (JSON lines): ``id``, ``question``, ``steps`` (texts, the answer line
 step, in [0, 1]: the share of the policy's rollouts from there that end right, as in Snell et al. 2024, appendix D).
 Rows with ``answer`` and ``correct`` also measure selection in validation.
 
-The model starts from the first layers of a policy, given as a GGUF or a folder. It trains in float32 on a CPU, with
-bfloat16 autocast on a GPU. The same command resumes:
+The model starts from the first layers of a policy, given as a GGUF or a folder, or from a run of :mod:`fit_prm`,
+which has a head already. It trains in float32 on a CPU, with bfloat16 autocast on a GPU. The same command resumes:
 
     python -m edge_tts.export.train.train_prm --base policy.gguf --layers 6 --data rollouts.jsonl \\
         --validation val.jsonl --out RUN --minutes 40
+    python -m edge_tts.export.train.train_prm --base FITTED --rank 16 --frozen-layers 4 --data rows.jsonl --out RUN
 """
 
 from __future__ import annotations
@@ -17,23 +18,26 @@ import argparse
 import json
 import random
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast, get_args
 
 import torch
 from tokenizers import Tokenizer
 
+from edge_tts.errors import InputError
 from edge_tts.export import command
 from edge_tts.export.prm_metrics import selection, step_metrics
 from edge_tts.export.trace_rows import Row, read_rows
 from edge_tts.export.train.batches import batched, bucketed
 from edge_tts.export.train.packing import Pack, Packer, collate
-from edge_tts.export.train.sft import load_base, save_torch, schedule
-from edge_tts.export.truncated_policy import POSITIONS, TruncatedPolicy, load_policy, step_encoder
+from edge_tts.export.train.sft import save_torch, schedule
+from edge_tts.export.truncated_policy import POSITIONS, Reads, TruncatedPolicy, load_policy, load_run, step_encoder
 from edge_tts.export.vocabulary import trim_bpe
+from edge_tts.packs.gguf_tokenizer import tokenizer_json
+from edge_tts.runtimes.step_marks import MARKS
 
 CHECKPOINT_SECONDS = 180
 BUCKET = 200
@@ -51,13 +55,17 @@ class PrmConfig:
     """First layers of the policy that are kept."""
     frozen_layers: int = 0
     """First layers that are not trained: nothing is back-propagated through them."""
+    rank: int = 0
+    """Rank of the change to the other layers (LoRA); 0 trains all their weights."""
+    reads: str = "equations"
+    """What traces are: equations of a pack's policy, or "chat": what a chat model writes."""
     learning_rate: float = 3e-4
     """Of the layers, which start from trained weights."""
     head_learning_rate: float = 1e-3
     """Of the head, which starts from random weights."""
     dropout: float = 0.0
     vocabulary: int = 5120
-    """Tokens kept of the policy's."""
+    """Tokens kept of the policy's; 0 keeps all."""
     pack_tokens: int = 400
     """A question and some of its traces are packed into about this many tokens."""
     batch_tokens: int = 1200
@@ -117,17 +125,35 @@ def evaluate(
 
 
 def prepare(rows: Sequence[Row], out: Path, config: PrmConfig, base: Path) -> tuple[TruncatedPolicy, Tokenizer]:
-    """A model with the base's weights, and its trimmed tokenizer, which is also written to ``out``."""
+    """A model with the base's weights, and its trimmed tokenizer, which is also written to ``out``.
+
+    A run of :mod:`fit_prm` or of this recipe goes on as it is, with its layers, tokens and head.
+    """
+    if (base / "model.pt").exists():
+        text, model = (base / "tokenizer.json").read_text(encoding="utf-8"), load_run(base)
+    else:
+        text, model = _truncated(rows, out, config, base)
+    (out / "tokenizer.json").write_text(text, encoding="utf-8")
+    if config.rank:
+        model.adapt(config.rank, config.frozen_layers)
+    return model, Tokenizer.from_str(text)
+
+
+def _truncated(rows: Sequence[Row], out: Path, config: PrmConfig, base: Path) -> tuple[str, TruncatedPolicy]:
+    """The tokenizer.json and the first layers of a GGUF or a checkpoint folder."""
+    if config.reads not in get_args(Reads):
+        raise InputError(f"reads must be one of {', '.join(get_args(Reads))}; got {config.reads!r}")
+    reads = cast(Reads, config.reads)
+    source, kept = base / "tokenizer.json", None
     if base.suffix == ".gguf":
-        with tempfile.TemporaryDirectory(dir=out) as folder:
-            for part in load_base(base):
-                part.save_pretrained(folder)
-            return prepare(rows, out, config, Path(folder))
-    texts = [text for row in rows for text in (row.question, *row.steps)]
-    tokenizer_json, kept = trim_bpe(base / "tokenizer.json", texts, config.vocabulary)
-    model = load_policy(base, kept, config.layers, config.frozen_layers, config.dropout)
-    (out / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
-    return model, Tokenizer.from_str(tokenizer_json)
+        source = out / "tokenizer.json"
+        source.write_text(tokenizer_json(base), encoding="utf-8")
+    if config.vocabulary:
+        texts = [text for row in rows for text in (row.question, *row.steps)]
+        text, kept = trim_bpe(source, texts, config.vocabulary, MARKS if reads == "equations" else ())
+    else:
+        text = source.read_text(encoding="utf-8")
+    return text, load_policy(base, kept, config.layers, config.frozen_layers, config.dropout, reads)
 
 
 def train(data: Path, out: Path, config: PrmConfig, base: Path, validation: Path | None = None) -> None:
@@ -153,7 +179,7 @@ def start(
     model = model.to(device).train()
     write_sample(out, held_out or rows, config.seed)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
-    packer = Packer(step_encoder(tokenizer), POSITIONS, config.pack_tokens)
+    packer = Packer(step_encoder(tokenizer, model.reads), POSITIONS[model.reads], config.pack_tokens)
     trained, head = [p for p in model.backbone.parameters() if p.requires_grad], list(model.head.parameters())
     optimiser = torch.optim.Adam(
         [{"params": trained, "peak": config.learning_rate}, {"params": head, "peak": config.head_learning_rate}]
@@ -187,7 +213,7 @@ class Run:
         path = self.out / "state.pt"
         if path.exists():
             state = torch.load(path, map_location=self.device, weights_only=True)
-            self.model.load_state_dict(state["model"])
+            self.model.load_state_dict(state["model"], strict=False)
             self.optimiser.load_state_dict(state["optimiser"])
             self.step, self.spent, self.best = state["step"], state["spent"], state["best"]
 
@@ -227,10 +253,11 @@ class Run:
             if metrics["bce"] >= self.best:
                 return
             self.best = metrics["bce"]
-        save_torch(self.out / "model.pt", {"shape": self.model.description(), "weights": self.model.state_dict()})
+        save_torch(self.out / "model.pt", self.model.content())
 
     def save(self) -> None:
-        state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
+        weights = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+        state = {"model": weights, "optimiser": self.optimiser.state_dict()}
         save_torch(self.out / "state.pt", state | {"step": self.step, "spent": self.spent, "best": self.best})
 
     def log(self, values: dict[str, float]) -> None:
@@ -253,7 +280,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="labelled traces, JSON lines")
     parser.add_argument("--validation", type=Path, help="labelled traces of other questions, same format")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
-    parser.add_argument("--base", type=Path, required=True, help="the policy: a GGUF or a checkpoint folder")
+    parser.add_argument("--base", type=Path, required=True, help="a GGUF, a checkpoint folder, or a run of fit_prm")
     for name, default in asdict(PrmConfig()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"{default}")
     options = vars(parser.parse_args())
