@@ -154,8 +154,8 @@ class LlamaPolicy:
             return
         timer = threading.Timer(max(0.0, deadline - time.monotonic()), self._end_late)
         timer.daemon = True
-        timer.start()
         try:
+            timer.start()
             yield
         finally:
             timer.cancel()
