@@ -132,7 +132,7 @@ class NativeModel:
         params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if MAPPED else lib.LLAMA_LOAD_MODE_NONE
         on_progress = _releasing(path, held)
         params.progress_callback = on_progress
-        model = lib.llama_model_load_from_file(str(path).encode(), params)
+        model = lib.llama_model_load_from_file(os.fsencode(path), params)
         if not model:
             raise PackError(
                 f"llama.cpp cannot load {path}: {_last_error or 'unknown reason'}; "
@@ -219,7 +219,7 @@ class NativeModel:
     def _apply(self, adapters: Sequence[tuple[Path, float]]) -> None:
         handles = []
         for path, _ in adapters:
-            handle = lib.llama_adapter_lora_init(self.model, str(path).encode()) if path.is_file() else None
+            handle = lib.llama_adapter_lora_init(self.model, os.fsencode(path)) if path.is_file() else None
             if not handle:
                 raise PackError(f"llama.cpp cannot load the adapter {path}: {_last_error or 'no such file'}")
             self._stack.callback(lib.llama_adapter_lora_free, handle)

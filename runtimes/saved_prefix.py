@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import mmap
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,7 +32,7 @@ def file_for(model: Path, kv_type: str, tokens: Sequence[int]) -> Path:
     stat = model.stat()
     version = importlib.metadata.version("llama-cpp-python")
     key = f"{model.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{kv_type}:{version}:{list(tokens)}"
-    return cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.kv"
+    return cache_folder() / f"{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.kv"
 
 
 @contextmanager
