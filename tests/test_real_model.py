@@ -69,6 +69,17 @@ def test_an_unsure_question_is_also_asked_in_words(solver: Solver, monkeypatch: 
     assert not any(event.values for event in in_words)
 
 
+def test_programs_are_scored_by_what_their_lines_give_away_and_texts_are_not(solver: Solver) -> None:
+    question = "Tom has 3 boxes of 8 pencils. How many pencils are there?"
+    result = solver.solve(question, "weighted", Budget(generations=4), seed=1, format="program")
+    assert result.answer == "24"
+    assert len(result.scores) == len(result.steps)
+    assert all(0 < score < 1 for score in result.scores)
+    assert result.usage.verifier_tokens == 0
+    with pytest.raises(InputError, match="needs a verifier"):
+        solver.solve("What is the capital of France?", "weighted", Budget(generations=2), format="text")
+
+
 def test_an_explanation_is_streamed_and_changes_nothing(solver: Solver) -> None:
     question = "Tom has 3 boxes of 8 pencils. How many pencils are there?"
     plain = solver.solve(question, "majority:n=2", seed=1)
