@@ -28,7 +28,6 @@ from edge_tts.core import (
     ModelInfo,
     Request,
     SpecialToken,
-    StepEvent,
     StepEvents,
     StopReason,
 )
@@ -40,12 +39,9 @@ from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama_native import GivenUpError, NativeModel, NativeSampler
 from edge_tts.runtimes.shortlist import shortlist
 from edge_tts.runtimes.streams import Call, Job, Stream, Streams
+from edge_tts.runtimes.tick_times import TickTimes
 from edge_tts.runtimes.token_tree import Node, TokenTree
 
-FEW_TOKENS = 8
-"""A stream with at most this many waiting tokens evaluates them one a tick while others run ..."""
-CROWD = 4
-"""... if at least this many streams run."""
 KEPT_TREES = 4
 """Searches whose evaluated prefixes are kept between their calls; each takes up to 2.5 MB."""
 TICK_MARGIN = 1.3
@@ -88,7 +84,7 @@ class LlamaPolicy:
         """While a batch is under way, whoever holds it may end jobs."""
         self._trees: OrderedDict[tuple[int | None, int, float], TokenTree] = OrderedDict()
         self._trees_lock = threading.Lock()
-        self._tick_seconds: dict[int, float] = {}
+        self._tick_times = TickTimes(self._native.batch_size)
         self._ticks = 0
         self._closed = False
         self._failure: EdgeError | None = None
@@ -268,7 +264,8 @@ class LlamaPolicy:
     def _drop_ended(self) -> None:
         """End the jobs whose caller left, and those whose deadline the next tick would pass."""
         running = self._streams.running
-        now = time.monotonic() + TICK_MARGIN * self._predicted(sum(len(stream.pending) for stream in running))
+        waiting = sum(len(stream.pending) for stream in running)
+        now = time.monotonic() + TICK_MARGIN * self._tick_times.predicted(waiting)
 
         def ended(job: Job) -> bool:
             return job.unwanted or (job.call.deadline is not None and now > job.call.deadline)
@@ -293,7 +290,8 @@ class LlamaPolicy:
         rows: list[tuple[int, int, int, bool]] = []
         drawing: list[Stream] = []
         self._ticks += 1
-        taken = {stream: stream.pending[:count] for stream, count in self._room() if count}
+        room = self._streams.room(self._native.batch_size)
+        taken = {stream: stream.pending[:count] for stream, count in room if count}
         for stream, tokens in taken.items():
             start = len(stream.tokens)
             rows += [(token, start + i, stream.id, False) for i, token in enumerate(tokens)]
@@ -310,7 +308,7 @@ class LlamaPolicy:
             for stream in taken:
                 self._native.trim(stream.id, len(stream.tokens))
             return
-        self._observe(len(rows), time.monotonic() - begun)
+        self._tick_times.observe(len(rows), time.monotonic() - begun)
         for stream, tokens in taken.items():
             stream.tokens += tokens
             stream.pending = stream.pending[len(tokens) :]
@@ -351,22 +349,6 @@ class LlamaPolicy:
                 if not job.unwanted and job.call.deadline is not None and job.call.deadline <= now:
                     self._cancel(job)
             self._give_up_unwanted()
-
-    def _room(self) -> list[tuple[Stream, int]]:
-        """How many tokens of each running stream go into the batch; streams with fewest waiting are served first.
-
-        llama.cpp cuts a batch into parts of equally long sequences, and each part costs most of a whole
-        tick. So streams stay in order, and a few waiting tokens, such as a calculator's, go in one a tick
-        while other streams run.
-        """
-        running = self._streams.running
-        left, room = self._native.batch_size, {}
-        for stream in sorted(running, key=lambda stream: len(stream.pending)):
-            pending = len(stream.pending)
-            wanted = 1 if pending <= FEW_TOKENS and len(running) >= CROWD else pending
-            room[stream] = min(left, wanted)
-            left -= room[stream]
-        return [(stream, room[stream]) for stream in running]
 
     def _draw(self, drawing: list[Stream], logits: NDArray[np.float32]) -> None:
         """Draw a token for every job of the streams ``drawing``; ``logits`` has a row for each stream, in order."""
@@ -446,37 +428,7 @@ class LlamaPolicy:
         return list(tokens)
 
     def _emit(self, job: Job, stop: StopReason | None) -> None:
-        text, _, rest = job.text.partition(job.delimiter)
-        while rest.startswith(job.delimiter):
-            rest = rest.removeprefix(job.delimiter)
-        job.call.events.put(
-            StepEvent(
-                job.index,
-                text.decode("utf-8", errors="replace"),
-                tuple(job.step),
-                job.logprob,
-                job.prefill,
-                job.forced,
-                stop,
-                job.shared,
-            )
-        )
-        job.begin_step(rest)
+        job.call.events.put(job.end_step(stop))
         if stop and job.sampler:
             job.sampler.close()
             job.sampler = None
-
-    # --- tick prediction ---------------------------------------------------------------------
-
-    def _observe(self, tokens: int, seconds: float) -> None:
-        bucket = tokens.bit_length()
-        known = self._tick_seconds.get(bucket, seconds)
-        self._tick_seconds[bucket] = 0.7 * known + 0.3 * seconds
-
-    def _predicted(self, tokens: int) -> float:
-        """Seconds of a tick over about ``tokens`` tokens, from the ticks so far; 0 before the first."""
-        bucket = min(max(tokens, 1), self._native.batch_size).bit_length()
-        if bucket in self._tick_seconds:
-            return self._tick_seconds[bucket]
-        nearest = min(self._tick_seconds, key=lambda b: abs(b - bucket), default=None)
-        return self._tick_seconds[nearest] if nearest is not None else 0.0

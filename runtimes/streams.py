@@ -24,13 +24,17 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from edge_tts.core import Request, StepEvent
+from edge_tts.core import Request, StepEvent, StopReason
 from edge_tts.errors import EdgeError
 from edge_tts.runtimes.llama_native import NativeSampler
 from edge_tts.runtimes.token_tree import Branches, TokenTree
 
 WAIT_FOR_PREFIX = 8
 """A request waits for a tick if a running stream will then hold this many more of its tokens."""
+FEW_TOKENS = 8
+"""A stream with at most this many waiting tokens evaluates them one a tick while others run ..."""
+CROWD = 4
+"""... if at least this many streams run."""
 MIN_FORK = 16
 """A common prefix shorter than this is evaluated again: copying a stream costs more."""
 
@@ -92,7 +96,25 @@ class Job:
         self.text = whole[len(self.before) : max(min(begins), len(self.before))]
         return True
 
-    def begin_step(self, text: bytes) -> None:
+    def end_step(self, stop: StopReason | None) -> StepEvent:
+        """The event of the step under way; the next one begins with what follows the delimiter."""
+        text, _, rest = self.text.partition(self.delimiter)
+        while rest.startswith(self.delimiter):
+            rest = rest.removeprefix(self.delimiter)
+        event = StepEvent(
+            self.index,
+            text.decode("utf-8", errors="replace"),
+            tuple(self.step),
+            self.logprob,
+            self.prefill,
+            self.forced,
+            stop,
+            self.shared,
+        )
+        self._begin_step(rest)
+        return event
+
+    def _begin_step(self, text: bytes) -> None:
         """Begin the next step with ``text``, the end of this one's; keep what a stop text in it may begin with."""
         longest = max((len(stop.encode()) for stop in self.request.sampling.stop), default=1)
         self.before = (self.before + self.text.removesuffix(text))[1 - longest :] if longest > 1 else b""
@@ -146,6 +168,21 @@ class Streams:
     def running(self) -> list[Stream]:
         """Streams with jobs, in order."""
         return [stream for stream in self.all if stream.jobs]
+
+    def room(self, left: int) -> list[tuple[Stream, int]]:
+        """How many tokens of each running stream go into a batch of ``left``; those with fewest waiting come first.
+
+        llama.cpp cuts a batch into parts of equally long sequences, and each part costs most of a whole
+        tick. So streams stay in order, and a few waiting tokens, such as a calculator's, go in one a tick
+        while other streams run.
+        """
+        running, room = self.running, {}
+        for stream in sorted(running, key=lambda stream: len(stream.pending)):
+            pending = len(stream.pending)
+            wanted = 1 if pending <= FEW_TOKENS and len(running) >= CROWD else pending
+            room[stream] = min(left, wanted)
+            left -= room[stream]
+        return [(stream, room[stream]) for stream in running]
 
     @property
     def jobs(self) -> list[Job]:
