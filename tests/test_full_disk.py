@@ -21,7 +21,7 @@ import scripted_solver
 import standin
 from index_server import serve as serve_index
 from small_disk import SmallDisk, mounted
-from test_kills import CONTENT, FILE, REPO, in_order, lines_of, rows, settings
+from test_kills import CONTENT, FILE, REPO, assert_alike, lines_of, rows, settings
 from tiny_model import write_tiny_model
 
 from edge_tts import cli
@@ -205,7 +205,7 @@ def test_a_study(disk: SmallDisk, fill: Filling, command: Callable[..., bool], t
 
     assert fill(attempt) > 2
     for name in (SAMPLES, RECORDS):
-        assert in_order(lines_of(study, name)) == in_order(lines_of(whole, name))
+        assert_alike(study, whole, name)
 
 
 # --- models and packs ------------------------------------------------------------------------------
