@@ -73,7 +73,7 @@ def test_an_exception_in_the_callers_loop_ends_the_work(solver: Solver) -> None:
             ask(seed)
         wait_until_idle(solver)
     assert not solver._calls
-    assert threading.active_count() == threads
+    wait_for_threads(threads)
     assert said(solver) == before
 
 

@@ -84,7 +84,8 @@ def publish(built: Path, target: Path) -> None:
     if target.is_dir():
         # A folder cannot be replaced in one step; one that is killed between the two is undone by ``exclusive``.
         aside = target.with_name(f"{_REPLACED}{target.name}")
-        shutil.rmtree(aside, ignore_errors=True)
+        if aside.exists():
+            _discard(aside)
         try:
             target.rename(aside)
             built.rename(target)
@@ -175,9 +176,16 @@ def _put_back(aside: Path) -> None:
     """Undo that a folder was moved aside, unless its successor is there."""
     target = aside.with_name(aside.name.removeprefix(_REPLACED))
     if target.exists():
-        shutil.rmtree(aside, ignore_errors=True)
+        _discard(aside)
     else:
         aside.rename(target)
+
+
+def _discard(aside: Path) -> None:
+    """Delete a folder that was moved aside, under another name: half of it must never be put back."""
+    temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=aside.parent))
+    aside.rename(temporary / aside.name)
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import sys
 import threading
@@ -104,3 +105,28 @@ def test_a_folder_that_was_moved_aside(tmp_path: Path, killed: str) -> None:
     with exclusive(tmp_path):
         assert (folder / "file").read_text() == ("two" if killed == "after it" else "one")
         assert not aside.exists()
+
+
+def test_half_of_a_folder_that_was_moved_aside_is_never_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill comes while the old folder is deleted, and then the new one is deleted by hand."""
+    target = tmp_path / "pack"
+
+    def killed(path: Path, **_: object) -> None:
+        for file in path.rglob("a"):
+            file.unlink()
+
+    with building(tmp_path) as temporary:
+        for version in ("old", "new"):
+            built = temporary / "pack"
+            built.mkdir()
+            for name in ("a", "b"):
+                (built / name).write_text(version, "utf-8")
+            with monkeypatch.context() as during:
+                during.setattr(shutil, "rmtree", killed)
+                publish(built, target)
+    assert [path.read_text("utf-8") for path in sorted(target.iterdir())] == ["new", "new"]
+    shutil.rmtree(target)
+    with exclusive(tmp_path):
+        assert not target.exists()
