@@ -122,6 +122,7 @@ def test_a_wrong_vocabulary_is_used_as_far_as_it_goes_or_refused(
     assert "Traceback" not in done.stderr
     if done.returncode not in (0, 6):
         require_one_sentence(done, REFUSED, "error: ")
+        assert "llama.cpp cannot load" in done.stderr or "take another GGUF" in done.stderr
 
 
 def test_files_that_are_no_models(tmp_path: Path, tiny_model: Path) -> None:

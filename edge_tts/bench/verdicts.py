@@ -6,14 +6,12 @@ problems that they share, with paired intervals (:mod:`edge_tts.bench.intervals`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from edge_tts.bench.figures import Answer, Share
 from edge_tts.bench.intervals import mean_interval, ratio_interval
-from edge_tts.bench.loading import Array, Cell, Loaded, Solves
+from edge_tts.bench.loading import Cell, Loaded, Solves
 from edge_tts.bench.wording import flops, named_at, percent, share_text, signed_points, span, times, verdict
 
 ACCURATE = "How accurate, at what cost?"
@@ -36,11 +34,6 @@ class _Model:
         place = {id: number for number, id in enumerate(self.study.problems)}
         rows, solves = [place[id] for id in ids], self.study.cells[cell]
         return Solves(solves.correct[rows], {name: cost[rows] for name, cost in solves.costs.items()})
-
-    def best(self) -> Cell:
-        """The most accurate cell; the cheapest of equals."""
-        cells = self.study.cells
-        return max(cells, key=lambda cell: (_right(cells[cell]), -_flops(cells[cell])))
 
 
 def answers(studies: Sequence[Loaded]) -> tuple[Answer, ...]:
@@ -68,7 +61,7 @@ def answers(studies: Sequence[Loaded]) -> tuple[Answer, ...]:
 
 def _accurate(model: _Model) -> str:
     cells = model.study.cells
-    best, greedy = model.best(), ("greedy", 1)
+    best, greedy = _best(cells), ("greedy", 1)
     text = f"{model.name} gets {_told(cells[best])} with {named_at(*best)}"
     if greedy in cells and best != greedy:
         text += f", and {_told(cells[greedy])} with one greedy answer"
@@ -128,7 +121,7 @@ def _larger(small: _Model, large: _Model) -> str:
         return ""
     theirs = large.on(ids, greedy)
     cells = {cell: small.on(ids, cell) for cell in small.study.cells}
-    best = max(cells, key=lambda cell: (_right(cells[cell]), -_flops(cells[cell])))
+    best = _best(cells)
     gain = mean_interval(cells[best].correct - theirs.correct)
     lead = {
         "win": f"{small.name} passes one greedy answer of {large.name}",
@@ -143,10 +136,14 @@ def _larger(small: _Model, large: _Model) -> str:
     )
 
 
+def _best(cells: Mapping[Cell, Solves]) -> Cell:
+    """The most accurate cell; the cheapest of equals."""
+    return max(cells, key=lambda cell: (_right(cells[cell]), -_flops(cells[cell])))
+
+
 def _right(solves: Solves) -> float:
     return float(solves.correct.mean())
 
 
 def _flops(solves: Solves) -> float:
-    mean: Array = solves.costs["flops"]
-    return float(np.mean(mean))
+    return float(solves.costs["flops"].mean())
