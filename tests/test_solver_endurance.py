@@ -159,7 +159,8 @@ def test_solvers_that_are_opened_and_closed_leave_nothing(tiny_model: Path) -> N
     before, memory = held(), process.memory_info().rss
     for turn in range(CYCLES):
         cycle(turn)
-    assert held() == before
+    # Fewer is no leak: what earlier tests left may be collected meanwhile.
+    assert all(now <= then for now, then in zip(held(), before, strict=True)), (held(), before)
     assert process.memory_info().rss - memory < 30 * 2**20
 
 

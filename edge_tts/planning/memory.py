@@ -21,7 +21,7 @@ STREAM_CELLS = 256
 KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
 """Bytes of one cached number; q8_0 stores 32 of them and a scale in 34 bytes."""
 
-_PROCESS_MB = 64.5
+_PROCESS_MB = 66.0
 """Python with this package, numpy and llama.cpp's libraries, before a model is loaded."""
 _ONNXRUNTIME_MB = 36.0
 """ONNX Runtime and the tokenizers library, loaded."""

@@ -9,10 +9,12 @@ The sandbox has no files, network, environment or third-party modules. It has ``
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,6 +118,7 @@ class Interpreter:
         self._pool: Monty | None = None
         self._is_closed = False
         self._remembered: OrderedDict[str, Run] = OrderedDict()
+        _interpreters.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -233,6 +236,21 @@ class Interpreter:
         except Exception as error:  # what reading values or an exhausted worker may raise; the next run starts afresh
             self._end()
             return (), _short(f"{type(error).__name__}: {error}"), False
+
+
+_interpreters: weakref.WeakSet[Interpreter] = weakref.WeakSet()
+
+
+def _keep_pools() -> None:
+    """In a fork: never destroy the parent's pools. That would take their pipes out of the event queue, which a fork
+    shares with its parent, and the parent would wait for its worker for ever."""
+    for interpreter in _interpreters:
+        if interpreter._pool is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(interpreter._pool))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_pools)
 
 
 def _carried() -> Path | None:

@@ -284,6 +284,7 @@ if child == 0:
     except BackendError as error:
         print(error, flush=True)
     interpreter.close()
+    del interpreter
     os._exit(0)
 os.waitpid(child, 0)
 print(interpreter.run(["x = 3"]).values, flush=True)
