@@ -167,11 +167,15 @@ def answer(path: Path, task: Task) -> Accuracy:
     rendered = [task.prompts.render(problem.question) for problem in task.problems]
     longest = max(len(text.encode()) for text in rendered) // 3 + 16
     config = EngineConfig(width=min(16, len(rendered)), context=longest + task.max_tokens)
-    policy = LlamaPolicy(path, config, task.prompts, task.calculator)
+    policy = LlamaPolicy(path, config)
     try:
         traces = [Trace(policy.tokenize(text, special=True)) for text in rendered]
         sampling = Sampling(temperature=0, max_tokens=task.max_tokens)
-        for event in policy.generate([Request(trace.tokens, 0, sampling) for trace in traces]):
+        writes = task.calculator.written if task.calculator else None
+        requests = [
+            Request(trace.tokens, 0, sampling, delimiter=task.prompts.step_delimiter, writes=writes) for trace in traces
+        ]
+        for event in policy.generate(requests):
             trace = traces[event.request]
             if not trace.finished:
                 traces[event.request] = trace.extended(event, task.prompts.answer_marker)

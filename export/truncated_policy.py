@@ -19,9 +19,10 @@ from typing import Any, Literal
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel
 
 from edge_tts.errors import InputError, PackError
+from edge_tts.export.gguf_model import FAMILIES, load_gguf
 from edge_tts.export.prm_graph import RewardModel, sizes
 from edge_tts.reasoning.prompts import PromptFormat
 from edge_tts.runtimes.step_layout import StepEncoder, StepLayout
@@ -36,7 +37,6 @@ PRODUCTS = (
     *("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
 )
 """A layer's matrices."""
-FAMILIES = ("llama", "qwen2")
 KIND = "truncated-policy"
 
 
@@ -134,22 +134,22 @@ def load_policy(
 ) -> TruncatedPolicy:
     """The first ``layers`` of the policy ``base``, a folder or a GGUF (which is dequantised), with a new head.
 
-    Row i of its vocabulary is row ``kept[i]``; None keeps all. Raises InputError for another family or too few layers.
+    Row i of its vocabulary is row ``kept[i]``; None keeps all; the first ``frozen_layers`` are not trained.
+    Raises InputError for another family or too few layers.
     """
-    is_gguf = base.suffix == ".gguf"
-    source: dict[str, Any] = {"gguf_file": base.name} if is_gguf else {}
-    folder = base.parent if is_gguf else base
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, **source)
-    if config.model_type not in FAMILIES or not 0 <= frozen_layers <= layers <= config.num_hidden_layers:
-        raise InputError(
-            f"{base} is a {config.model_type} of {config.num_hidden_layers} layers; the first {layers} of a "
-            f"{' or '.join(FAMILIES)} were asked for, {frozen_layers} of them frozen"
-        )
-    how = {"local_files_only": True, "dtype": torch.float32, "attn_implementation": "sdpa"}
-    if is_gguf:  # tensors of a GGUF are named after those of a causal model
-        backbone = AutoModelForCausalLM.from_pretrained(folder, **source, **how).model
+    if frozen_layers > layers:
+        raise InputError(f"{frozen_layers} of {layers} layers cannot be frozen; give fewer frozen layers")
+    if base.suffix == ".gguf":
+        backbone = load_gguf(base, layers).model
     else:
-        backbone = AutoModel.from_pretrained(folder, use_safetensors=True, **how)
+        config = AutoConfig.from_pretrained(base, local_files_only=True)
+        if config.model_type not in FAMILIES or layers > config.num_hidden_layers:
+            raise InputError(
+                f"{base} is a {config.model_type} of {config.num_hidden_layers} layers; the first {layers} of a "
+                f"{' or '.join(FAMILIES)} were asked for"
+            )
+        how = {"local_files_only": True, "dtype": torch.float32, "attn_implementation": "sdpa"}
+        backbone = AutoModel.from_pretrained(base, use_safetensors=True, **how)
     backbone.layers = backbone.layers[:layers]
     if kept is not None:
         words = backbone.embed_tokens.weight.detach()[torch.tensor(kept)].clone()

@@ -1,8 +1,9 @@
 """Fits the verifier of programs: what the signs of a program weigh (:mod:`edge_tts.runtimes.program_verifier`).
 
 Labels are those of :mod:`edge_tts.export.train.labels`. All figures of the report are of held-out problems (five
-folds), beside those of the mean log-probability, which costs nothing, too. With ``--test``, the fit on all problems is
-measured once on other problems:
+folds), beside those of the mean log-probability, which costs nothing, too. The folds' fits are kept with it: what is
+fitted on scores of the same problems, such as the controller, needs scores that their answers had no part in
+(:mod:`edge_tts.bench.program_scores`). With ``--test``, the fit on all problems is measured once on other problems:
 
     python -m edge_tts.export.train.fit_signs --data rows.jsonl --test test_rows.jsonl --out program_verifier.json
 """
@@ -13,6 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import numpy as np
 from edge_tts.export import command
 from edge_tts.export.trace_rows import Row, read_rows
 from edge_tts.export.train.heads import (
+    FOLDS,
     Floats,
     Targets,
     fold_of,
@@ -66,15 +69,15 @@ def run(data: Path, test: Path | None = None) -> Mapping[str, Any]:
     """The file that :meth:`SignWeights.parse` reads, with its evidence. Raises InputError for data that do not fit."""
     rows = read_rows(data)
     require_folds(rows, data)
-    folds = sorted({fold_of(row.id) for row in rows})
-    finals: list[tuple[Row, float]] = []
-    for fold in folds:
-        weights = fit([row for row in rows if fold_of(row.id) != fold])
-        finals += scored([row for row in rows if fold_of(row.id) == fold], weights)
+    folds = [fit([row for row in rows if fold_of(row.id) != fold]) for fold in range(FOLDS)]
+    finals = [
+        found for fold in range(FOLDS) for found in scored([r for r in rows if fold_of(r.id) == fold], folds[fold])
+    ]
     weights = fit(rows)
     evidence = {
         "problems": len({row.id for row in rows}),
         "traces": len(rows),
+        "folds": [asdict(weights) for weights in folds],
         "held_out": {"signs": worth_by_policy(finals), "log-probability": likelihood(rows)},
     }
     if test is not None:

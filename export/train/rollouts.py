@@ -62,7 +62,8 @@ def sample(
         for _ in range(samples):
             before = attempts(problem, earlier, rng.randint(1, ATTEMPTS_IN_CONTEXT), rng) if earlier else []
             traces.append(Trace(policy.tokenize(prompts.render(problem.question, before), special=True)))
-    requests = [Request(t.tokens, derived_seed(seed, i), sampling) for i, t in enumerate(traces)]
+    writes = CalculatorFormat().written
+    requests = [Request(t.tokens, derived_seed(seed, i), sampling, writes=writes) for i, t in enumerate(traces)]
     for event in policy.generate(requests):
         traces[event.request] = traces[event.request].extended(event, prompts.answer_marker)
     return [traces[i : i + samples] for i in range(0, len(traces), samples)]
@@ -78,7 +79,7 @@ def sample_programs(
         asked = [AskedProgram.of(template, (Message("user", problem.question),), interpreter) for problem in problems]
         prompts = [(one.prompt(policy), one) for one in asked]
         traces = [Trace(tokens, prompt_tokens=len(tokens)) for tokens, _ in prompts for _ in range(samples)]
-        requests = [Request(t.tokens, derived_seed(seed, i), sampling, delimiter="\n") for i, t in enumerate(traces)]
+        requests = [Request(t.tokens, derived_seed(seed, i), sampling) for i, t in enumerate(traces)]
         for event in policy.generate(requests):
             at = event.request
             if not traces[at].finished:
@@ -149,16 +150,15 @@ def collect(
         )
 
 
-def open_policy(policy: Path | None, base: Path, tuned: Path | None, width: int, programs: bool = False) -> Policy:
+def open_policy(policy: Path | None, base: Path, tuned: Path | None, width: int) -> Policy:
     """The policy as GGUF in llama.cpp or, without one, ``base`` with ``tuned`` in PyTorch."""
-    calculator = None if programs else CalculatorFormat()
     if policy is not None:
         from edge_tts.runtimes.llama import LlamaPolicy
 
-        return LlamaPolicy(policy, EngineConfig(width=width, context=1024), calculator=calculator)
+        return LlamaPolicy(policy, EngineConfig(width=width, context=1024))
     from edge_tts.export.train.torch_policy import TorchPolicy
 
-    return TorchPolicy(base, tuned, calculator, width=width)
+    return TorchPolicy(base, tuned, width)
 
 
 def main() -> None:
@@ -187,7 +187,7 @@ def main() -> None:
     random.Random(options.seed).shuffle(problems)
     problems = problems[: options.problems]
     earlier = read_samples([options.attempts], problems) if options.attempts else None
-    policy = open_policy(options.policy, options.base, options.tuned, options.width, programs)
+    policy = open_policy(options.policy, options.base, options.tuned, options.width)
     try:
         sampling = Sampling(temperature=options.temperature, max_tokens=options.max_tokens)
         collect(policy, problems, options.samples, options.out, sampling, options.seed, earlier, programs)

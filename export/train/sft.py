@@ -33,6 +33,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from edge_tts.export import command
+from edge_tts.export.gguf_model import load_gguf
 from edge_tts.export.train import quantised_lora
 from edge_tts.export.train.batches import bucketed
 from edge_tts.export.train.data import Problem, read_problems, split
@@ -138,9 +139,8 @@ def answer_loss(model: Any, ids: torch.Tensor, mask: torch.Tensor, weights: torc
 
 
 def load_base(gguf: Path) -> tuple[Any, Any]:
-    """Load a Llama-family GGUF, dequantised to float32, with its tokenizer."""
-    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
-    return model, load_tokenizer(gguf)
+    """Load a Llama or Qwen2 GGUF, dequantised to float32, with its tokenizer."""
+    return load_gguf(gguf), load_tokenizer(gguf)
 
 
 def load_policy(base: Path, tuned: Path | None) -> tuple[Any, Any]:

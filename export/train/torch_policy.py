@@ -26,8 +26,7 @@ from edge_tts.core import (
     StopReason,
 )
 from edge_tts.export.train.sft import load_policy
-from edge_tts.reasoning.calculator import written_result
-from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
+from edge_tts.reasoning.prompts import PromptFormat
 
 SHRINK_BELOW = 0.7
 """Finished sequences are dropped from the batch once less than this share of it still runs."""
@@ -58,22 +57,13 @@ class TorchPolicy:
     request's own seed.
     """
 
-    def __init__(
-        self,
-        base: Path,
-        adapter: Path | None = None,
-        calculator: CalculatorFormat | None = None,
-        prompts: PromptFormat | None = None,
-        width: int = 1024,
-    ) -> None:
+    def __init__(self, base: Path, adapter: Path | None = None, width: int = 1024) -> None:
         """Load the GGUF ``base`` with an adapter of the fine-tuning recipe merged in (see ``sft.load_policy``)."""
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         model, self._tokenizer = load_policy(base, adapter)
         dtype = torch.bfloat16 if self._device == "cuda" else torch.float32
         self._model: Any = model.to(self._device, dtype).eval()
-        self._prompts = prompts or PromptFormat()
-        self._calculator = calculator
-        self._end = self._tokenizer.convert_tokens_to_ids(self._prompts.end)
+        self._end = self._tokenizer.convert_tokens_to_ids(PromptFormat().end)
         self.width = width
         parameters = sum(p.numel() for p in model.parameters())
         reason = "the recipes sample with PyTorch"
@@ -157,7 +147,7 @@ class TorchPolicy:
         return ids.gather(1, picks)[:, 0], chosen
 
     def _take(self, lane: _Lane, token: int, logprob: float) -> Generator[StepEvent, None, None]:
-        """Add the drawn token, or the calculator's next one in its place, and end step or request where due."""
+        """Add the drawn token, or the next forced one in its place, and end step or request where due."""
         if lane.forced:
             token = lane.forced.popleft()
             lane.written += 1
@@ -168,10 +158,9 @@ class TorchPolicy:
         lane.produced += 1
         if token != self._end:
             lane.text += self._tokenizer.decode([token])
-            if not lane.forced and lane.text.endswith("=") and self._calculator:
-                result = written_result(lane.text, self._calculator.open, self._calculator.close)
-                lane.forced.extend(self.tokenize(result) if result else ())
-        at_delimiter = self._prompts.step_delimiter in lane.text
+            if not lane.forced and lane.request.writes:
+                lane.forced.extend(self.tokenize(lane.request.writes(lane.text) or ""))
+        at_delimiter = lane.request.delimiter in lane.text
         if token == self._end:
             lane.stop = "end"
         elif at_delimiter and lane.steps + 1 == lane.request.max_steps:
@@ -179,7 +168,7 @@ class TorchPolicy:
         elif lane.produced >= lane.request.sampling.max_tokens:
             lane.stop = "length"
         if lane.stop or at_delimiter:
-            text, _, rest = lane.text.partition(self._prompts.step_delimiter)
+            text, _, rest = lane.text.partition(lane.request.delimiter)
             prefill = len(lane.request.tokens) - 1 if not lane.steps else 0
             yield StepEvent(lane.index, text, tuple(lane.step), lane.logprob, prefill, lane.written, lane.stop)
             lane.text = rest

@@ -18,7 +18,7 @@ from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama import LlamaPolicy
 
 SAMPLE = Path(__file__).parents[1] / "data" / "svamp_sample.jsonl"
-BUDGET = 4
+BUDGET = 2
 
 
 @pytest.fixture(scope="module")
