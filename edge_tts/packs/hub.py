@@ -64,6 +64,15 @@ def download(source: HubFile, progress: Progress, pinned: FileRecord | None = No
     return paths[0]
 
 
+def size(source: HubFile) -> int:
+    """Bytes of the file that ``source`` means, as the hub says; fetches nothing.
+
+    Raises UnavailableError where the hub does not say it.
+    """
+    with _hub_errors(source), _quiet():
+        return sum(part.size for part in _ask(source))
+
+
 def _ask(source: HubFile) -> list[_Wanted]:
     """What the hub has for ``source``, in one quick request without retries."""
     from huggingface_hub import HfApi, constants

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import hub_server
 import pytest
 from desktop_app import ANSWERED, DESKTOP, QUESTION, application, serve
 from edge_desktop.answer_view import AnswerView
@@ -19,7 +20,7 @@ from edge_desktop.candidates import CandidateModel
 from edge_desktop.display import problem
 from edge_desktop.history import Details, History, HistoryError
 from edge_desktop.model_view import ModelBox
-from edge_desktop.models import AUTOMATIC, BUILT_IN, choose
+from edge_desktop.models import AUTOMATIC, BUILT_IN, choose, reference_of
 from edge_desktop.search import Candidate, Search
 from edge_desktop.theme import Theme
 from edge_desktop.units import duration, file_size, flops, seconds_of
@@ -226,7 +227,7 @@ def test_models_on_this_machine_come_first(home: Path, tmp_path: Path, monkeypat
     box.offer(listed)
     names = [box.itemText(index) for index in range(box.count()) if box.itemText(index)]
     assert names[1:4] == [smallest.name, "smol-math (built in, tiny)", "To download"]
-    assert names[-1] == "Choose a GGUF file …"
+    assert names[-2:] == ["Choose a GGUF file …", "Enter a name or a hub id …"]
     assert any(name.endswith(" GB") for name in names)
 
 
@@ -254,10 +255,51 @@ def test_a_file_of_the_users_is_chosen_by_a_dialog(monkeypatch: pytest.MonkeyPat
     answers = [("", ""), ("/models/own.gguf", "")]
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: answers.pop(0))
     for _ in range(2):
-        box.setCurrentIndex(box.count() - 1)
-        box.activated.emit(box.count() - 1)
+        line = box.findText("Choose a GGUF file …")
+        box.setCurrentIndex(line)
+        box.activated.emit(line)
     assert told == ["/models/own.gguf"]
     assert (box.currentText(), box.reference) == ("own.gguf", "/models/own.gguf")
+
+
+@pytest.mark.parametrize(
+    ("typed", "reference"),
+    [
+        ("a/b:Q4_K_M", "a/b:Q4_K_M"),
+        (" a/b ", "a/b"),
+        ("Qwen2.5-Coder-0.5B", "qwen2.5-coder-0.5b"),
+        ("smol-math", "smol-math"),
+    ],
+)
+def test_what_is_typed_as_a_model_is_what_the_command_line_takes(typed: str, reference: str, home: Path) -> None:
+    assert reference_of(typed) == reference
+
+
+def test_a_typed_path_is_kept_whole_and_a_typing_mistake_is_told(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_tiny_model(tmp_path / "own.gguf")
+    monkeypatch.chdir(tmp_path)
+    assert reference_of("own.gguf") == str(file)
+    with pytest.raises(InputError, match=r"did you mean qwen2\.5-coder-0\.5b"):
+        reference_of("qwen2.5-coder-0.5")
+
+
+def test_the_hub_is_asked_only_for_the_size_of_what_is_not_here(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hub_server.serve() as hub:
+        hub.patch(monkeypatch, tmp_path)
+        hub.add("a/sizes", {"own.Q4_K_M.gguf": b"GGUF" + bytes(96), "own.Q8_0.gguf": b"GGUF" + bytes(196)})
+        monkeypatch.setenv("EDGE_REASON_MODEL", "a/sizes:Q8_0")  # the default may be one too
+        for reference, size in (("a/sizes", 100), (AUTOMATIC, 200)):
+            found = choose(reference, 2000)
+            assert (found.pack, found.is_here, found.size) == (None, False, size)
+        with pytest.raises(InputError, match="the hub has no repository a/nothing"):
+            choose("a/nothing", 2000)
+        hub.status = 500
+        assert choose("a/unknown", 2000).size == 0
+        assert not hub.ranges
 
 
 # --- history -----------------------------------------------------------------------------------

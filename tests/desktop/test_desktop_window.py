@@ -20,10 +20,10 @@ from desktop_app import ANSWERED, DESKTOP, QUESTION, application, serve
 from edge_desktop.history import Details, History
 from edge_desktop.theme import DARK, LIGHT, Theme
 from edge_desktop.window import Window
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QColor
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QLabel
+from PySide6.QtWidgets import QApplication, QInputDialog, QLabel
 from tiny_model import write_tiny_model
 
 from edge_tts import StepTaken, StrategyChosen
@@ -228,6 +228,61 @@ def test_a_model_is_downloaded_when_the_user_agrees_and_a_cancelled_download_goe
         assert hub.ranges == [None, "bytes=10485760-", "bytes=10485760-"]  # from where it had got to
         serve(lambda: window.ask.model.itemData(1) == "qwen2.5-coder-0.5b")  # among those that are here
         window.close()
+
+
+def test_a_hub_id_is_typed_downloaded_on_consent_and_loaded(
+    tmp_path: Path, app: QApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = write_tiny_model(tmp_path / "tiny.gguf").read_bytes()
+    monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path / "home"))
+    with hub_server.serve() as hub:
+        hub.patch(monkeypatch, tmp_path)
+        for name, value in hub.environment(tmp_path).items():
+            monkeypatch.setenv(name, value)
+        hub.add("a/tiny", {"tiny.Q4_K_M.gguf": content, "tiny.Q8_0.gguf": content})
+        window = Window(Theme(app), tmp_path / "history.sqlite3")
+        window.ask.memory.setValue(2000)
+        window.show()
+        type_model(window, "a/tiny:Q9")
+        serve(lambda: "o file fits a/tiny:Q9" in window.plan.message.text())
+        type_model(window, "nonsense")
+        assert "o model 'nonsense'" in window.banner_text.text()
+        type_model(window, "a/tiny:Q4_K_M")
+        serve(window.strip.isVisible)
+        megabytes = f"{len(content) / 1e6:.0f} MB"
+        assert f"a/tiny:Q4_K_M is not on this machine. It is a download of {megabytes}." in window.strip.text.text()
+        assert window.strip.download.text() == f"Download {megabytes}"
+        assert "once it is on this machine" in window.plan.message.text()
+        window.ask.question.setPlainText(QUESTION)
+        assert not window.ask.solve.isEnabled()
+        hub.gate.clear()
+        window.strip.download.click()
+        serve(lambda: len(hub.ranges) == 1)
+        window.strip.cancel.click()
+        serve(lambda: not window.fetcher.is_running and window.strip.download.isVisible())
+        assert window.settings.model == window.ask.model.currentText() == "a/tiny:Q4_K_M"
+        hub.gate.set()
+        window.strip.download.click()
+        serve(lambda: window.ask.model_caption.text() == "Model: tiny.Q4_K_M is loaded")
+        assert window.strip.isHidden()
+        assert window.ask.solve.isEnabled()
+        window.close()
+
+
+def type_model(window: Window, text: str) -> None:
+    """Choose "Enter a name …" and type ``text`` into the dialog."""
+
+    def answer() -> None:
+        dialog = application().activeModalWidget()
+        assert isinstance(dialog, QInputDialog)
+        dialog.setTextValue(text)
+        dialog.accept()
+
+    box = window.ask.model
+    line = box.findText("Enter a name or a hub id …")
+    QTimer.singleShot(0, answer)
+    box.setCurrentIndex(line)
+    box.activated.emit(line)
 
 
 def test_a_download_that_fails_says_why(tmp_path: Path, app: QApplication, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,8 @@ class Planned:
     reference: str
     """What the user chose."""
     chosen: Chosen
-    plan: Plan
+    plan: Plan | None
+    """None where only the model's file tells what it takes, and it is not here."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Engine(QObject):
     offered = Signal(object)
     """The models to choose from, a tuple of :class:`Offer`."""
     planned = Signal(object)
-    """A :class:`Planned` that fits into the memory cap."""
+    """A :class:`Planned`; its plan fits into the memory cap."""
     unplannable = Signal(str)
     loading = Signal(float, str)
     """The share done in [0, 1], and what is being done."""
@@ -199,7 +200,8 @@ class _Worker(QObject):
             return
         try:
             planned = _planned(choices, question, self._built_in)
-            if self._solver is not None and self._solver.pack.policy_path != planned.chosen.pack.policy_path:
+            pack = planned.chosen.pack
+            if self._solver is not None and (pack is None or self._solver.pack.policy_path != pack.policy_path):
                 self.close()
             if load and planned.chosen.is_here:
                 self._loaded(choices, question, planned, _Call())
@@ -243,8 +245,9 @@ class _Worker(QObject):
         from edge_tts import Solver
 
         pack = planned.chosen.pack
-        if not planned.chosen.is_here:
-            raise BackendError(f"{pack.name} is not on this machine; download it first, or choose another model")
+        if pack is None or planned.plan is None or not planned.chosen.is_here:
+            name = planned.chosen.name
+            raise BackendError(f"{name} is not on this machine; download it first, or choose another model")
         if self._solver is not None:
             same = self._solver.pack.policy_path == pack.policy_path
             if same and _models(self._solver.plan) == _models(planned.plan):
@@ -287,7 +290,8 @@ def _planned(choices: Choices, question: str, built_in: str | None) -> Planned:
     profile: Profile = profile_of(choices.profile)
     memory = profile.memory_mb if choices.memory_mb is None else choices.memory_mb
     chosen = choose(choices.model, memory, built_in)
-    return Planned(choices.model, chosen, plan_for(chosen.pack, profile, *_limits(choices, question)))
+    plan = plan_for(chosen.pack, profile, *_limits(choices, question)) if chosen.pack else None
+    return Planned(choices.model, chosen, plan)
 
 
 def _limits(choices: Choices, question: str) -> tuple[float | None, float | None, int, int]:

@@ -13,15 +13,17 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from edge_tts.errors import EdgeError
+from edge_tts.packs.bare_model import find_model
 from edge_tts.packs.pack import Pack, prepare_pack
 
 _GRACE_SECONDS = 2.0
 """How long an interrupted download may take to close its files."""
 
 
-def fetch(pipe: Connection[Any, Any], pack: Pack) -> None:
-    """Fetch ``pack`` and say through ``pipe`` how it goes; anything that comes from there ends the work.
+def fetch(pipe: Connection[Any, Any], wanted: Pack | str) -> None:
+    """Fetch ``wanted``, a pack or what ``--model`` takes, and say through ``pipe`` how it goes.
 
+    Anything that comes from ``pipe`` ends the work.
     Sends pairs of the share done in [0, 1] and what is being done, and at last a text: what went wrong, or "".
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -31,9 +33,12 @@ def fetch(pipe: Connection[Any, Any], pack: Pack) -> None:
         with lock, suppress(OSError):  # the app has ended; then the work ends too
             pipe.send(message)
 
+    def progress(fraction: float, what: str) -> None:
+        send((fraction, what))
+
     threading.Thread(target=_watch, args=(pipe,), daemon=True).start()
     try:
-        prepare_pack(pack, lambda fraction, what: send((fraction, what)))
+        prepare_pack(wanted if isinstance(wanted, Pack) else find_model(wanted, progress), progress)
         send("")
     except KeyboardInterrupt:
         pass

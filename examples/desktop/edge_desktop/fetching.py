@@ -42,14 +42,14 @@ class Fetcher(QObject):
     def is_running(self) -> bool:
         return self._process is not None
 
-    def start(self, pack: Pack) -> None:
-        """Have all files of ``pack`` on this machine."""
+    def start(self, wanted: Pack | str) -> None:
+        """Have all files of ``wanted`` on this machine: of a pack, or of a model named as ``--model`` takes it."""
         if self.is_running:
             return
         spawn = get_context("spawn")
         self._cancelled = False
         self._pipe, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=fetch, args=(theirs, pack), name="edge-download", daemon=True)
+        self._process = spawn.Process(target=fetch, args=(theirs, wanted), name="edge-download", daemon=True)
         self._process.start()
         theirs.close()
         threading.Thread(target=self._hear, args=(self._pipe, self._process), daemon=True).start()

@@ -7,29 +7,43 @@ from pathlib import Path
 
 from PySide6.QtCore import QSignalBlocker, Qt, Signal
 from PySide6.QtGui import QStandardItemModel
-from PySide6.QtWidgets import QComboBox, QFileDialog, QFrame, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout
+from PySide6.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFrame,
+    QHBoxLayout,
+    QInputDialog,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+)
 
-from edge_desktop.models import AUTOMATIC, BUILT_IN, Chosen, is_file
+from edge_desktop.models import AUTOMATIC, BUILT_IN, Chosen, is_file, is_own, reference_of
 from edge_desktop.parts import Choice, label
 from edge_desktop.units import file_size
+from edge_tts import EdgeError
 from edge_tts.packs.offers import Offer
 
 _LEAST_CHARACTERS = 14
 _HEADING = "\0"
 """Data of a line that is no model."""
+_FILE, _NAME = "\0file", "\0name"
+"""Data of the lines that ask for another model."""
 
 
 class ModelBox(Choice):
-    """The models: what is on this machine first, then downloads, then a file of the user's."""
+    """The models: what is on this machine first, then downloads, then a file of the user's or a hub id."""
 
     chosen = Signal(str)
     """The reference that the user chose."""
+    refused = Signal(str)
+    """Why what the user typed is no model."""
 
     def __init__(self, reference: str) -> None:
         super().__init__()
         self.reference = reference
-        self._file = reference if is_file(reference) else ""
-        """The GGUF that was chosen last."""
+        self._own = reference if is_own(reference) else ""
+        """The GGUF or hub id that was chosen last."""
         self._offers: Sequence[Offer] = ()
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(_LEAST_CHARACTERS)
@@ -42,14 +56,14 @@ class ModelBox(Choice):
         with QSignalBlocker(self):
             self.clear()
             self.addItem("Best that fits", AUTOMATIC)
-            if self._file:
-                self._add(Path(self._file).name, self._file, self._file)
+            if self._own:
+                self._add(Path(self._own).name if is_file(self._own) else self._own, self._own, self._own)
             for offer in offers:
                 if offer.is_here:
                     name = f"{offer.name} (built in, tiny)" if offer.name == BUILT_IN else offer.name
                     self._add(name, offer.name, f"{file_size(offer.size)}, on this machine")
             known = {offer.name for offer in offers}
-            if self.reference not in {AUTOMATIC, self._file, *known}:
+            if self.reference not in {AUTOMATIC, self._own, *known}:
                 self._add(self.reference, self.reference, "")  # until the models are listed, or not listed any more
             downloads = [offer for offer in offers if not offer.is_here]
             if downloads:
@@ -57,14 +71,15 @@ class ModelBox(Choice):
             for offer in downloads:
                 self._add(f"{offer.name}, {file_size(offer.size)}", offer.name, "not on this machine")
             self.insertSeparator(self.count())
-            self.addItem("Choose a GGUF file …", None)
+            self.addItem("Choose a GGUF file …", _FILE)
+            self.addItem("Enter a name or a hub id …", _NAME)
             self.setCurrentIndex(max(0, self.findData(self.reference)))
         self.view().setMinimumWidth(self.view().sizeHintForColumn(0) + 24)
 
     def choose(self, reference: str) -> None:
         """Choose ``reference``, as if the user had."""
-        if is_file(reference):
-            self._file = reference
+        if is_own(reference):
+            self._own = reference
         self.reference = reference
         self.offer(self._offers)
         self.chosen.emit(reference)
@@ -83,16 +98,28 @@ class ModelBox(Choice):
 
     def _activated(self, index: int) -> None:
         reference = self.itemData(index)
-        if reference is None:
-            folder = str(Path(self._file).parent) if self._file else ""
-            reference, _ = QFileDialog.getOpenFileName(
+        if reference == _FILE:
+            folder = str(Path(self._own).parent) if is_file(self._own) else ""
+            file, _ = QFileDialog.getOpenFileName(
                 self.window(), "Choose a model", folder, "Models (*.gguf);;All files (*)"
             )
-            if not reference:
-                self.offer(self._offers)
-                return
-        if reference != self.reference:
+            reference = file or None
+        elif reference == _NAME:
+            reference = self._typed()
+        if reference not in (None, self.reference):
             self.choose(str(reference))
+        else:
+            self.offer(self._offers)
+
+    def _typed(self) -> str | None:
+        """What the user types as a model; None where that is none, or nothing."""
+        asked = "A hub id owner/repo or owner/repo:Q4_K_M, a name of the catalogue, or the path of a GGUF:"
+        text, _ = QInputDialog.getText(self.window(), "Choose a model", asked)
+        try:
+            return reference_of(text) if text.strip() else None
+        except EdgeError as error:
+            self.refused.emit(str(error))
+            return None
 
 
 class ModelStrip(QFrame):
@@ -128,17 +155,19 @@ class ModelStrip(QFrame):
         self.setHidden(chosen.is_here)
         if chosen.is_here:
             return
-        name, size = chosen.pack.name, f"{file_size(chosen.size)}" if chosen.size else ""
-        if chosen.pack.format == "equations":
+        name, size = chosen.name, f"{file_size(chosen.size)}" if chosen.size else ""
+        is_pack = chosen.pack is not None and chosen.pack.format == "equations"
+        if is_pack:
             text = f"{name} is put together once, from a base model of {size} that is downloaded unless it is here."
         else:
-            text = f"{name} is not on this machine. It is a download of {size}."
+            of = f"a download of {size}" if size else "a download; the hub could not be asked how large it is"
+            text = f"{name} is not on this machine. It is {of}."
         if chosen.begun:
             text = f"{text} {file_size(chosen.begun)} of it are here already."
         if chosen.reason:
             text = f"{text} It was taken as {chosen.reason.partition(';')[0]}; you can choose another model above."
         self.text.setText(text)
-        self.download.setText("Prepare" if chosen.pack.format == "equations" else f"Download {size}".strip())
+        self.download.setText("Prepare" if is_pack else f"Download {size}".strip())
         self._show(working=False)
 
     def progress(self, fraction: float, what: str) -> None:

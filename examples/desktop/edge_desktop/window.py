@@ -145,6 +145,7 @@ class Window(QMainWindow):
         self.ask.changed.connect(self._plan_again)
         self.ask.question.textChanged.connect(self._plan_again)
         self.ask.model.chosen.connect(self._choose)
+        self.ask.model.refused.connect(self.complain)
         self._replan.timeout.connect(self._make_plan)
         self.strip.wanted.connect(self._fetch)
         self.strip.cancelled.connect(self._cancel_fetch)
@@ -182,8 +183,11 @@ class Window(QMainWindow):
         if planned.reference != self.ask.model.reference:
             return  # the user has chosen another model meanwhile
         self._planned = planned
-        self.plan.show_plan(planned.plan)
-        self.ask.fill_limits(planned.plan)
+        if planned.plan is not None:
+            self.plan.show_plan(planned.plan)
+            self.ask.fill_limits(planned.plan)
+        else:
+            self.plan.show_message("What this model takes is known once it is on this machine.", bad=False)
         self._name_model()
         if not self.fetcher.is_running:
             self.strip.ask(planned.chosen)
@@ -213,7 +217,7 @@ class Window(QMainWindow):
         if self._planned is not None and not self.fetcher.is_running:
             self.banner.hide()
             self.strip.progress(0.0, "preparing the download")
-            self.fetcher.start(self._planned.chosen.pack)
+            self.fetcher.start(self._planned.chosen.pack or self._planned.chosen.name)
 
     def _cancel_fetch(self) -> None:
         self.strip.cancel.setEnabled(False)
@@ -239,7 +243,7 @@ class Window(QMainWindow):
     def _name_model(self) -> None:
         """Say which model it is where the user named none, and whether it is loaded."""
         chosen = self._planned.chosen if self._planned is not None else None
-        named = chosen.pack.name if chosen is not None and chosen.reason else ""
+        named = chosen.name if chosen is not None and chosen.reason else ""
         self.ask.show_model(self._loading or named, chosen.reason if chosen is not None else "")
 
     # --- solving -------------------------------------------------------------------------------
