@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-KILLS = int(os.environ.get("EDGE_REASON_TEST_KILLS", "25"))
+KILLS = int(os.environ.get("EDGE_REASON_TEST_KILLS", "10"))
 """Of each command."""
 
 

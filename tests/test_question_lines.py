@@ -159,7 +159,7 @@ def mutated() -> st.SearchStrategy[bytes]:
     return st.lists(edit, min_size=1, max_size=8).map(edited)
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=mutated())
 def test_any_file_gives_rows_or_one_complaint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr("os.fsync", lambda _: None)

@@ -19,7 +19,7 @@ from edge_tts.packs.pack import Pack
 
 SAMPLE = Path(__file__).parents[1] / "data" / "svamp_sample.jsonl"
 TESTS = Path(__file__).parents[1]
-KILLS = 10
+KILLS = 4
 
 
 def command(file: Path, out: Path, *options: str) -> list[str]:

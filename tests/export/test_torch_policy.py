@@ -22,9 +22,9 @@ from edge_tts.export.adapter import convert, permute
 from edge_tts.export.train import quantised_lora, sft
 from edge_tts.export.train.data import Problem
 from edge_tts.export.train.torch_policy import TorchPolicy
+from edge_tts.files.gguf import open_gguf
 from edge_tts.packs.base_model import SMOLLM2_135M, locate
 from edge_tts.packs.pack import Pack
-from edge_tts.reasoning.calculator import written_result
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama import LlamaPolicy
@@ -34,13 +34,14 @@ QUESTIONS = (
     "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?",
     "Ann buys 3 pens at $2 each and a book for $7. How much does she pay?",
 )
+WRITES = CalculatorFormat().written
 
 
 @pytest.fixture(scope="module")
 def policy(pack: Pack, smollm: tuple[Any, Any]) -> Iterator[TorchPolicy]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sft, "load_base", lambda path: deepcopy(smollm))
-        yield TorchPolicy(locate(SMOLLM2_135M), SHIPPED, CalculatorFormat(), width=8)
+        yield TorchPolicy(locate(SMOLLM2_135M), SHIPPED, width=8)
 
 
 def sample(policy: Policy, sampling: Sampling, each: int = 1, seed: int = 0) -> tuple[list[Trace], list[float]]:
@@ -48,7 +49,8 @@ def sample(policy: Policy, sampling: Sampling, each: int = 1, seed: int = 0) -> 
     prompts = PromptFormat()
     traces = [Trace(policy.tokenize(prompts.render(q), special=True)) for q in QUESTIONS for _ in range(each)]
     first = [0.0] * len(traces)
-    for event in policy.generate([Request(t.tokens, seed + i, sampling) for i, t in enumerate(traces)]):
+    requests = [Request(t.tokens, seed + i, sampling, writes=WRITES) for i, t in enumerate(traces)]
+    for event in policy.generate(requests):
         if not traces[event.request].steps:
             first[event.request] = event.logprob
         traces[event.request] = traces[event.request].extended(event, prompts.answer_marker)
@@ -56,7 +58,7 @@ def sample(policy: Policy, sampling: Sampling, each: int = 1, seed: int = 0) -> 
 
 
 def test_greedy_traces_agree_with_the_runtime(policy: TorchPolicy, pack: Pack) -> None:
-    runtime = LlamaPolicy(pack.policy_path, EngineConfig(width=2, context=384), calculator=CalculatorFormat())
+    runtime = LlamaPolicy(pack.policy_path, EngineConfig(width=2, context=384))
     try:
         wanted, their_logprobs = sample(runtime, Sampling(temperature=0))
         for question in QUESTIONS:
@@ -81,13 +83,13 @@ def test_samples_are_repeatable_differ_and_their_equations_hold(policy: TorchPol
     assert equations
     for step in equations:
         expression, _, result = step.rpartition("=")
-        assert written_result(expression + "=", "", "") in (result, None)
+        assert CalculatorFormat(close="").written(expression + "=") in (result, None)
     assert any(t.answer == "76" for t in first)
 
 
 def test_step_and_length_limits_stop_a_request(policy: TorchPolicy) -> None:
     tokens = policy.tokenize(PromptFormat().render(QUESTIONS[0]), special=True)
-    (step,) = policy.generate([Request(tokens, 0, Sampling(temperature=0), max_steps=1)])
+    (step,) = policy.generate([Request(tokens, 0, Sampling(temperature=0), max_steps=1, writes=WRITES)])
     assert step.stop == "step"
     assert step.prefill_tokens == len(tokens) - 1
     assert step.forced_tokens > 0
@@ -108,7 +110,7 @@ def test_rounding_is_that_of_the_gguf_quantiser() -> None:
 def test_what_is_trained_is_what_ships_and_it_learns(pack: Pack, smollm: tuple[Any, Any], tmp_path: Path) -> None:
     model, tokenizer = deepcopy(smollm[0]), smollm[1]
     quantised_lora.attach(model, SHIPPED)
-    shipped = {tensor.name: tensor for tensor in gguf.GGUFReader(pack.policy_path).tensors}
+    shipped = {tensor.name: tensor for tensor in open_gguf(pack.policy_path).tensors}
     for index, module, name, heads in ((0, "q_proj", "attn_q", 9), (29, "o_proj", "attn_output", None)):
         weight = getattr(model.model.layers[index].self_attn, module).weight().detach().numpy()
         tensor = shipped[f"blk.{index}.{name}.weight"]
@@ -118,7 +120,7 @@ def test_what_is_trained_is_what_ships_and_it_learns(pack: Pack, smollm: tuple[A
     sft.save_result(model, tokenizer, tmp_path)
     convert(tmp_path / "adapter", locate(SMOLLM2_135M), tmp_path / "again.gguf")
     before, after = (
-        {t.name: bytes(t.data) for t in gguf.GGUFReader(path).tensors} for path in (SHIPPED, tmp_path / "again.gguf")
+        {t.name: bytes(t.data) for t in open_gguf(path).tensors} for path in (SHIPPED, tmp_path / "again.gguf")
     )
     assert before == after
 

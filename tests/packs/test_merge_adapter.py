@@ -17,6 +17,7 @@ from edge_tts.errors import PackError
 from edge_tts.export.adapter import convert
 from edge_tts.export.train.policy_tokenizer import load_tokenizer
 from edge_tts.export.vocabulary import kept_tokens
+from edge_tts.files.gguf import open_gguf
 from edge_tts.packs.base_model import SMOLLM2_135M, locate
 from edge_tts.packs.merge_adapter import merge, read_adapter
 from edge_tts.packs.vocabulary_cut import Cut
@@ -41,7 +42,7 @@ def tokenized(path: Path, text: str) -> list[int]:
 
 
 def matrices(path: Path) -> dict[str, np.ndarray]:
-    reader = gguf.GGUFReader(path)
+    reader = open_gguf(path)
     return {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in reader.tensors}
 
 
@@ -59,7 +60,7 @@ def test_merge_adds_the_scaled_product(folder: Path) -> None:
 
 def test_merge_keeps_metadata_and_vocabulary(folder: Path) -> None:
     merge(folder / "base.gguf", folder / "adapter.gguf", folder / "out.gguf", "Q4_0")
-    before, after = gguf.GGUFReader(folder / "base.gguf"), gguf.GGUFReader(folder / "out.gguf")
+    before, after = open_gguf(folder / "base.gguf"), open_gguf(folder / "out.gguf")
     changed = {k for k in before.fields if before.fields[k].contents() != after.fields[k].contents()}
     assert list(before.fields) == list(after.fields)
     assert changed == {"general.file_type"}
@@ -100,7 +101,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(folder: Path) -> None:
 
 def test_sensitive_matrices_may_be_stored_wider(folder: Path) -> None:
     merge(folder / "base.gguf", folder / "adapter.gguf", folder / "out.gguf", "Q4_0+Q8_0")
-    kinds = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(folder / "out.gguf").tensors}
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in open_gguf(folder / "out.gguf").tensors}
     assert kinds["blk.0.ffn_down.weight"] == "Q8_0"
     assert kinds["blk.0.attn_q.weight"] == kinds["blk.0.ffn_up.weight"] == "Q4_0"
 

@@ -50,7 +50,7 @@ def values() -> st.SearchStrategy[bytes]:
     )
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.one_of(mutated(), values()))
 def test_any_file_is_a_profile_or_one_complaint(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "mine.toml"

@@ -8,6 +8,7 @@ import gguf
 import pytest
 
 from edge_tts.errors import InputError
+from edge_tts.files.gguf import open_gguf
 from edge_tts.packs.bare_model import find_model
 from edge_tts.packs.pack import Pack
 from edge_tts.solver import Solver
@@ -15,7 +16,7 @@ from edge_tts.solver import Solver
 
 def split(whole: Path, folder: Path, parts: int) -> Path:
     """Write ``whole`` as ``parts`` files, as llama.cpp's gguf-split names them; gives the first."""
-    reader = gguf.GGUFReader(whole)
+    reader = open_gguf(whole)
     family = reader.fields["general.architecture"].contents()
     most = -(-len(reader.tensors) // parts)
     writer = gguf.GGUFWriter(folder / "model.gguf", family, split_max_tensors=most)
