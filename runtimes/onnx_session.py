@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -34,14 +37,15 @@ def open_session(path: Path, device: Device, threads: int | None) -> tuple[Any, 
     # Threads that spin between rounds would take the cores from the policy.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        # Without its own fallback, which prints on standard output.
-        start = partial(onnxruntime.InferenceSession, str(path), options, enable_fallback=0)
-        try:
-            session = start(providers=wanted)
-        except Exception:
-            if len(wanted) == 1:
-                raise
-            session = start(providers=wanted[-1:])
+        with _in_utf8(path) as name:
+            # Without its own fallback, which prints on standard output.
+            start = partial(onnxruntime.InferenceSession, name, options, enable_fallback=0)
+            try:
+                session = start(providers=wanted)
+            except Exception:
+                if len(wanted) == 1:
+                    raise
+                session = start(providers=wanted[-1:])
     except Exception as error:  # onnxruntime's errors share no public base
         reason = " ".join(str(error).split())
         raise PackError(f"cannot load the verifier {path}: {reason}; verify or reinstall the pack") from error
@@ -49,6 +53,23 @@ def open_session(path: Path, device: Device, threads: int | None) -> tuple[Any, 
     if len(wanted) > 1 and not on_cuda:
         reason = "onnxruntime could not start its CUDA provider here (no usable GPU, CUDA or cuDNN)"
     return session, "cuda" if on_cuda else "cpu", reason
+
+
+@contextlib.contextmanager
+def _in_utf8(path: Path) -> Iterator[str]:
+    """``path`` as ONNX Runtime takes it, in UTF-8; where its name is none, through a link from a temporary folder.
+
+    The link is to the folder, so that weights beside the model are found.
+    """
+    try:
+        os.fsencode(path).decode()
+    except UnicodeDecodeError:
+        with tempfile.TemporaryDirectory(prefix="edge-reason-") as folder:
+            link = Path(folder, "prm")
+            link.symlink_to(path.absolute().parent)
+            yield str(link / path.name)
+    else:
+        yield str(path)
 
 
 def providers(device: Device, available: Sequence[str]) -> tuple[list[Any], str]:

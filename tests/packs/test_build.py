@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +71,18 @@ def test_accounts_beside_the_models_go_with_them(sources: PackFiles, tmp_path: P
     assert json.loads(told.stdout)["verifier_account"] == {"quant": "int8", "good": False, "forced": True}
     write_zip(made, tmp_path / "with-accounts.zip")
     assert install_pack(tmp_path / "with-accounts.zip").files == made.files
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux only")
+def test_folders_whose_names_are_not_utf8(sources: PackFiles, tiny: standin.StandIn, tmp_path: Path) -> None:
+    made = build_pack(sources, SETTINGS, tmp_path / "caf\udce9" / "mine")
+    assert pack.pack_problems(made) == []
+    parts = shutil.copytree(tiny.pack.folder, tmp_path / "h\udce9" / "tiny")
+    (temporary := tmp_path / "temporary").mkdir()
+    command = [sys.executable, "-m", "edge_tts", "pack", "assemble", str(parts), "--base", str(tiny.base)]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "TMPDIR": str(temporary)})
+    assert (done.returncode, b"is ready in " in done.stdout) == (0, True), done.stderr
+    assert not list(temporary.iterdir())
 
 
 def test_without_a_verifier(sources: PackFiles, tmp_path: Path) -> None:
