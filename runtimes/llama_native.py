@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -124,7 +125,7 @@ class NativeModel:
 
     def _load(self, path: Path, config: EngineConfig, held: list[int]) -> None:
         if not path.is_file():
-            raise PackError(f"the policy file {path} does not exist; run `edge-reason pack verify`")
+            raise PackError(f"the model file {path} does not exist; check the path")
         layers, self.device, self.reason = device.offload(config.gpu_layers, bool(lib.llama_supports_gpu_offload()))
         params = model_params()
         params.n_gpu_layers = layers
@@ -136,7 +137,8 @@ class NativeModel:
         if not model:
             raise PackError(
                 f"llama.cpp cannot load {path}: {_last_error or 'unknown reason'}; "
-                "the file is damaged or of an unknown kind, run `edge-reason pack verify`"
+                "the file is damaged, or of a kind that this version does not know; download it again, take another "
+                f"quantisation or model, or see what `edge-reason model info {shlex.quote(str(path))}` says of it"
             )
         self._stack.callback(lib.llama_model_free, model)
         if MAPPED:
