@@ -36,8 +36,19 @@ def exclusive(folder: Path, progress: Progress = silent) -> Iterator[None]:
     """Let one process at a time build in ``folder``; others wait. Creates the folder.
 
     What a killed process left is tidied first: temporary folders are removed, and a folder that was moved aside and
-    has no successor is put back. Raises InputError where the folder cannot be written, ResourceError where the disk is
-    full.
+    has no successor is put back. So all that write there must take turns. Errors as of :func:`disk_errors`.
+    """
+    with turn(folder, progress):
+        for leftover in folder.glob(f"{_TEMPORARY}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
+
+
+@contextlib.contextmanager
+def turn(folder: Path, progress: Progress = silent) -> Iterator[None]:
+    """Let one process at a time replace folders inside ``folder``, where others may write files of their own.
+
+    As :func:`exclusive`, but temporary folders stay.
     """
     from filelock import FileLock, Timeout
 
@@ -53,8 +64,6 @@ def exclusive(folder: Path, progress: Progress = silent) -> Iterator[None]:
         with disk_errors(folder):
             for aside in folder.glob(f"{_REPLACED}*"):
                 _put_back(aside)
-        for leftover in folder.glob(f"{_TEMPORARY}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
         yield
     finally:
         lock.release()

@@ -11,7 +11,7 @@ from typing import Any
 
 from edge_tts.core import Sampling
 from edge_tts.errors import InputError
-from edge_tts.files.atomic import Progress, building, disk_errors, publish, require_space, silent
+from edge_tts.files.atomic import Progress, building, disk_errors, publish, require_space, silent, turn
 from edge_tts.files.integrity import FileRecord
 from edge_tts.files.typed import typed
 from edge_tts.packs import manifest
@@ -115,9 +115,11 @@ def set_table(folder: Path, table: Mapping[str, Any]) -> Pack:
     used, InputError or ResourceError where the folder cannot be written.
     """
     StrategyTable.parse(table)
-    pack = manifest.read(folder)
-    require_space(folder.parent, sum(path.stat().st_size for path in folder.iterdir()))
-    with building(folder.parent) as temporary:
+    folder = folder.absolute()
+    manifest.read(folder)  # nothing is locked where there is no pack
+    with turn(folder.parent), building(folder.parent) as temporary:
+        pack = manifest.read(folder)
+        require_space(folder.parent, sum(path.stat().st_size for path in folder.iterdir()))
         changed = temporary / folder.name
         shutil.copytree(folder, changed)
         text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"

@@ -73,6 +73,29 @@ def test_accounts_beside_the_models_go_with_them(sources: PackFiles, tmp_path: P
     assert install_pack(tmp_path / "with-accounts.zip").files == made.files
 
 
+SET_TABLE = """
+import json, sys
+from pathlib import Path
+from edge_tts.packs.build import set_table
+for _ in range(12):
+    set_table(Path(sys.argv[1]), json.loads(sys.argv[2]))
+"""
+
+
+def test_two_processes_that_set_the_table_take_turns(built: pack.Pack) -> None:
+    (built.folder.parent / ".building-other").mkdir()  # of a third one, which does not replace a folder
+    table = {"probe": 4, "edges": [0.8, 0.6, 0.4, 0.2], "budgets": [4], "cells": [["majority"]] * 5}
+    arguments = [[str(built.folder), json.dumps({**table, "by": name})] for name in ("one", "two")]
+    running = [subprocess.Popen([sys.executable, "-c", SET_TABLE, *one], stderr=subprocess.PIPE) for one in arguments]
+    said = [process.communicate(timeout=300)[1] for process in running]
+    assert ([process.returncode for process in running], said) == ([0, 0], [b"", b""])
+    again = manifest.read(built.folder)
+    assert pack.pack_problems(again) == []
+    assert again.table is not None
+    assert again.table["by"] in ("one", "two")
+    assert entries(built.folder.parent) == {"mine", ".lock", ".building-other"}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux only")
 def test_folders_whose_names_are_not_utf8(sources: PackFiles, tiny: standin.StandIn, tmp_path: Path) -> None:
     made = build_pack(sources, SETTINGS, tmp_path / "caf\udce9" / "mine")
