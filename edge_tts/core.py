@@ -6,7 +6,7 @@ Everything here is data or a Protocol; nothing imports a backend.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal, Protocol, Self, TypeAlias
 
@@ -58,6 +58,10 @@ class Sampling:
             raise InputError("a stop text must not be empty; leave it out")
 
 
+StepWriter: TypeAlias = "Callable[[str], str | None]"
+"""Given a step as far as it is written, the text to put behind it, or None."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One continuation wanted from a policy.
@@ -72,10 +76,10 @@ class Request:
     sampling: Sampling = Sampling()
     max_steps: int | None = None
     """Stop after this many steps; None runs to the end of the trace."""
-    delimiter: str | None = None
-    """What ends a step; None: what the policy was loaded with."""
-    calculator: bool = True
-    """Whether a policy that was loaded with a calculator writes the results of equations."""
+    delimiter: str = "\n"
+    """What ends a step."""
+    writes: StepWriter | None = None
+    """Asked after every token; what it gives becomes part of the sequence, as forced tokens."""
     family: int | None = None
     """Requests of one search have the same number: later calls draw from what earlier ones evaluated, where a policy
     keeps it."""
@@ -96,7 +100,7 @@ class StepEvent:
     prefill_tokens: int
     """Prefix tokens that had to be evaluated for this step (0 where the KV cache had them)."""
     forced_tokens: int
-    """How many of ``tokens`` the calculator wrote."""
+    """How many of ``tokens`` the request's ``writes`` put there."""
     stop: StopReason | None
     """None while the request goes on; its last event carries the reason."""
     shared_tokens: int = 0
@@ -296,7 +300,7 @@ class Usage:
     generated_tokens: int = 0
     """New text of all samples together."""
     forced_tokens: int = 0
-    """The part of ``generated_tokens`` the calculator wrote."""
+    """The part of ``generated_tokens`` that the runtime wrote into the sequences, as the calculator does."""
     verifier_tokens: int = 0
     policy_flops: float = 0.0
     """2 x parameters x tokens."""

@@ -151,8 +151,7 @@ class Solver:
         pack, verifier = self.pack, None
         if self.plan.verifier and pack.verifier_path and pack.tokenizer_path:
             verifier = VerifierFiles(pack.verifier_path, pack.tokenizer_path, self.plan.verifier_config)
-        calculator = pack.calculator if self.calculator else None
-        config = ModelsConfig(pack.policy_path, self.plan.engine, pack.prompts, calculator, verifier)
+        config = ModelsConfig(pack.policy_path, self.plan.engine, verifier)
         if not self._isolate:
             if not pack.is_known:
                 trial.require_sound(config.policy)
@@ -171,7 +170,7 @@ class Solver:
         messages = as_messages(question)
         text = checked_question(messages[-1].content)
         if self.pack.format == "equations":
-            return AskedEquations(self.pack.prompts, text, self.calculator)
+            return AskedEquations(self.pack.prompts, text, self.pack.calculator if self.calculator else None)
         kind = kind or kind_of(text)
         if format == "program" or (format == "auto" and self.pack.writes_programs and suits(text, kind)):
             try:

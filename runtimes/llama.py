@@ -32,8 +32,6 @@ from edge_tts.core import (
     StopReason,
 )
 from edge_tts.errors import BackendError, EdgeError, InputError
-from edge_tts.reasoning.calculator import written_result
-from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 from edge_tts.runtimes import saved_prefix
 from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama_native import GivenUpError, NativeModel, NativeSampler
@@ -59,23 +57,9 @@ class Prefix:
 class LlamaPolicy:
     """A :class:`edge_tts.core.Policy` over llama.cpp."""
 
-    def __init__(
-        self,
-        path: Path,
-        config: EngineConfig,
-        prompts: PromptFormat | None = None,
-        calculator: CalculatorFormat | None = None,
-        adapters: Sequence[tuple[Path, float]] = (),
-    ) -> None:
-        """Load a GGUF policy.
-
-        ``adapters`` are LoRA GGUF files with scales. With ``calculator``, the runtime writes the results of
-        expressions. Raises PackError or BackendError.
-        """
-        prompts = prompts or PromptFormat()
-        self._native = NativeModel(path, config, adapters)
-        self._delimiter = prompts.step_delimiter.encode()
-        self._calculator = calculator
+    def __init__(self, path: Path, config: EngineConfig) -> None:
+        """Load a GGUF policy. Raises PackError or BackendError."""
+        self._native = NativeModel(path, config)
         self._streams = Streams(config.width, self._native.fork)
         self._inbox: queue.SimpleQueue[Job | Call | Prefix | None] = queue.SimpleQueue()
         self._evaluating: list[tuple[int, list[Job]]] = []
@@ -124,8 +108,7 @@ class LlamaPolicy:
         running = len(requests)
         with (cancel or Cancellation()).telling(partial(self._end, call)), self._at(deadline):
             for index, request in enumerate(requests):
-                delimiter = self._delimiter if request.delimiter is None else request.delimiter.encode()
-                job = Job(call, index, request, list(request.tokens), delimiter)
+                job = Job(call, index, request, list(request.tokens), request.delimiter.encode())
                 job.branches, job.branch = call.tree.roots, request.tokens
                 self._inbox.put(job)
             if self._failure:  # the owner thread may have ended before it could see these
@@ -396,7 +379,7 @@ class LlamaPolicy:
         ended = self._native.is_end(token) and not job.request.sampling.ignore_end
         if not ended:
             job.text += self._native.piece(token)
-            new += self._calculated(job)
+            new += self._written(job)
             ended = job.cut_at_stop_text()
         job.tokens = job.tokens + new
         job.fresh = len(new)
@@ -414,18 +397,16 @@ class LlamaPolicy:
             self._emit(job, stop)
         return stop is None
 
-    def _calculated(self, job: Job) -> list[int]:
-        """Tokens that the calculator writes after the step so far; none unless an expression ends there."""
-        if self._calculator is None or not job.request.calculator or not job.text.endswith(b"="):
-            return []
-        line = job.text.decode("utf-8", errors="replace")
-        result = written_result(line, self._calculator.open, self._calculator.close)
-        if result is None:
-            return []
-        tokens = self._native.tokenize(result)
-        job.text += result.encode()
+    def _written(self, job: Job) -> Sequence[int]:
+        """Tokens that the request has written behind the step so far."""
+        writes = job.request.writes
+        text = writes(job.text.decode("utf-8", errors="replace")) if writes else None
+        if text is None:
+            return ()
+        tokens = self._native.tokenize(text)
+        job.text += text.encode()
         job.forced += len(tokens)
-        return list(tokens)
+        return tokens
 
     def _emit(self, job: Job, stop: StopReason | None) -> None:
         job.call.events.put(job.end_step(stop))

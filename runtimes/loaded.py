@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from edge_tts.core import Policy, Verifier
-from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 from edge_tts.runtimes import saved_prefix
 from edge_tts.runtimes.config import EngineConfig, VerifierConfig
 from edge_tts.runtimes.interrupts import holding_interrupts
@@ -34,9 +33,6 @@ class ModelsConfig:
     policy: Path
     """GGUF file."""
     engine: EngineConfig
-    prompts: PromptFormat
-    calculator: CalculatorFormat | None
-    """None: results of equations are left to the model."""
     verifier: VerifierFiles | None
     """None: the policy works alone."""
 
@@ -79,7 +75,7 @@ class LoadedModels:
     def _load_policy(self, config: ModelsConfig) -> LlamaPolicy:
         from edge_tts.runtimes.llama import LlamaPolicy
 
-        policy = LlamaPolicy(config.policy, config.engine, config.prompts, config.calculator)
+        policy = LlamaPolicy(config.policy, config.engine)
         self._stack.callback(policy.close)
         return policy
 

@@ -58,7 +58,6 @@ class ScriptedPolicy:
         continue_fn: Callable[[str, int], str],
         *,
         width: int = 4,
-        step_delimiter: str = "\n",
         context_length: int = 4096,
         parameters: int = 1000,
         clock: ScriptedClock | None = None,
@@ -74,7 +73,6 @@ class ScriptedPolicy:
         self.running = 0
         """Calls of ``generate`` that are neither exhausted nor closed."""
         self._continue = continue_fn
-        self._delimiter = step_delimiter
         self._clock = clock
         self._batch_seconds = batch_seconds
         self._evaluated: list[str] = []
@@ -117,7 +115,7 @@ class ScriptedPolicy:
                     if slot not in slots:
                         continue
                     slot.decode_one()
-                    event = slot.finished_step(slot.request.delimiter or self._delimiter, self.info.context_length)
+                    event = slot.finished_step(self.info.context_length)
                     if event is None:
                         continue
                     if event.stop is not None:
@@ -174,9 +172,9 @@ class _Slot:
     def decode_one(self) -> None:
         self.done += 1
 
-    def finished_step(self, delimiter: str, context_length: int) -> StepEvent | None:
+    def finished_step(self, context_length: int) -> StepEvent | None:
         """The event due after the last token, if it finished a step or the request."""
-        ended = self.done > len(self.rest)
+        delimiter, ended = self.request.delimiter, self.done > len(self.rest)
         delimited = self.rest[self.reported : self.done].endswith(delimiter)
         full = self.done + len(self.request.tokens) >= context_length or self.done >= self.request.sampling.max_tokens
         self.steps += ended or delimited

@@ -19,7 +19,6 @@ from edge_tts.packs.prm_check import tried
 from edge_tts.reasoning.chat_template import ChatTemplate
 from edge_tts.reasoning.messages import Message
 from edge_tts.reasoning.prompt_tokens import prompt_tokens
-from edge_tts.reasoning.prompts import PromptFormat
 from edge_tts.runtimes import llama, onnx_verifier, privacy, trial
 from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.loaded import LoadedModels, ModelsConfig
@@ -30,7 +29,7 @@ MOST_BYTES = 8 * 2**30
 
 def policy(path: Path) -> str:
     engine = EngineConfig(width=2, context=256, threads=1)
-    models = LoadedModels(ModelsConfig(path, engine, PromptFormat(), None, None))
+    models = LoadedModels(ModelsConfig(path, engine, None))
     chat = models.policy.chat_model
     template = ChatTemplate(chat.template, chat.bos, chat.eos, chat.adds_bos)
     prompt = prompt_tokens(template.render((Message("user", "What is 2 + 3?"),)).pieces, models.policy)

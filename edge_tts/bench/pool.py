@@ -29,6 +29,7 @@ from edge_tts.core import (
     Scored,
     StepEvent,
     StepEvents,
+    StepWriter,
     StopReason,
     Trace,
     Usage,
@@ -297,8 +298,8 @@ class _Drawn:
         return self.asked.delimiter
 
     @property
-    def calculator(self) -> bool:
-        return self.asked.calculator
+    def writes(self) -> StepWriter | None:
+        return self.asked.writes
 
     def prompt(self, policy: Policy, attempts: Sequence[Trace] = ()) -> tuple[int, ...]:
         return self.pool.prompt

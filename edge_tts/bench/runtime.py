@@ -73,7 +73,7 @@ def against_high_level(pack: Pack, questions: Sequence[str]) -> dict[str, Any]:
 
 def _one_batch(pack: Pack, prompt: str) -> float:
     """Seconds of sixteen samples in one batch."""
-    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=16, context=512), pack.prompts)
+    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=16, context=512))
     tokens = policy.tokenize(prompt, special=True)
     begun = time.monotonic()
     list(policy.generate([Request(tokens, seed, pack.sampling) for seed in range(16)]))

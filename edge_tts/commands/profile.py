@@ -97,7 +97,7 @@ def _measure(profile: Profile, pack: Pack, seconds: float, progress: Any) -> Cal
     from edge_tts.runtimes.llama import LlamaPolicy
 
     def policy(config: EngineConfig) -> Policy:
-        return LlamaPolicy(pack.policy_path, config, pack.prompts)
+        return LlamaPolicy(pack.policy_path, config)
 
     verifier = _open_verifier(pack, profile.threads)
     configs = _configs(profile, pack.policy, pack.verifier)

@@ -1,4 +1,4 @@
-"""How a policy is asked and how it reasons: prompts, the calculator, and what a step and an answer look like.
+"""How a policy is asked and how it reasons: prompts, programs, and what a step and an answer look like.
 
 Imports ``answers`` and ``core``.
 """

@@ -1,5 +1,8 @@
 """Formats of reasoning: how a policy is asked, where a step ends, how the answer is read. One interface.
 
+A format watches a sequence grow. While a step is written it may put text into it (``writes``); when a step is complete
+it takes it, runs or reads it, and may end the candidate with an answer or with what is wrong (``extended``).
+
 ``text`` is for any chat model: steps are paragraphs, the answer is boxed. ``equations`` is for a policy that was
 fine-tuned for it: an equation a line, results written by the calculator, the answer behind a marker. ``program`` is
 in :mod:`edge_tts.reasoning.program_format`.
@@ -13,13 +16,13 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Literal, Protocol
 
-from edge_tts.core import Policy, StepEvent, Trace
+from edge_tts.core import Policy, StepEvent, StepWriter, Trace
 from edge_tts.reasoning.answer_reading import has_answered, read_answer, vote_key
 from edge_tts.reasoning.arithmetic_check import false_equations
 from edge_tts.reasoning.chat_template import ChatTemplate, Prompt
 from edge_tts.reasoning.messages import Message
 from edge_tts.reasoning.prompt_tokens import prompt_tokens
-from edge_tts.reasoning.prompts import PromptFormat
+from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 from edge_tts.reasoning.question_kind import AnswerKind, kind_of
 from edge_tts.reasoning.text_format import ask, split_steps
 from edge_tts.reasoning.thinking import split_thinking
@@ -31,7 +34,8 @@ TRACE_TOKENS: Mapping[FormatName, int] = MappingProxyType({"text": 512, "program
 
 
 DOUBTED_WEIGHT = 0.5
-"""How much the vote of a text counts that states an equation of numbers that does not hold."""
+"""How much the vote of a text counts that states an equation of numbers that does not hold. Chosen by hand;
+``python -m edge_tts.bench.doubts`` fits it on a study of problems solved in words."""
 
 
 class Asked(Protocol):
@@ -45,8 +49,8 @@ class Asked(Protocol):
         """What ends a step."""
 
     @property
-    def calculator(self) -> bool:
-        """Whether the runtime writes the results of equations."""
+    def writes(self) -> StepWriter | None:
+        """What the runtime itself writes into a step under way; None where it writes nothing."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -68,7 +72,8 @@ class AskedEquations:
 
     prompts: PromptFormat
     question: str
-    calculator: bool = True
+    calculator: CalculatorFormat | None = None
+    """None leaves the results of equations to the policy."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -78,6 +83,10 @@ class AskedEquations:
     @property
     def delimiter(self) -> str:
         return self.prompts.step_delimiter
+
+    @property
+    def writes(self) -> StepWriter | None:
+        return self.calculator.written if self.calculator else None
 
     def prompt(self, policy: Policy, attempts: Sequence[Trace] = ()) -> tuple[int, ...]:
         texts = [self.prompts.step_delimiter.join(trace.steps) for trace in attempts]
@@ -94,7 +103,6 @@ class AskedText:
     template: ChatTemplate
     messages: tuple[Message, ...]
     kind: AnswerKind
-    calculator: bool = False
     extra: tuple[str, ...] = ()
     """Notes that are not the template's."""
 
@@ -110,6 +118,8 @@ class AskedText:
     @property
     def delimiter(self) -> str:
         return "\n\n"
+
+    writes = None
 
     @property
     def notes(self) -> tuple[str, ...]:

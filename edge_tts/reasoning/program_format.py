@@ -75,7 +75,6 @@ class AskedProgram:
     kind: AnswerKind
     interpreter: Interpreter = field(repr=False)
     asks: ProgramPrompt = PROMPT
-    calculator: bool = False
 
     @classmethod
     def of(
@@ -95,6 +94,8 @@ class AskedProgram:
     @property
     def delimiter(self) -> str:
         return "\n"
+
+    writes = None
 
     @property
     def notes(self) -> tuple[str, ...]:

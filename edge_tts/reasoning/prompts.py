@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edge_tts.answers.arithmetic import evaluate, format_number
 from edge_tts.errors import InputError
 from edge_tts.reasoning.chat_template import Piece
 
@@ -14,14 +15,22 @@ ATTEMPTS_IN_CONTEXT = 4
 
 @dataclass(frozen=True)
 class CalculatorFormat:
-    """Where a pack's policy opens an expression, and what follows the result.
-
-    When the policy writes "=" and the text since ``open`` (or since the step began, where ``open``
-    is empty) is plain arithmetic, the runtime writes the result and ``close`` itself.
-    """
+    """Where a pack's policy opens an expression, and what follows the result."""
 
     open: str = ""
     close: str = "\n"
+
+    def written(self, step: str) -> str | None:
+        """A :data:`~edge_tts.core.StepWriter`: behind "=", the result and ``close``.
+
+        None unless ``step`` ends in "=" and plain arithmetic comes before it, since ``open`` or, where that is empty,
+        since the step began.
+        """
+        if not step.endswith("="):
+            return None
+        _, found, expression = step[:-1].rpartition(self.open) if self.open else ("", "yes", step[:-1])
+        value = evaluate(expression) if found else None
+        return None if value is None else format_number(value) + self.close
 
 
 @dataclass(frozen=True)

@@ -257,7 +257,7 @@ class Driver:
         if wave.greedy:
             sampling = replace(sampling, temperature=0.0)
         tokens, asked = candidate.trace.tokens, way.asked
-        return Request(tokens, seed, sampling, wave.steps, asked.delimiter, asked.calculator, self._family)
+        return Request(tokens, seed, sampling, wave.steps, asked.delimiter, asked.writes, self._family)
 
     # --- scoring ---------------------------------------------------------------------------------
 

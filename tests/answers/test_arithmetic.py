@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from edge_tts.answers.arithmetic import evaluate, format_number
-from edge_tts.reasoning.calculator import written_result
+from edge_tts.reasoning.prompts import CalculatorFormat
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,9 @@ def test_numbers_are_written_as_in_the_training_data(value: Fraction, text: str)
 
 
 def test_results_are_written_only_where_an_expression_was_opened() -> None:
-    assert written_result("12*8=", "", "\n") == "96\n"
-    assert written_result("12*8", "", "\n") is None
-    assert written_result("Tom has 12*8=", "", "\n") is None
-    assert written_result("Tom has <<12*8=", "<<", ">>") == "96>>"
-    assert written_result("Tom has 12*8=", "<<", ">>") is None
+    lines, marked = CalculatorFormat(), CalculatorFormat("<<", ">>")
+    assert lines.written("12*8=") == "96\n"
+    assert lines.written("12*8") is None
+    assert lines.written("Tom has 12*8=") is None
+    assert marked.written("Tom has <<12*8=") == "96>>"
+    assert marked.written("Tom has 12*8=") is None

@@ -27,7 +27,7 @@ def policy(request: pytest.FixtureRequest, pack: Pack) -> Iterator[Policy]:
     if request.param == "scripted":
         yield ScriptedPolicy(lambda text, seed: "abc\n" * 15, width=WIDTH)
         return
-    config = ModelsConfig(pack.policy_path, EngineConfig(WIDTH, 256), pack.prompts, None, None)
+    config = ModelsConfig(pack.policy_path, EngineConfig(WIDTH, 256), None)
     models = IsolatedModels(config) if request.param == "isolated" else LoadedModels(config)
     yield models.policy
     models.close()

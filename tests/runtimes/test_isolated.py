@@ -99,9 +99,7 @@ def test_models_that_cannot_be_loaded_are_the_same_errors(pack: Pack, tmp_path: 
     with pytest.raises(ResourceError, match="allow at least"):
         Solver(pack, profile="laptop-cpu", memory_mb=60, isolate=True)
     with pytest.raises(PackError, match="does not exist"):  # raised in the child
-        IsolatedModels(
-            ModelsConfig(tmp_path / "policy.gguf", EngineConfig(width=1), pack.prompts, pack.calculator, None)
-        )
+        IsolatedModels(ModelsConfig(tmp_path / "policy.gguf", EngineConfig(width=1), None))
 
 
 def test_an_interrupt_in_the_terminal_is_for_the_host(solver: Solver) -> None:

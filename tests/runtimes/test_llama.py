@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from edge_tts.cancellation import Cancellation
 from edge_tts.core import Request, Sampling, StepEvent
 from edge_tts.errors import BackendError, InputError
 from edge_tts.packs.pack import Pack
-from edge_tts.reasoning.prompts import PromptFormat
+from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama import LlamaPolicy
 from edge_tts.runtimes.llama_native import NativeModel
@@ -27,11 +28,12 @@ OTHER = "A baker sells 30 loaves a day for 5 days at 2 dollars each. How much do
 WIDTH = 8
 GREEDY = Sampling(temperature=0, max_tokens=60)
 LONG = Sampling(max_tokens=150, ignore_end=True)
+calculated = partial(Request, writes=CalculatorFormat().written)
 
 
 @pytest.fixture(scope="module")
 def policy(pack: Pack) -> Iterator[LlamaPolicy]:
-    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=WIDTH, context=320), pack.prompts, pack.calculator)
+    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=WIDTH, context=320))
     yield policy
     policy.close()
 
@@ -73,7 +75,7 @@ def test_special_tokens_are_read_in_template_pieces_only(policy: LlamaPolicy) ->
 
 
 def test_same_seed_same_samples_and_other_seeds_differ(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
-    requests = [Request(prompt, seed, Sampling()) for seed in range(WIDTH)]
+    requests = [calculated(prompt, seed, Sampling()) for seed in range(WIDTH)]
     first = texts(list(policy.generate(requests)), WIDTH)
     assert first == texts(list(policy.generate(requests)), WIDTH)
     assert len({tuple(t) for t in first}) > 1
@@ -82,7 +84,7 @@ def test_same_seed_same_samples_and_other_seeds_differ(policy: LlamaPolicy, prom
 def test_a_prompt_is_evaluated_once_and_forked(policy: LlamaPolicy) -> None:
     fresh = policy.tokenize(PromptFormat().render(OTHER), special=True)
     short = Sampling(max_tokens=12)
-    events = list(policy.generate([Request(fresh, seed, short) for seed in range(3 * WIDTH)]))
+    events = list(policy.generate([calculated(fresh, seed, short) for seed in range(3 * WIDTH)]))
     first, *others = [sum(e.prefill_tokens for e in events if e.request == i) for i in range(3 * WIDTH)]
     # Nothing but the chat opening may be shared with prompts seen before.
     assert 12 < len(fresh) - 1 - 16 <= first <= len(fresh) - 1
@@ -94,7 +96,7 @@ def test_what_samples_begin_with_is_evaluated_once(policy: LlamaPolicy) -> None:
     fresh = policy.tokenize(
         PromptFormat().render("Ann reads 14 pages a day. How many pages does she read in 6 days?"), special=True
     )
-    events = list(policy.generate([Request(fresh, 0, GREEDY) for _ in range(WIDTH)]))
+    events = list(policy.generate([calculated(fresh, 0, GREEDY) for _ in range(WIDTH)]))
     one = [e for e in events if e.request == 0]
     assert texts(events, WIDTH) == [[e.text for e in one]] * WIDTH
     charged = sum(e.prefill_tokens + len(e.tokens) - e.shared_tokens for e in events)
@@ -105,7 +107,7 @@ def test_samples_that_begin_later_draw_from_what_was_evaluated(policy: LlamaPoli
     fresh = policy.tokenize(
         PromptFormat().render("Eve bakes 5 trays of 12 buns. How many buns does she bake?"), special=True
     )
-    events = list(policy.generate([Request(fresh, seed, Sampling()) for seed in range(6 * WIDTH)]))
+    events = list(policy.generate([calculated(fresh, seed, Sampling()) for seed in range(6 * WIDTH)]))
     drawn = [tuple(t for e in events if e.request == i for t in e.tokens) for i in range(6 * WIDTH)]
     # What samples have in common is evaluated once, and their last tokens never.
     distinct = {tokens[:length] for tokens in drawn for length in range(len(tokens))}
@@ -115,7 +117,7 @@ def test_samples_that_begin_later_draw_from_what_was_evaluated(policy: LlamaPoli
     again = sum(e.prefill_tokens for e in events if e.request)
     assert again <= new / 4
     for seed in (WIDTH, 3 * WIDTH, 6 * WIDTH - 1):
-        alone = list(policy.generate([Request(fresh, seed, Sampling())]))
+        alone = list(policy.generate([calculated(fresh, seed, Sampling())]))
         mine = [e for e in events if e.request == seed]
         assert mine[0].text == alone[0].text
         assert mine[0].logprob == pytest.approx(alone[0].logprob, abs=0.1)
@@ -125,7 +127,7 @@ def test_a_sample_that_is_drawn_again_costs_nothing(policy: LlamaPolicy) -> None
     fresh = policy.tokenize(
         PromptFormat().render("Ann reads 15 pages a day. How many pages does she read in 6 days?"), special=True
     )
-    events = list(policy.generate([Request(fresh, 0, GREEDY) for _ in range(5 * WIDTH)]))
+    events = list(policy.generate([calculated(fresh, 0, GREEDY) for _ in range(5 * WIDTH)]))
     one = [e for e in events if e.request == 0]
     assert texts(events, 5 * WIDTH) == [[e.text for e in one]] * 5 * WIDTH
     charged = sum(e.prefill_tokens + len(e.tokens) - e.shared_tokens for e in events)
@@ -136,7 +138,7 @@ def test_calls_of_one_family_share_what_they_evaluated(policy: LlamaPolicy) -> N
     fresh = policy.tokenize(
         PromptFormat().render("Sam packs 7 bags of 9 pears. How many pears are there?"), special=True
     )
-    requests = [Request(fresh, seed, Sampling(), family=77) for seed in range(2 * WIDTH)]
+    requests = [calculated(fresh, seed, Sampling(), family=77) for seed in range(2 * WIDTH)]
 
     def evaluated(waves: int) -> int:
         size = len(requests) // waves
@@ -152,18 +154,18 @@ def test_calls_of_one_family_share_what_they_evaluated(policy: LlamaPolicy) -> N
 
 def test_requests_that_draw_from_different_candidates_share_none(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
     narrow, wide = Sampling(top_k=1), Sampling(temperature=3.0, top_k=2000, max_tokens=8)
-    requests = [Request(prompt, seed, narrow if seed < 2 * WIDTH else wide) for seed in range(3 * WIDTH)]
+    requests = [calculated(prompt, seed, narrow if seed < 2 * WIDTH else wide) for seed in range(3 * WIDTH)]
     events = list(policy.generate(requests))
     assert len({tuple(t) for t in texts(events, 3 * WIDTH)[2 * WIDTH :]}) == WIDTH
 
 
 def test_samples_that_part_go_on_as_they_would_alone(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
     warm = Sampling(temperature=1.5, max_tokens=40)
-    together = list(policy.generate([Request(prompt, seed, warm) for seed in range(WIDTH)]))
+    together = list(policy.generate([calculated(prompt, seed, warm) for seed in range(WIDTH)]))
     assert 0 < sum(e.shared_tokens for e in together) < sum(len(e.tokens) for e in together)
     for seed in range(WIDTH):
         mine = [e for e in together if e.request == seed]
-        alone = list(policy.generate([Request(prompt, seed, warm)]))
+        alone = list(policy.generate([calculated(prompt, seed, warm)]))
         # Rounding differs with the width of the batch, so that a late token may; the first steps do not hang on that.
         assert mine[0].text == alone[0].text
         assert mine[0].logprob == pytest.approx(alone[0].logprob, abs=0.1)
@@ -223,10 +225,10 @@ def test_one_callers_deadline_ends_its_call_and_not_the_batch_of_others(pack: Pa
 
 def test_top_p_and_min_p_leave_the_most_likely_tokens(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
     hot = Sampling(temperature=3.0, max_tokens=12, ignore_end=True)
-    greedy = texts(list(policy.generate([Request(prompt, 0, replace(hot, temperature=0))])), 1)
+    greedy = texts(list(policy.generate([calculated(prompt, 0, replace(hot, temperature=0))])), 1)
 
     def drawn(sampling: Sampling) -> list[list[str]]:
-        return texts(list(policy.generate([Request(prompt, seed, sampling) for seed in range(4)])), 4)
+        return texts(list(policy.generate([calculated(prompt, seed, sampling) for seed in range(4)])), 4)
 
     assert len(set(map(tuple, drawn(hot)))) > 1
     assert drawn(replace(hot, top_p=1e-6)) == 4 * greedy
@@ -235,32 +237,32 @@ def test_top_p_and_min_p_leave_the_most_likely_tokens(policy: LlamaPolicy, promp
 
 
 def test_stop_texts_end_a_request_and_are_cut_off(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
-    whole = list(policy.generate([Request(prompt, 0, GREEDY)]))
+    whole = list(policy.generate([calculated(prompt, 0, GREEDY)]))
     written = "\n".join(e.text for e in whole)
     assert "96" in written
-    inside = list(policy.generate([Request(prompt, 0, replace(GREEDY, stop=("never written", "96")))]))
+    inside = list(policy.generate([calculated(prompt, 0, replace(GREEDY, stop=("never written", "96")))]))
     assert [e.text for e in inside] == [written.split("96")[0]]
     assert inside[-1].stop == "end"
     first, second = written.splitlines()[:2]
     across = f"{first[-1]}\n{second[:2]}"  # begins in a step that has been told already
-    over = list(policy.generate([Request(prompt, 0, replace(GREEDY, stop=(across,)))]))
+    over = list(policy.generate([calculated(prompt, 0, replace(GREEDY, stop=(across,)))]))
     assert [(e.text, e.stop) for e in over] == [(first, None), ("", "end")]
 
 
 def test_a_continued_step_does_not_evaluate_its_prefix_again(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
-    (first,) = policy.generate([Request(prompt, 1, Sampling(), max_steps=1)])
+    (first,) = policy.generate([calculated(prompt, 1, Sampling(), max_steps=1)])
     assert first.stop == "step"
     grown = prompt + first.tokens
-    events = list(policy.generate([Request(grown, seed, Sampling(), max_steps=1) for seed in range(4)]))
+    events = list(policy.generate([calculated(grown, seed, Sampling(), max_steps=1) for seed in range(4)]))
     # The delimiter and what the calculator wrote are all that is not in the cache yet.
     assert all(e.prefill_tokens <= first.forced_tokens + 1 for e in events)
 
 
 def test_forked_continuation_equals_one_from_scratch(pack: Pack, policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
-    (first,) = policy.generate([Request(prompt, 3, Sampling(), max_steps=1)])
-    request = Request(prompt + first.tokens, 5, GREEDY)
+    (first,) = policy.generate([calculated(prompt, 3, Sampling(), max_steps=1)])
+    request = calculated(prompt + first.tokens, 5, GREEDY)
     forked = [e.text for e in policy.generate([request])]
-    scratch = LlamaPolicy(pack.policy_path, EngineConfig(width=WIDTH, context=320), pack.prompts, pack.calculator)
+    scratch = LlamaPolicy(pack.policy_path, EngineConfig(width=WIDTH, context=320))
     try:
         assert [e.text for e in scratch.generate([request])] == forked
     finally:
@@ -285,7 +287,7 @@ def test_logprobs_are_those_of_the_model(pack: Pack) -> None:
 
 
 def test_calculator_writes_results_and_counts_them(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
-    events = list(policy.generate([Request(prompt, seed, Sampling()) for seed in range(WIDTH)]))
+    events = list(policy.generate([calculated(prompt, seed, Sampling()) for seed in range(WIDTH)]))
     forced = [e for e in events if e.forced_tokens]
     assert forced
     for event in forced:
@@ -295,13 +297,14 @@ def test_calculator_writes_results_and_counts_them(policy: LlamaPolicy, prompt: 
         assert format_number(value) == result
 
 
-def test_calculator_can_be_switched_off(pack: Pack, prompt: tuple[int, ...]) -> None:
-    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=2, context=320))
-    try:
-        events = list(policy.generate([Request(prompt, s, Sampling()) for s in range(2)]))
-    finally:
-        policy.close()
-    assert sum(e.forced_tokens for e in events) == 0
+def test_each_request_says_what_is_written_into_it(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
+    writers = (None, CalculatorFormat().written, lambda step: "1000" if step.endswith("=") else None)
+    events = list(policy.generate([Request(prompt, 0, GREEDY, writes=writes) for writes in writers]))
+    own, calculated, invented = ([e for e in events if e.request == i] for i in range(3))
+    assert sum(e.forced_tokens for e in own) == 0
+    assert calculated[0].text == "12*8=96"
+    assert invented[0].text.startswith("12*8=1000")
+    assert invented[0].forced_tokens == len(policy.tokenize("1000"))
 
 
 def test_several_callers_share_one_batch(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
@@ -309,7 +312,7 @@ def test_several_callers_share_one_batch(policy: LlamaPolicy, prompt: tuple[int,
     results: dict[str, list[StepEvent]] = {}
 
     def work(name: str, tokens: tuple[int, ...]) -> None:
-        results[name] = list(policy.generate([Request(tokens, seed, Sampling()) for seed in range(WIDTH)]))
+        results[name] = list(policy.generate([calculated(tokens, seed, Sampling()) for seed in range(WIDTH)]))
 
     threads = [threading.Thread(target=work, args=args) for args in (("a", prompt), ("b", other), ("c", prompt))]
     for thread in threads:
@@ -323,7 +326,7 @@ def test_several_callers_share_one_batch(policy: LlamaPolicy, prompt: tuple[int,
 
 def test_deadline_ends_every_request(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
     begun = time.monotonic()
-    requests = [Request(prompt, s, LONG) for s in range(4 * WIDTH)]
+    requests = [calculated(prompt, s, LONG) for s in range(4 * WIDTH)]
     events = list(policy.generate(requests, deadline=begun + 0.6))
     assert time.monotonic() - begun < 0.9
     assert [e.stop for e in events if e.stop].count("cancelled") > 0
@@ -331,11 +334,11 @@ def test_deadline_ends_every_request(policy: LlamaPolicy, prompt: tuple[int, ...
 
 
 def test_closing_the_iterator_frees_the_slots(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
-    stream = policy.generate([Request(prompt, s, LONG) for s in range(2 * WIDTH)])
+    stream = policy.generate([calculated(prompt, s, LONG) for s in range(2 * WIDTH)])
     next(stream)
     stream.close()
     begun = time.monotonic()
-    (event,) = policy.generate([Request(prompt, 0, GREEDY, max_steps=1)])
+    (event,) = policy.generate([calculated(prompt, 0, GREEDY, max_steps=1)])
     assert event.stop in ("step", "end")
     assert time.monotonic() - begun < 3
 
@@ -372,34 +375,34 @@ def test_cancelling_gives_up_a_long_prompts_batch(pack: Pack, beside_another: bo
 
 
 def test_cancelling_ends_a_call_that_waits_for_its_turn(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
-    crowd = policy.generate([Request(prompt, s, LONG) for s in range(WIDTH)])
+    crowd = policy.generate([calculated(prompt, s, LONG) for s in range(WIDTH)])
     next(crowd)
     cancel = Cancellation()
     timer = threading.Timer(0.05, cancel.request)
     timer.start()
     begun = time.monotonic()
-    assert list(policy.generate([Request(prompt[:-1], 0, LONG)], None, cancel)) == []
+    assert list(policy.generate([calculated(prompt[:-1], 0, LONG)], None, cancel)) == []
     assert time.monotonic() - begun < 0.3
     crowd.close()
-    assert list(policy.generate([Request(prompt, 0, GREEDY)], None, cancel)) == []
+    assert list(policy.generate([calculated(prompt, 0, GREEDY)], None, cancel)) == []
 
 
 def test_length_limit_and_context_limit(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
-    events = list(policy.generate([Request(prompt, 0, replace(LONG, max_tokens=10))]))
+    events = list(policy.generate([calculated(prompt, 0, replace(LONG, max_tokens=10))]))
     assert events[-1].stop == "length"
     assert 10 <= sum(len(e.tokens) for e in events) <= 10 + 16
-    events = list(policy.generate([Request(prompt, 0, replace(LONG, max_tokens=10_000))]))
+    events = list(policy.generate([calculated(prompt, 0, replace(LONG, max_tokens=10_000))]))
     assert events[-1].stop == "length"
     assert len(prompt) + sum(len(e.tokens) for e in events) <= policy.info.context_length + 16
 
 
 def test_a_prompt_longer_than_the_context_is_refused(policy: LlamaPolicy, prompt: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="does not fit the context of 320"):
-        next(policy.generate([Request(prompt * 10, 0)]))
+        next(policy.generate([calculated(prompt * 10, 0)]))
 
 
 def test_quantised_kv_and_unusual_widths(pack: Pack) -> None:
-    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=3, context=256, kv_type="q8_0"), pack.prompts)
+    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=3, context=256, kv_type="q8_0"))
     try:
         tokens = policy.tokenize(PromptFormat().render(QUESTION), special=True)
         events = list(policy.generate([Request(tokens, s, Sampling()) for s in range(5)]))

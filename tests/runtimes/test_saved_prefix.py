@@ -19,7 +19,7 @@ QUESTION = "Tom has 8 boxes of 12 pencils. How many pencils are there?\n"
 
 def answered(pack: Pack, file: Path | None) -> tuple[list[StepEvent], int]:
     """What a new engine draws, and how long the prefix is."""
-    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=4, context=512, threads=2), pack.prompts)
+    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=4, context=512, threads=2))
     try:
         fixed = policy.tokenize(FIXED)
         if file is not None:
