@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edge_tts.answers.equivalence import group
+from edge_tts.core import Trace
 from edge_tts.export.prm_metrics import auc
+from edge_tts.search.selection import best_scored, majority, weighted
 
 COUNTS = (4, 8, 16)
 ORDERS = 10
@@ -44,26 +46,23 @@ def votes(samples: Sequence[Drawn], count: int, seed: int = 0) -> dict[str, floa
     Means over random draws; over all samples in one draw where there are no more than ``count``.
     """
     ids = group([sample.answer or "" for sample in samples])
+    traces = [_trace(sample, id) for sample, id in zip(samples, ids, strict=True)]
     draw = np.random.default_rng(seed)
     orders = [draw.permutation(len(samples))[:count] for _ in range(ORDERS if count < len(samples) else 1)]
     right: dict[str, list[bool]] = defaultdict(list)
     for order in orders:
-        cast = [(ids[i], samples[i]) for i in order if samples[i].answer is not None]
-        right["majority"].append(_vote(cast, [1.0] * len(cast)))
-        right["weighted"].append(_vote(cast, [sample.score for _, sample in cast]))
-        right["best_of_n"].append(bool(cast) and max((sample for _, sample in cast), key=lambda s: s.score).right)
+        drawn = [traces[i] for i in order]
+        chosen = {"majority": majority(drawn), "weighted": weighted(drawn, "last")}
+        for way, choice in {**chosen, "best_of_n": best_scored(drawn, "last")}.items():
+            right[way].append(any(traces[i] is choice.best and samples[i].right for i in order))
     return {way: float(np.mean(found)) for way, found in right.items()}
 
 
-def _vote(cast: Sequence[tuple[int, Drawn]], weights: Sequence[float]) -> bool:
-    totals: dict[int, float] = defaultdict(float)
-    likeliest: dict[int, float] = {}
-    right: dict[int, bool] = {}
-    for (id, sample), weight in zip(cast, weights, strict=True):
-        totals[id] += weight
-        likeliest[id] = max(likeliest.get(id, -np.inf), sample.logprob)
-        right[id] = sample.right
-    return right[max(totals, key=lambda id: (round(totals[id], 9), likeliest[id]))] if totals else False
+def _trace(sample: Drawn, id: int) -> Trace:
+    """``sample`` as the runtime's votes take it; ``id`` is that of its group of equivalent answers."""
+    answered = sample.answer is not None
+    scores = (sample.score,)
+    return Trace((), finished=answered, answer=sample.answer, scores=scores, logprob=sample.logprob, vote=str(id))
 
 
 def interval(values: ArrayLike) -> dict[str, float]:
