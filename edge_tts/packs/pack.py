@@ -121,6 +121,13 @@ def is_assembled(pack: Pack) -> bool:
     return assembled.exists() and assembled.read_bytes() == parts.read_bytes()
 
 
+def is_ready(pack: Pack) -> bool:
+    """Whether ``pack`` can be loaded without a download, and without being assembled first."""
+    if pack.format == "equations":
+        return pack.source is None or is_assembled(pack)
+    return pack.gguf is not None or pack.model is None
+
+
 def require_sound(pack: Pack) -> None:
     """Raise PackError with the first problem of ``pack``, if it has one."""
     if problems := pack_problems(pack):

@@ -57,6 +57,11 @@ def add_page(app: FastAPI, served: ServedModel) -> None:
         served.change(body.name)
         return JSONResponse(served.choices(), 202)
 
+    @app.delete("/page/model", include_in_schema=False)
+    async def cancel_change() -> Response:
+        served.cancel_change()
+        return JSONResponse(served.choices(), 202)
+
 
 def _always(response: Response) -> Callable[[Request], Awaitable[Response]]:
     async def respond(_: Request) -> Response:

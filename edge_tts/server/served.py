@@ -14,8 +14,9 @@ from typing import Any, get_args
 from edge_tts.errors import EdgeError
 from edge_tts.files.atomic import Progress
 from edge_tts.packs.bare_model import find_model
+from edge_tts.packs.fetching import Fetching
 from edge_tts.packs.offers import Offer, offers
-from edge_tts.packs.pack import prepare_pack
+from edge_tts.packs.pack import Pack, is_ready
 from edge_tts.reasoning.question_kind import AnswerKind
 from edge_tts.search.call import AUTO, Format
 from edge_tts.search.strategy import KINDS, Strategy
@@ -27,14 +28,7 @@ from edge_tts.solver import Solver
 Opening = Callable[[str | None, Progress], Solver]
 """Loads a model by its name; None stands for the one that the server was started with."""
 
-CLOSE_SECONDS = 2.0
-"""How long a download may take to close its files."""
-
 _log = logging.getLogger(__name__)
-
-
-class _ClosedError(Exception):
-    """The server stops while a model is fetched."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +39,8 @@ class Loading:
     share: float
     """Done, in [0, 1]."""
     doing: str
+    can_cancel: bool = False
+    """Whether it is a download, which can be cancelled."""
 
 
 class ServedModel:
@@ -69,7 +65,7 @@ class ServedModel:
         self._task: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
         """Fetches and loads."""
-        self._swapping = self._closing = False
+        self._fetching: Fetching | None = None
 
     @property
     def ready(self) -> Solver:
@@ -97,15 +93,27 @@ class ServedModel:
             self._loading = Loading(name, 0.0, "starting")
             self._task = asyncio.create_task(self._change(name))
 
+    def cancel_change(self) -> None:
+        """End the download of a change that is under way; the next one goes on where it stopped.
+
+        Raises ApiError (409) where nothing is being downloaded.
+        """
+        fetching, loading = self._fetching, self._loading
+        if fetching is None or loading is None:
+            raise ApiError(409, "no model is being downloaded", code="not_downloading")
+        fetching.cancel()
+        self._loading = Loading(loading.name, loading.share, "cancelling the download")
+
     def cancel(self) -> None:
         """End every search with the best answer it has."""
         self.solver.cancel()
 
     def close(self) -> None:
-        """Release the model. A download ends, at the latest with the process, and goes on the next time."""
-        self._closing = True
+        """Release the model. A download ends, and goes on the next time."""
+        if fetching := self._fetching:
+            fetching.close()
         if self._thread:
-            self._thread.join(None if self._swapping else CLOSE_SECONDS)
+            self._thread.join()
         self.solver.close()
 
     def _offers(self) -> tuple[Offer, ...]:
@@ -119,8 +127,8 @@ class ServedModel:
 
     async def _change(self, name: str) -> None:
         try:
-            if name != self._first:
-                await self._in_thread(lambda: prepare_pack(find_model(name), self._progress(name)))
+            if name != self._first and not is_ready(pack := find_model(name)) and not await self._fetch(name, pack):
+                return
             self._progress(name)(1.0, "waiting for running searches")
             self.admission.pause(f"{name} is being loaded")
             try:
@@ -138,27 +146,35 @@ class ServedModel:
         finally:
             self._loading = None
 
+    async def _fetch(self, name: str, pack: Pack) -> bool:
+        """Fetch ``pack``; whether that was not cancelled. Raises BackendError."""
+        self._fetching = fetching = Fetching(pack)
+
+        def follow() -> None:
+            try:
+                fetching.follow(self._progress(name, True))
+            finally:
+                self._fetching = None
+
+        await self._in_thread(follow)
+        return not fetching.cancelled
+
     def _swap(self, name: str) -> None:
         assert self._open is not None
         before = self.about["id"]
-        self._swapping = True
         self.solver.close()  # before the next is loaded: both need not fit the memory
         try:
             self.solver = self._open(self._reference(name), self._progress(name))
         except Exception:
             self.solver = self._open(self._reference(before), self._progress(before))
             raise
-        finally:
-            self._swapping = False
 
     def _reference(self, name: str) -> str | None:
         return None if name == self._first else name
 
-    def _progress(self, name: str) -> Progress:
+    def _progress(self, name: str, can_cancel: bool = False) -> Progress:
         def tell(share: float, doing: str) -> None:
-            self._loading = Loading(name, share, doing)
-            if self._closing and not self._swapping and threading.current_thread() is self._thread:
-                raise _ClosedError
+            self._loading = Loading(name, share, doing, can_cancel)
 
         return tell
 

@@ -13,8 +13,9 @@ export class Models {
     $("models").addEventListener("change", () => this.offer());
     $("change").addEventListener("submit", event => {
       event.preventDefault();
-      this.change($("models").value);
+      this.change({method: "POST", body: JSON.stringify({name: $("models").value})});
     });
+    $("cancel").addEventListener("click", () => this.change({method: "DELETE"}));
   }
 
   /* Show the models, and how a change goes until it ends. */
@@ -37,9 +38,11 @@ export class Models {
     if (changed) this.changed();
   }
 
-  async change(name) {
+  /* Begin a change, or cancel its download. */
+  async change(request) {
+    $("cancel").disabled = true;
     try {
-      await this.call("/page/model", {method: "POST", body: JSON.stringify({name})});
+      await this.call("/page/model", request);
     } catch (error) {
       $("loading").textContent = error.message;
       return;
@@ -57,6 +60,9 @@ export class Models {
     $("models").value = loading?.name ?? found.current;
     $("models").disabled = Boolean(loading);
     $("change").hidden = models.length < 2;
+    $("use").hidden = Boolean(loading?.can_cancel);
+    $("cancel").hidden = !loading?.can_cancel;
+    $("cancel").disabled = false;
     $("share").hidden = !loading;
     $("share").firstElementChild.style.width = `${100 * (loading?.share ?? 0)}%`;
     $("loading").textContent = loading ? loading.doing : problem;

@@ -1,24 +1,15 @@
-"""Downloads in a child process: the libraries that fetch cannot be stopped in the middle, a process can.
-
-A cancelled download leaves what it has on the disk, and the next one goes on from there.
-"""
+"""A download as the window follows it."""
 
 from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from typing import Any
 
 from PySide6.QtCore import QObject, Signal
 
-from edge_desktop.fetch_child import fetch
+from edge_tts import EdgeError
+from edge_tts.packs.fetching import Fetching
 from edge_tts.packs.pack import Pack
-
-_END_SECONDS = 3.0
-"""How long a cancelled download may take to close its files before its process is killed."""
 
 
 class Fetcher(QObject):
@@ -34,59 +25,36 @@ class Fetcher(QObject):
 
     def __init__(self) -> None:
         super().__init__()
-        self._pipe: Connection[Any, Any] | None = None
-        self._process: BaseProcess | None = None
-        self._cancelled = False
+        self._fetching: Fetching | None = None
 
     @property
     def is_running(self) -> bool:
-        return self._process is not None
+        return self._fetching is not None
 
     def start(self, wanted: Pack | str) -> None:
-        """Have all files of ``wanted`` on this machine: of a pack, or of a model named as ``--model`` takes it."""
-        if self.is_running:
-            return
-        spawn = get_context("spawn")
-        self._cancelled = False
-        self._pipe, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=fetch, args=(theirs, wanted), name="edge-download", daemon=True)
-        self._process.start()
-        theirs.close()
-        threading.Thread(target=self._hear, args=(self._pipe, self._process), daemon=True).start()
+        """Have all files of ``wanted`` on this machine; see :class:`Fetching`."""
+        if self._fetching is None:
+            self._fetching = Fetching(wanted)
+            threading.Thread(target=self._follow, args=(self._fetching,), daemon=True).start()
 
     def cancel(self) -> None:
         """End the download, to be resumed later."""
-        self._cancelled = True
-        if self._pipe is not None:
-            with suppress(OSError):
-                self._pipe.send(None)
+        if fetching := self._fetching:
+            fetching.cancel()
 
     def close(self) -> None:
         """End the download and wait for its process."""
-        process = self._process
-        self.cancel()
-        if process is not None:
-            _end(process)
+        if fetching := self._fetching:
+            fetching.close()
 
-    def _hear(self, pipe: Connection[Any, Any], process: BaseProcess) -> None:
-        outcome: str | None = None
-        with suppress(EOFError, OSError):
-            while outcome is None:
-                message = pipe.recv()
-                if isinstance(message, str):
-                    outcome = message
-                elif not self._cancelled:
-                    self.progressed.emit(*message)
-        _end(process)
-        pipe.close()
-        self._pipe = self._process = None
-        lost = f"the download ended unexpectedly (exit code {process.exitcode}); try again"
-        with suppress(RuntimeError):  # the window was closed meanwhile
-            self.ended.emit("" if self._cancelled else lost if outcome is None else outcome)
-
-
-def _end(process: BaseProcess) -> None:
-    process.join(_END_SECONDS)
-    if process.is_alive():
-        process.kill()
-        process.join()
+    def _follow(self, fetching: Fetching) -> None:
+        problem = ""
+        try:
+            fetching.follow(self.progressed.emit)
+        except EdgeError as error:
+            problem = str(error)
+        except RuntimeError:  # the window was closed meanwhile
+            return
+        self._fetching = None
+        with suppress(RuntimeError):
+            self.ended.emit(problem)

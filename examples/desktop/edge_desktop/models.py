@@ -12,7 +12,7 @@ from edge_tts.packs import hub, model_files
 from edge_tts.packs.bare_model import VARIABLE, default_model, find_model
 from edge_tts.packs.catalogue import LocalModel, resolve
 from edge_tts.packs.catalogue_entry import Entry
-from edge_tts.packs.pack import DEFAULT, Pack, find_pack, is_assembled, pack_names
+from edge_tts.packs.pack import DEFAULT, Pack, find_pack, is_ready, pack_names
 from edge_tts.packs.sources import HubFile, UnavailableError
 
 AUTOMATIC = ""
@@ -95,11 +95,11 @@ def _size(model: HubFile) -> int:
 
 
 def _chosen(pack: Pack, reason: str) -> Chosen:
-    if pack.format == "equations":
-        is_here = pack.source is None or is_assembled(pack)
-        size = 0 if is_here or pack.recipe is None else pack.recipe.base.bytes
-        return Chosen(pack.name, pack, reason, is_here, size, 0)
-    if pack.gguf is not None or pack.model is None:
-        return Chosen(pack.name, pack, reason, True, 0, 0)
-    size = pack.model.size if isinstance(pack.model, Entry) else 0
-    return Chosen(pack.name, pack, reason, False, size, model_files.partly(pack.model))
+    size = begun = 0
+    if is_ready(pack):
+        return Chosen(pack.name, pack, reason, True, size, begun)
+    if pack.recipe is not None:
+        size = pack.recipe.base.bytes
+    elif isinstance(pack.model, Entry):
+        size, begun = pack.model.size, model_files.partly(pack.model)
+    return Chosen(pack.name, pack, reason, False, size, begun)
