@@ -131,10 +131,8 @@ class ChatModelInfo:
     """Jinja source of its chat template; None where the file has none."""
     bos: str = ""
     """Text of the token that begins a sequence; empty where the vocabulary has none."""
-    bos_id: int | None = None
     eos: str = ""
     """Text of the token that ends a sequence; empty where the vocabulary has none."""
-    eos_id: int | None = None
     adds_bos: bool = False
     """Whether the model expects every sequence to begin with ``bos``; ``tokenize`` never adds it."""
 

@@ -102,10 +102,10 @@ class GivenUpError(Exception):
 
 
 class NativeModel:
-    """A GGUF model with one context. ``close`` frees adapters, context and model, in that order."""
+    """A GGUF model with one context. ``close`` frees context and model, in that order."""
 
-    def __init__(self, path: Path, config: EngineConfig, adapters: Sequence[tuple[Path, float]] = ()) -> None:
-        """Load ``path``; ``adapters`` are LoRA GGUF files with their scales.
+    def __init__(self, path: Path, config: EngineConfig) -> None:
+        """Load ``path``.
 
         Raises PackError for a file that is missing, damaged or no text model, BackendError if memory is too small.
         """
@@ -118,7 +118,6 @@ class NativeModel:
             with holding_interrupts() as held:
                 self._load(path, config, held)
                 self._open_context(path, config)
-                self._apply(adapters)
         except BaseException:
             self._stack.close()
             raise
@@ -154,16 +153,15 @@ class NativeModel:
     def _chat_model(self) -> ChatModelInfo:
         template = lib.llama_model_chat_template(self.model, None)
 
-        def special(token: int) -> tuple[str, int | None]:
-            if token < 0:
-                return "", None
-            return lib.llama_vocab_get_text(self.vocab, token).decode("utf-8", errors="replace"), token
+        def text(token: int) -> str:
+            known: bytes = lib.llama_vocab_get_text(self.vocab, token) if token >= 0 else b""
+            return known.decode("utf-8", errors="replace")
 
         return ChatModelInfo(
             template.decode("utf-8", errors="replace") if template else None,
-            *special(int(lib.llama_vocab_bos(self.vocab))),
-            *special(int(lib.llama_vocab_eos(self.vocab))),
-            adds_bos=bool(lib.llama_vocab_get_add_bos(self.vocab)),
+            text(int(lib.llama_vocab_bos(self.vocab))),
+            text(int(lib.llama_vocab_eos(self.vocab))),
+            bool(lib.llama_vocab_get_add_bos(self.vocab)),
         )
 
     def _metadata(self, key: str) -> str | None:
@@ -217,20 +215,6 @@ class NativeModel:
         self.batch_size = int(lib.llama_n_batch(context))
         self.batch = lib.llama_batch_init(self.batch_size, 0, 1)
         self._stack.callback(lib.llama_batch_free, self.batch)
-
-    def _apply(self, adapters: Sequence[tuple[Path, float]]) -> None:
-        handles = []
-        for path, _ in adapters:
-            handle = lib.llama_adapter_lora_init(self.model, os.fsencode(path)) if path.is_file() else None
-            if not handle:
-                raise PackError(f"llama.cpp cannot load the adapter {path}: {_last_error or 'no such file'}")
-            self._stack.callback(lib.llama_adapter_lora_free, handle)
-            handles.append(handle)
-        if handles:
-            array = (lib.llama_adapter_lora_p_ctypes * len(handles))(*handles)
-            scales = (ctypes.c_float * len(handles))(*[scale for _, scale in adapters])
-            if lib.llama_set_adapters_lora(self.context, array, len(handles), scales):
-                raise BackendError(f"llama.cpp cannot apply the adapters {[str(p) for p, _ in adapters]}")
 
     def close(self) -> None:
         with self._vocabulary_lock:

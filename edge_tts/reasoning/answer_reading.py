@@ -41,6 +41,8 @@ _NAME_OR_SUM = re.compile(
     r"\s*(?:\\?[A-Za-z][A-Za-z_ ]*(?:=[^=A-Za-z]+)?|(?:\\(?:frac|times|cdot|div)|[^A-Za-z\\<>!])+)\s*"
 )
 """What stands left of "=" where the right side is the answer."""
+MARKER = "####"
+"""What begins the line with the answer in GSM8K's solutions, and in those of models that were trained on them."""
 _LETTER = re.compile(
     r"(?:option |choice |answer )?\s*[(\[*_]*([A-E])[)\]*_]*(?![A-Za-z'])\s*(?:[-.,:)]|$|(?:is|because|since|as)\b)",
     re.IGNORECASE,
@@ -51,14 +53,13 @@ def read_answer(
     text: str,
     question: str = "",
     kind: AnswerKind | None = None,
-    marker: str = "#### ",
     is_cut: bool = False,
     is_thinking: bool = False,
 ) -> str | None:
     """The answer ``text`` gives to ``question``, or None.
 
-    ``kind`` is told from the question where it is None. ``marker`` begins a line with an answer; ``is_cut`` says
-    that the text ran out of tokens or time, ``is_thinking`` that the prompt opened its reasoning.
+    ``kind`` is told from the question where it is None. ``is_cut`` says that the text ran out of tokens or time,
+    ``is_thinking`` that the prompt opened its reasoning.
     """
     if is_cut:
         return None
@@ -67,7 +68,7 @@ def read_answer(
     boxes, is_open = _boxes(said)
     if is_open:
         return None
-    readings = [*boxes[-1:], *_stated(said, kind), *_marked(said, marker, kind), *_whole(said, kind)]
+    readings = [*boxes[-1:], *_stated(said, kind), *_marked(said, kind), *_whole(said, kind)]
     for raw in readings:
         if len(raw) <= MAX_ANSWER_CHARACTERS and (answer := clean(raw, kind, question)):
             return answer
@@ -159,13 +160,12 @@ def _leading_math(sentence: str) -> str:
     return numbers[0] if numbers else ""
 
 
-def _marked(text: str, marker: str, kind: AnswerKind) -> list[str]:
-    """What follows ``marker`` on the last line of ``text``, whatever space the marker ends in."""
-    bare = marker.strip()
+def _marked(text: str, kind: AnswerKind) -> list[str]:
+    """What follows ``MARKER`` on the last line of ``text``."""
     lines = _lines(text)
-    if not bare or not lines or not lines[-1].startswith(bare):
+    if not lines or not lines[-1].startswith(MARKER):
         return []
-    marked = lines[-1][len(bare) :].strip()
+    marked = lines[-1].removeprefix(MARKER).strip()
     return [marked] if kind != "math" or re.search(r"\d|\\", marked) else []
 
 

@@ -110,12 +110,11 @@ class ChatTemplate:
         except Exception as error:  # SyntaxError of jinja2, RecursionError, and what its compiler raises on garbage
             raise _broken(str(error)) from error
 
-    def render(self, messages: Sequence[Message], opening: str = "", thinking: bool = True) -> Prompt:
+    def render(self, messages: Sequence[Message], opening: str = "") -> Prompt:
         """The prompt for ``messages``, the last of which is a user's.
 
-        ``opening`` begins the assistant's turn, as data: the model continues it. ``thinking`` is passed to
-        templates that can switch reasoning off. Raises InputError where the template refuses the
-        messages, and PackError where it fails, or runs or grows without end.
+        ``opening`` begins the assistant's turn, as data: the model continues it. Raises InputError where the template
+        refuses the messages, and PackError where it fails, or runs or grows without end.
         """
         asked = checked_messages(messages)
         length = sum(len(message.content) for message in asked)
@@ -125,7 +124,7 @@ class ChatTemplate:
         incomplete: tuple[Message, ...] | None = None
         for shape in _shapes(asked):
             try:
-                pieces, notes = self._pieces(shape, thinking)
+                pieces, notes = self._pieces(shape)
             except _EndlessError:
                 raise
             except EdgeError as error:  # another shape may be taken
@@ -138,18 +137,18 @@ class ChatTemplate:
         if incomplete is None:
             assert refused is not None  # there is at least one shape
             raise refused
-        text = self._spaced(incomplete, thinking)
+        text = self._spaced(incomplete)
         return Prompt(tuple(self._framed([Piece(text, control=True)], opening)), (*self._notes, SPACED))
 
-    def _spaced(self, messages: Sequence[Message], thinking: bool) -> str:
+    def _spaced(self, messages: Sequence[Message]) -> str:
         """A rendering with the messages inside, where nothing in them can be read as a special token."""
         spaced = [replace(message, content=re.sub(r"[<\[>]", r"\g<0> ", message.content)) for message in messages]
-        text = self._run(spaced, thinking)
-        if text == self._run([*spaced[:-1], replace(spaced[-1], content=f"{spaced[-1].content}?")], thinking):
+        text = self._run(spaced)
+        if text == self._run([*spaced[:-1], replace(spaced[-1], content=f"{spaced[-1].content}?")]):
             raise _broken("it leaves the question out")
         return text
 
-    def _pieces(self, messages: Sequence[Message], thinking: bool) -> tuple[list[Piece], tuple[str, ...]]:
+    def _pieces(self, messages: Sequence[Message]) -> tuple[list[Piece], tuple[str, ...]]:
         """The pieces of a rendering and what there is to say of it; no pieces where a message would be lost or cut."""
         marks = self._marks([message.content for message in messages])
         # As long as the message, for templates that look at lengths; a blank one has nothing to protect.
@@ -157,7 +156,7 @@ class ChatTemplate:
             replace(message, content=mark * len(message.content)) if message.content.strip() else message
             for message, mark in zip(messages, marks, strict=True)
         ]
-        rendered = self._run(shown, thinking)
+        rendered = self._run(shown)
         controls, slots, end = [], [], 0
         for run in re.finditer(rf"([{''.join(marks)}])\1*", rendered):
             controls.append(rendered[end : run.start()])
@@ -169,7 +168,7 @@ class ChatTemplate:
         if {index for index, message in enumerate(messages) if message.content.strip()} - set(slots):
             return [], ()
         notes: tuple[str, ...] = ()
-        texts = self._as_written(messages, controls, slots, thinking)
+        texts = self._as_written(messages, controls, slots)
         if texts is None:
             texts = [_without_reasoning(messages[index]) for index in slots]
             notes = (KEPT_PLAIN,)
@@ -187,12 +186,12 @@ class ChatTemplate:
         return [chr(number) for number in random.sample(free, len(contents))]
 
     def _as_written(
-        self, messages: Sequence[Message], controls: Sequence[str], slots: Sequence[int], thinking: bool
+        self, messages: Sequence[Message], controls: Sequence[str], slots: Sequence[int]
     ) -> list[str] | None:
         """The text in each slot, so that together with ``controls`` it is what the template makes of the real
         messages; None where nothing fits, since the template does more than to cut them at their ends."""
         try:
-            real = self._run(messages, thinking)
+            real = self._run(messages)
         except _EndlessError:
             raise
         except EdgeError:
@@ -208,7 +207,7 @@ class ChatTemplate:
         found = reached.get(len(real))
         return None if found is None else list(found)
 
-    def _run(self, messages: Sequence[Message], thinking: bool) -> str:
+    def _run(self, messages: Sequence[Message]) -> str:
         """One rendering. Raises InputError where the template says no, PackError where it fails."""
         from edge_tts.reasoning.template_sandbox import MAX_CHARACTERS, RefusedError, TemplateLimitError
 
@@ -217,8 +216,8 @@ class ChatTemplate:
             "bos_token": self._bos,
             "eos_token": self._eos,
             "add_generation_prompt": True,
-            "enable_thinking": thinking,
-            "thinking": thinking,
+            "enable_thinking": True,
+            "thinking": True,
             "tools": None,
             "documents": None,
         }
