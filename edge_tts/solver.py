@@ -287,7 +287,8 @@ class Solver:
 
     def _controller(self, call: Call, task: Task, generations: int) -> Controller:
         pacing = self.fits.get(task.asked.name, Fit()).pacing
-        scores = self.verifier is not None
+        scored = all(self.verifier_of(way.asked.name) is not None for way in task.ways)
+        scores = task.calibration.weighs(scored)
         return Controller(generations, task.calibration, pacing, call.aggregate, scores, len(task.ways))
 
     def _other_ways(self, call: Call, messages: Sequence[Message], usual: FormatName, fit: Fit) -> tuple[Way, ...]:

@@ -76,6 +76,7 @@ def test_programs_are_scored_by_what_their_lines_give_away_and_texts_are_not(sol
     assert len(result.scores) == len(result.steps)
     assert all(0 < score < 1 for score in result.scores)
     assert result.usage.verifier_tokens == 0
+    assert solver.solve(question, budget=Budget(generations=2), seed=1, format="program").scores
     with pytest.raises(InputError, match="needs a verifier"):
         solver.solve("What is the capital of France?", "weighted", Budget(generations=2), format="text")
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tts.bench.controller_replay import ORDERS, Problem, Ran, look, mixed, orders, run_all, weighed
+from edge_tts.bench.controller_replay import ORDERS, Problem, Ran, are_scored, look, mixed, orders, run_all, weighed
 from edge_tts.bench.intervals import mean_interval, ratio_interval
 from edge_tts.reasoning.formats import FormatName
 from edge_tts.search.confidence import Calibration
@@ -34,6 +34,7 @@ VOTES = (1, 2, 3, 4, 6, 8, 12, 16)
 RIDGE = 1.5
 """Times the rows that a problem has: they are alike, so all of them say about as much as one."""
 BINS = 10
+DRAWS = 2000
 TARGETS = (0.6, 0.7, 0.8, 0.9)
 GAINS = (0.0, 0.02, 0.05)
 FIRST = (1, 2, 4)
@@ -49,20 +50,21 @@ Array = NDArray[np.float64]
 def calibrate(problems: Sequence[Problem]) -> Calibration:
     """Logistic fits on what the controller would see of ``problems``; every problem weighs the same.
 
-    That an answer is right is fitted where there is one.
+    Votes weigh the scores of samples where there are any. That an answer is right is fitted where there is one.
     """
+    scores = are_scored(problems)
     rows: list[dict[str, float]] = []
     led: list[bool] = []
     right: list[bool] = []
     reachable: list[bool] = []
     for problem in problems:
         for drawn in orders(problem):
-            final = look(drawn, drawn.usual).answer in problem.right
+            final = look(drawn, drawn.usual, scores).answer in problem.right
             for size, others in itertools.product(SIZES, OTHERS if drawn.other else (0,)):
                 if size > len(drawn.usual):
                     continue
                 seen = [*drawn.usual[:size], *drawn.other[:others]]
-                found = look(drawn, seen)
+                found = look(drawn, seen, scores)
                 rows.append(found.standing.features)
                 led.append(found.answer is not None)
                 right.append(found.answer in problem.right)
@@ -101,14 +103,15 @@ def _logistic(names: Sequence[str], features: Array, labels: NDArray[np.bool_], 
 
 def choose_pacing(problems: Sequence[Problem], calibration: Calibration, most: int) -> Pacing:
     """The cheapest pacing of the grid that loses at most ``LOSS`` against the best fixed vote on ``problems``."""
-    wanted = max(_right(problems, [votes]) for votes in _votes(most)) - LOSS
+    scores = calibration.weighs_scores
+    wanted = max(_right(problems, [votes], scores) for votes in _votes(most)) - LOSS
     ways = 2 if problems[0].other else 1
     tried: list[tuple[float, float, Pacing]] = []
     for first, wave, target, gain, other in itertools.product(
         FIRST, WAVES, TARGETS, GAINS, OTHERS if ways > 1 else (0,)
     ):
         pacing = Pacing(first, wave, target, gain, other)
-        ran = run_all(problems, Controller(most, calibration, pacing, ways=ways))
+        ran = run_all(problems, Controller(most, calibration, pacing, scores=scores, ways=ways))
         tried.append((_mean([r.right for r in ran]), _mean([r.tokens for r in ran]), pacing))
     accurate = [trial for trial in tried if trial[0] >= wanted]
     best = min(accurate, key=lambda trial: trial[1]) if accurate else max(tried, key=lambda trial: trial[0])
@@ -134,16 +137,17 @@ def _fitted(problems: Sequence[Problem], most: int, other: FormatName | None) ->
     return Fit(calibration, pacing, other if pacing.other else None, weight)
 
 
-def _right(problems: Sequence[Problem], votes: Sequence[tuple[int, int]]) -> float:
+def _right(problems: Sequence[Problem], votes: Sequence[tuple[int, int]], scores: bool = False) -> float:
     """Share of right answers over ``votes``, each of so many samples in the usual and the other format."""
-    return _mean([ran.right for usual, other in votes for ran in mixed(problems, usual, other)])
+    return _mean([ran.right for usual, other in votes for ran in mixed(problems, usual, other, scores)])
 
 
 def _run(problems: Sequence[Problem], fit: Fit, most: int) -> list[Ran]:
     """What a controller with ``fit`` does with ``problems``."""
     ways = 2 if problems[0].other else 1
     known = [weighed(problem, fit.other_weight) for problem in problems]
-    return run_all(known, Controller(most, fit.calibration, fit.pacing, ways=ways))
+    scores = fit.calibration.weighs_scores
+    return run_all(known, Controller(most, fit.calibration, fit.pacing, scores=scores, ways=ways))
 
 
 def measure(problems: Sequence[Problem], fit: Fit, most: int) -> dict[str, Any]:
@@ -152,12 +156,14 @@ def measure(problems: Sequence[Problem], fit: Fit, most: int) -> dict[str, Any]:
 
 
 def _account(problems: Sequence[Problem], ran: Sequence[Ran], most: int) -> dict[str, Any]:
-    votes = {n: mixed(problems, n, other) for n, other in _votes(most)}
+    votes = {f"majority:n={n}": mixed(problems, n, other) for n, other in _votes(most)}
+    if are_scored(problems):
+        votes |= {f"weighted:n={n}": mixed(problems, n, other, scores=True) for n, other in _votes(most)}
     found = {
         "problems": len(problems),
         "orders": ORDERS,
         "controller": summary(ran),
-        "against": {f"majority:n={n}": _against(ran, vote) for n, vote in votes.items()},
+        "against": {name: _against(ran, vote) for name, vote in votes.items()},
     }
     if problems[0].other:
         found["mixes"] = mixes(problems)
@@ -193,6 +199,7 @@ def summary(ran: Sequence[Ran]) -> dict[str, Any]:
         "others": round(_mean([r.others for r in ran]), 2),
         "tokens": round(_mean([r.tokens for r in ran]), 1),
         "expected_calibration_error": round(calibration_error(ran), 4),
+        "of_a_perfect_confidence": error_by_chance(ran),
         "sure": {"share": round(len(sure) / len(ran), 4), "right": round(_mean([r.right for r in sure]), 4)},
         "reliability": [_reliability(inside) for inside in _bins(ran)],
     }
@@ -204,6 +211,19 @@ def calibration_error(ran: Sequence[Ran]) -> float:
         len(inside) * abs(_mean([r.confidence for r in inside]) - _mean([r.right for r in inside]))
         for inside in _bins(ran)
     ) / len(ran)
+
+
+def error_by_chance(ran: Sequence[Ran]) -> dict[str, float]:
+    """The calibration error that so few problems show where every confidence is right: its mean and 95% quantile.
+
+    The orders of a problem come out alike: it is right in those whose confidence is above one number drawn for it.
+    """
+    numbers = {id: number for number, id in enumerate(dict.fromkeys(r.id for r in ran))}
+    owner, sure = np.array([numbers[r.id] for r in ran]), np.array([r.confidence for r in ran])
+    right = np.random.default_rng(0).random((DRAWS, len(numbers)))[:, owner] < sure
+    bins = np.minimum(BINS - 1, (sure * BINS).astype(int))
+    gaps = sum(abs((right - sure)[:, bins == number].sum(axis=1)) for number in range(BINS)) / len(ran)
+    return {"mean": round(float(np.mean(gaps)), 4), "high": round(float(np.quantile(gaps, 0.95)), 4)}
 
 
 def _bins(ran: Sequence[Ran]) -> list[list[Ran]]:

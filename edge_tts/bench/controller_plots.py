@@ -53,9 +53,13 @@ def _controller(title: str, stem: str, found: Mapping[str, Any]) -> Iterator[Cha
     yield Chart(
         f"{stem}reliability", f"{title}\nRight by confidence", Axis("confidence, %", "linear"), series, whiskers=True
     )
-    votes = [(row["tokens"], Share(**row["interval"])) for row in found["against"].values()]
+    votes: dict[str, list[tuple[float, Share]]] = {}
+    for name, row in found["against"].items():
+        votes.setdefault(name.partition(":")[0], []).append((row["tokens"], Share(**row["interval"])))
+    looks = looks_of(votes)
     own = [(controller["tokens"], Share(**controller["accuracy"]))]
-    series = [Series.of("votes", looks_of(["majority"])["majority"], votes), Series.of("controller", _OURS, own)]
+    series = [Series.of(kind, looks[kind], points) for kind, points in votes.items()]
+    series.append(Series.of("controller", _OURS, own))
     yield Chart(f"{stem}tokens", f"{title}\nAccuracy by tokens", Axis("tokens per problem"), series)
 
 

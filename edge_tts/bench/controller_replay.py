@@ -21,7 +21,7 @@ from edge_tts.errors import InputError
 from edge_tts.events import Decided
 from edge_tts.search.confidence import Calibration, Standing
 from edge_tts.search.controller import Controller, Pacing
-from edge_tts.search.selection import majority
+from edge_tts.search.selection import majority, weighted
 from edge_tts.search.wave import Candidate, Wave, traces
 
 ORDERS = 6
@@ -51,8 +51,8 @@ class Problem:
     """Tokens evaluated for the prompt of each way."""
     alike: tuple[tuple[int, ...], ...]
     """By the ids of two candidates: how many tokens they begin with alike, which are evaluated once."""
-    seen: dict[tuple[int, ...], Seen] = field(default_factory=dict, compare=False, repr=False)
-    """What is known of samples that were looked at, by their ids in order."""
+    seen: dict[tuple[bool, tuple[int, ...]], Seen] = field(default_factory=dict, compare=False, repr=False)
+    """What is known of samples that were looked at, by whether they weigh their scores, and their ids in order."""
 
 
 def read(usual: Path, other: Path | None = None) -> list[Problem]:
@@ -106,6 +106,8 @@ def _common(a: Candidate, b: Candidate) -> int:
 
 def weighed(problem: Problem, other_weight: float) -> Problem:
     """The problem with votes in the other format that count ``other_weight``."""
+    if not problem.other:
+        return problem  # and what is known of its samples
     other = tuple(replace(c, trace=replace(c.trace, weight=other_weight)) for c in problem.other)
     return replace(problem, other=other, seen={})
 
@@ -120,14 +122,20 @@ def orders(problem: Problem, seed: int = 0) -> Iterator[Problem]:
         yield replace(problem, usual=usual, other=other)
 
 
-def look(problem: Problem, drawn: Sequence[Candidate]) -> Seen:
-    """What a plain vote of the samples ``drawn`` gives; computed once."""
-    ids = tuple(candidate.id for candidate in drawn)
-    if ids not in problem.seen:
-        best = majority(traces(drawn)).best
+def look(problem: Problem, drawn: Sequence[Candidate], scores: bool = False) -> Seen:
+    """What a vote of the samples ``drawn`` gives, weighed by their ``scores`` or plain; computed once."""
+    key = scores, tuple(candidate.id for candidate in drawn)
+    if key not in problem.seen:
+        best = (weighted(traces(drawn), "last") if scores else majority(traces(drawn))).best
         answer = best.answer if best else None
-        problem.seen[ids] = Seen(answer, Standing.of(drawn, answer), evaluated(problem, drawn))
-    return problem.seen[ids]
+        problem.seen[key] = Seen(answer, Standing.of(drawn, answer), evaluated(problem, drawn))
+    return problem.seen[key]
+
+
+def are_scored(problems: Sequence[Problem]) -> bool:
+    """Whether a verifier scored every answer among the samples of ``problems``."""
+    samples = (c.trace for problem in problems for c in (*problem.usual, *problem.other))
+    return all(trace.scores for trace in samples if trace.answer is not None)
 
 
 @dataclass
@@ -138,7 +146,7 @@ class _Replayed(Controller):
 
     def standing(self, pool: Sequence[Candidate]) -> Standing:
         assert self.problem is not None
-        return look(self.problem, pool).standing
+        return look(self.problem, pool, self.scores).standing
 
 
 @dataclass(frozen=True)
@@ -163,7 +171,7 @@ def drawn(problem: Problem, controller: Controller) -> list[Candidate]:
 def run(problem: Problem, controller: Controller) -> Ran:
     """The real controller over samples in the order they have."""
     pool, sure = _carried_out(problem, controller)
-    found = look(problem, pool)
+    found = look(problem, pool, controller.scores)
     others = sum(candidate.way for candidate in pool)
     known = (problem.id, found.answer in problem.right, found.answer is not None, sure)
     return Ran(*known, len(pool) - others, others, found.tokens)
@@ -210,13 +218,13 @@ def run_all(problems: Sequence[Problem], controller: Controller) -> list[Ran]:
     return [run(drawn, controller) for problem in problems for drawn in orders(problem, seed=1)]
 
 
-def mixed(problems: Sequence[Problem], usual: int, other: int = 0) -> list[Ran]:
-    """A plain vote of so many samples in the usual and the other format, in the same orders."""
-    return [_mixed(drawn, usual, other) for problem in problems for drawn in orders(problem, seed=1)]
+def mixed(problems: Sequence[Problem], usual: int, other: int = 0, scores: bool = False) -> list[Ran]:
+    """A vote of so many samples in the usual and the other format, in the same orders; plain, or weighed by scores."""
+    return [_mixed(drawn, usual, other, scores) for problem in problems for drawn in orders(problem, seed=1)]
 
 
-def _mixed(problem: Problem, usual: int, other: int) -> Ran:
-    found = look(problem, (*problem.usual[:usual], *problem.other[:other]))
+def _mixed(problem: Problem, usual: int, other: int, scores: bool) -> Ran:
+    found = look(problem, (*problem.usual[:usual], *problem.other[:other]), scores)
     return Ran(problem.id, found.answer in problem.right, found.answer is not None, 0.0, usual, other, found.tokens)
 
 

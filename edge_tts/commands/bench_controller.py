@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,41 +12,46 @@ import click
 from edge_tts.errors import InputError
 
 if TYPE_CHECKING:
+    from edge_tts.bench.controller_replay import Problem
     from edge_tts.bench.escalation_study import Side
     from edge_tts.reasoning.formats import FormatName
     from edge_tts.search.fit import Fit
 
 _MOST = click.option("--most", type=click.IntRange(2), default=16, show_default=True, help="Samples of a whole vote.")
+_DATA = click.option("--data", help="The study's problems: votes then weigh what the program verifier gives programs.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
 
 
 @click.command("controller")
 @click.argument("study", type=click.Path(path_type=Path))
 @click.option("--other", type=click.Path(path_type=Path), default=None, help="The same problems, --format text.")
+@_DATA
 @_MOST
 @click.option("--check", type=click.Path(path_type=Path), default=None, help="Measure this fit instead of making one.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The fit, or what was measured, as JSON.")
 @_JSON
 def controller_command(
-    study: Path, other: Path | None, most: int, check: Path | None, out: Path, as_json: bool
+    study: Path, other: Path | None, data: str | None, most: int, check: Path | None, out: Path, as_json: bool
 ) -> None:
     """Fit confidence and stopping to the samples of STUDY. Use problems that no result is reported on.
 
     With --check, say what a fit made on other problems brings on STUDY's.
     """
-    from edge_tts.bench import controller_fit, controller_replay
+    from edge_tts.bench import controller_fit
     from edge_tts.bench.records import read_config
     from edge_tts.files.atomic import write_text
 
     config = read_config(study)
     usual = config["reasoning_format"]
     made = {name: config.get(name) for name in ("pack", "data", "sampling", "made_on")}
-    problems = controller_replay.read(study, other)
+    problems = _problems(study, other, data, held_out=check is None)
     if check is None:
         fitted = controller_fit.fit(problems, most, "text" if other else None)
         evidence, content = fitted[1], controller_fit.to_json({usual: fitted}, made)
     else:
-        evidence = controller_fit.measure(problems, _fit_in(check, usual, study), most)
+        found = _fit_in(check, usual, study)
+        _require_scores(found, problems)
+        evidence = controller_fit.measure(problems, found, most)
         content = {**made, "fit": check.name, **evidence}
     write_text(out, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     click.echo(json.dumps(evidence) if as_json else "\n".join(_controller_lines(evidence)))
@@ -72,11 +77,19 @@ def _controller_lines(evidence: Mapping[str, Any]) -> list[str]:
 @click.argument("large", type=click.Path(path_type=Path))
 @click.option("--fit", type=click.Path(path_type=Path), default=None, help="The small model's; default: as shipped.")
 @click.option("--larger-fit", type=click.Path(path_type=Path), default=None, help="The same of the larger model.")
+@_DATA
 @_MOST
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The curve, as JSON.")
 @_JSON
 def escalation_command(
-    small: Path, large: Path, fit: Path | None, larger_fit: Path | None, most: int, out: Path, as_json: bool
+    small: Path,
+    large: Path,
+    fit: Path | None,
+    larger_fit: Path | None,
+    data: str | None,
+    most: int,
+    out: Path,
+    as_json: bool,
 ) -> None:
     """What handing unsure questions of SMALL over to LARGE brings: two studies of the same problems.
 
@@ -86,7 +99,7 @@ def escalation_command(
     from edge_tts.bench.records import read_config
     from edge_tts.files.atomic import write_text
 
-    found = escalate(_side(small, fit, most), _side(large, larger_fit, most))
+    found = escalate(_side(small, fit, data, most), _side(large, larger_fit, data, most))
     named = {"small": read_config(small).get("pack"), "large": read_config(large).get("pack")}
     content = {**named, "data": read_config(large).get("data"), **found}
     write_text(out, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -124,8 +137,28 @@ def plot_command(record: Path, out: Path) -> None:
         click.echo(f"{panel.svg}: {panel.alt}")
 
 
-def _side(study: Path, fit: Path | None, most: int) -> Side:
-    from edge_tts.bench import controller_replay
+def _problems(study: Path, other: Path | None, data: str | None, held_out: bool) -> list[Problem]:
+    """The problems of a study; with ``data``, which has their texts, programs are scored."""
+    from edge_tts.bench import controller_replay, datasets, program_scores
+    from edge_tts.packs.bare_model import PROGRAM_VERIFIER
+    from edge_tts.packs.manifest import read_json
+
+    problems = controller_replay.read(study, other)
+    if data is None:
+        return problems
+    questions = {problem.id: problem.question for problem in datasets.load(data).problems}
+    return program_scores.scored(problems, questions, read_json(PROGRAM_VERIFIER), held_out)
+
+
+def _require_scores(fit: Fit, problems: Sequence[Problem]) -> None:
+    from edge_tts.bench.controller_replay import are_scored
+
+    if fit.calibration.weighs_scores and not are_scored(problems):
+        raise InputError("the fit weighs scores and the study's samples have none; give its problems with --data")
+
+
+def _side(study: Path, fit: Path | None, data: str | None, most: int) -> Side:
+    from edge_tts.bench.controller_replay import are_scored
     from edge_tts.bench.escalation_study import Side
     from edge_tts.bench.records import read_config
     from edge_tts.packs.bare_model import FITS
@@ -139,7 +172,10 @@ def _side(study: Path, fit: Path | None, most: int) -> Side:
     parameters = config.get("policy_parameters")
     if not isinstance(parameters, int):
         raise InputError(f"{study}/study.json does not say how many parameters its model has; draw the study again")
-    return Side(controller_replay.read(study), Controller(most, found.calibration, found.pacing), parameters)
+    problems = _problems(study, None, data, held_out=False)
+    _require_scores(found, problems)
+    scores = found.calibration.weighs(are_scored(problems))
+    return Side(problems, Controller(most, found.calibration, found.pacing, scores=scores), parameters)
 
 
 def _fit_in(file: Path, format: FormatName, study: Path) -> Fit:

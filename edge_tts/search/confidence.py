@@ -115,6 +115,15 @@ class Calibration:
                     f"a calibration weighs {name!r}, which is none of {', '.join(known)}; correct the name"
                 )
 
+    @property
+    def weighs_scores(self) -> bool:
+        """Whether it was fitted on votes that weigh what a verifier gives them."""
+        return "score" in self.right
+
+    def weighs(self, scored: bool) -> bool:
+        """Whether votes weigh scores where all are ``scored``: without a fit they do, else as it was fitted."""
+        return scored and (self.weighs_scores or not self.right)
+
     def confidence(self, standing: Standing) -> float:
         """Probability in [0, 1] that the leading answer is right; 0 where nothing answered."""
         if not standing.total_votes:

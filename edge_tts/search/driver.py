@@ -126,7 +126,7 @@ class Driver:
                         proposed = next(waves)
             except StopIteration as stop:
                 end = stop.value
-        if strategy.uses_scores:
+        if strategy.uses_scores or self.task.calibration.weighs_scores:
             yield from self._score([c for c in self._candidates if voters([c.trace])])
         yield from self._announce(strategy)
         choice = self._choice(strategy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,19 @@ import pytest
 from pools import pool, written
 
 from edge_tts.bench import controller_fit, controller_replay
-from edge_tts.bench.controller_replay import Problem
+from edge_tts.bench.controller_replay import Problem, Ran
+from edge_tts.core import Sampling
 from edge_tts.errors import InputError
+from edge_tts.events import Decided, Outcome
+from edge_tts.reasoning.formats import AskedEquations
+from edge_tts.reasoning.prompts import PromptFormat
+from edge_tts.runtimes.scripted import ScriptedPolicy, ScriptedVerifier
 from edge_tts.search import fit as fits
-from edge_tts.search.confidence import Standing
+from edge_tts.search.confidence import Calibration, Standing
 from edge_tts.search.controller import Controller, Pacing
+from edge_tts.search.driver import Driver, Task
+from edge_tts.search.ledger import Ledger
+from edge_tts.search.wave import Candidate
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +59,49 @@ def test_the_controller_gets_the_samples_in_their_order(problems: list[Problem])
     assert 2 <= ran.samples <= 6
     drawn = [candidate.trace.tokens for candidate in problems[0].usual[: ran.samples]]
     assert ran.tokens == 60 + len({tokens[: i + 1] for tokens in drawn for i in range(len(tokens))})
+
+
+def test_a_replay_of_weighed_votes_decides_as_the_search_does() -> None:
+    texts = [f"#### {answer}" for answer in "122213"]
+    scores = {"#### 1": 0.9, "#### 2": 0.2, "#### 3": 0.4}
+
+    def searched(controller: Controller) -> tuple[list[Decided], Outcome]:
+        left = iter(texts)
+        policy = ScriptedPolicy(lambda text, seed: next(left))
+        verifier = ScriptedVerifier(lambda question, steps: [scores[step] for step in steps])
+        task = Task("q", AskedEquations(PromptFormat(), "q"), Sampling(), calibration=controller.calibration)
+        search = Driver(task, policy, verifier, Ledger(policy.info, verifier.info)).run(controller)
+        decided: list[Decided] = []
+        while True:
+            try:
+                event = next(search)
+            except StopIteration as stop:
+                return decided, stop.value
+            decided += [event] if isinstance(event, Decided) else []
+
+    calibration = Calibration({"bias": -1.0, "vote": 1.0, "score": 1.0}, {"bias": 2.0})
+    _, everything = searched(Controller(6, calibration, Pacing(6, 6), scores=True))
+    candidates = tuple(Candidate(i, i, trace, 0, 0) for i, trace in enumerate(everything.traces))
+    problem = Problem("p", candidates, (), frozenset("1"), (1, 0), tuple((0,) * 6 for _ in candidates))
+    for target in (0.3, 0.5, 0.6, 0.99):
+        controller = Controller(6, calibration, Pacing(2, 2, target), scores=True)
+        decided, outcome = searched(controller)
+        ran = controller_replay.run(problem, controller)
+        assert (ran.samples, ran.confidence) == (decided[-1].samples, decided[-1].confidence)
+        assert ran.right == (outcome.best is not None and outcome.best.answer == "1")
+        assert outcome.confidence == pytest.approx(ran.confidence, abs=1e-4)
+    weighed, plain = (controller_replay.look(problem, candidates, scores=scores) for scores in (True, False))
+    assert (weighed.answer, plain.answer) == ("1", "2")
+
+
+def test_a_perfect_confidence_errs_by_chance_more_where_problems_are_few() -> None:
+    draw = np.random.default_rng(2)
+    ran = [Ran(f"p{i}", bool(draw.random() < sure), True, sure, 4, 0, 100) for i, sure in enumerate(draw.random(400))]
+    few, many = (controller_fit.error_by_chance(some) for some in (ran[:50], ran))
+    assert few["mean"] > 1.5 * many["mean"]
+    assert controller_fit.calibration_error(ran) < many["high"]
+    too_sure = [replace(r, confidence=min(1.0, r.confidence + 0.2)) for r in ran]
+    assert controller_fit.calibration_error(too_sure) > controller_fit.error_by_chance(too_sure)["high"]
 
 
 def test_a_study_in_another_format_must_have_the_same_problems(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from edge_tts.errors import InputError
 from edge_tts.events import Decided, Event, Outcome
 from edge_tts.reasoning.formats import AskedEquations
 from edge_tts.reasoning.prompts import PromptFormat
-from edge_tts.runtimes.scripted import ScriptedPolicy
+from edge_tts.runtimes.scripted import ScriptedPolicy, ScriptedVerifier
 from edge_tts.search.confidence import Calibration
 from edge_tts.search.controller import Controller, Pacing
 from edge_tts.search.driver import Way
+from edge_tts.search.sampling import Majority
 
 SURE_BY_VOTE = {"bias": -1.0, "vote": 2.0}
 HOPEFUL = Calibration(SURE_BY_VOTE, {"bias": 5.0})
@@ -78,6 +79,13 @@ def test_an_unsure_question_is_asked_in_another_way_whose_votes_have_their_own_w
     in_words = policy.tokenize("In words: ")
     asked = [trace.tokens[: len(in_words)] == in_words for trace in outcome.traces]
     assert asked == [False] * 4 + [True] * 2
+
+
+def test_a_fit_that_weighs_scores_has_them_for_a_plain_vote_too() -> None:
+    verifier = ScriptedVerifier(lambda question, steps: [0.75] * len(steps))
+    search = Search(answers(*"12"), verifier, calibration=Calibration({"score": 1.0}))
+    _, outcome = drain(search.run(Majority(2)))
+    assert outcome.confidence == pytest.approx(0.745)  # a score s counts as 0.01 + 0.98 s
 
 
 def test_same_seed_same_decisions() -> None:
