@@ -23,6 +23,7 @@ from edge_tts.export.merge_lora import lora_config
 from edge_tts.files.gguf import open_gguf
 from edge_tts.packs.vocabulary_cut import VOCABULARY_KEY
 
+FAMILIES = ("llama", "qwen2")
 MODULES = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -38,7 +39,7 @@ _KEY = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(\w+\.\w+)\.lora_([
 
 
 def convert(peft: Path, base: Path, out: Path, storage: str = "Q4_0", vocabulary: Sequence[int] | None = None) -> None:
-    """Write the PEFT adapter in folder ``peft`` as a LoRA GGUF for the Llama-family model ``base``.
+    """Write the PEFT adapter in folder ``peft`` as a LoRA GGUF for ``base``, a Llama or Qwen2.
 
     Matrices are stored as ``storage`` (Q4_0, Q8_0, F16) where their rows are whole blocks of 32, otherwise as F16.
     Q4_0 is for shipping: for the same bytes, twice the rank gains more than eight bits do. ``vocabulary`` lists the
@@ -51,9 +52,14 @@ def convert(peft: Path, base: Path, out: Path, storage: str = "Q4_0", vocabulary
 
     config = lora_config(peft, {"use_rslora": "rank-stabilised scaling"})
     model = open_gguf(base)
-    heads = {"attn_q": _number(model, base, "head_count"), "attn_k": _number(model, base, "head_count_kv")}
+    family = str(model.get_field("general.architecture").contents())
+    if family not in FAMILIES:
+        raise InputError(f"{base} is a {family}; adapters are converted for {' and '.join(FAMILIES)} only")
+    # Rotary halves lie side by side in a Llama's rows alone.
+    rotated = {"attn_q": "head_count", "attn_k": "head_count_kv"} if family == "llama" else {}
+    heads = {module: _number(model, base, key) for module, key in rotated.items()}
     shapes = {tensor.name: [int(n) for n in reversed(tensor.shape)] for tensor in model.tensors}
-    writer = gguf.GGUFWriter(out, arch="llama")
+    writer = gguf.GGUFWriter(out, arch=family)
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", config["lora_alpha"])
@@ -101,7 +107,7 @@ def _storage(weight: npt.NDArray[Any], storage: str) -> gguf.GGMLQuantizationTyp
 def _number(model: Any, path: Path, key: str) -> int:
     field = model.get_field(f"llama.attention.{key}")
     if field is None:
-        raise PackError(f"{path} has no llama.attention.{key}; only models of the llama architecture can be converted")
+        raise PackError(f"{path} has no llama.attention.{key}; restore the file")
     return int(field.contents())
 
 

@@ -14,11 +14,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from edge_tts.errors import InputError, PackError
-from edge_tts.export.adapter import MODULES, unpermute
+from edge_tts.export.adapter import FAMILIES, MODULES, unpermute
 from edge_tts.files.gguf import open_gguf
 from edge_tts.files.gguf_header import read_header
 
-FAMILIES = ("llama", "qwen2")
 _WHOLE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _IN_LAYER = {
     "attn_norm": "input_layernorm",
@@ -55,7 +54,8 @@ def load_gguf(path: Path, layers: int | None = None) -> Any:
             weights[place] = torch.tensor(unpermute(values, heads[block]) if block in heads else values)
     weights.setdefault("lm_head.weight", weights["model.embed_tokens.weight"])
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
+        how = {"attn_implementation": "sdpa", "dtype": torch.float32}
+        model = AutoModelForCausalLM.from_config(config, **how)  # type: ignore[no-untyped-call]
     try:
         model.load_state_dict(weights, assign=True)
     except RuntimeError as error:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Candidate = tuple[str, bool, float]
-"""A finished trace of a question: its answer, whether that is right, and its final score."""
+Candidate = tuple[str | None, bool, float]
+"""A trace of a question: its answer, None where it has none, whether that is right, and its final score."""
 
 
 def step_metrics(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
@@ -46,23 +46,25 @@ def picks(group: Sequence[Candidate]) -> dict[str, float]:
     """Whether each way to choose among one question's traces gives a right answer (1 or 0).
 
     ``best_of_n`` takes the best score, ``weighted`` the answer with the greatest sum of scores, ``majority`` the most
-    frequent answer. ``pass_at_n`` is 1 if any trace is right; ``pass_at_1`` is the share of right traces.
+    frequent answer. ``pass_at_n`` is 1 if any trace is right; ``pass_at_1`` is the share of right traces. A trace
+    without an answer has no vote.
     """
-    right = {answer: correct for answer, correct, _ in group}
-    votes: Counter[str] = Counter(answer for answer, _, _ in group)
+    right = {answer: correct for answer, correct, _ in group if answer is not None}
+    votes: Counter[str] = Counter(answer for answer, _, _ in group if answer is not None)
     weights: dict[str, float] = defaultdict(float)
     for answer, _, score in group:
-        weights[answer] += score
+        if answer is not None:
+            weights[answer] += score
     return {
         "pass_at_1": sum(correct for _, correct, _ in group) / len(group),
         "best_of_n": float(max(group, key=lambda candidate: candidate[2])[1]),
-        "weighted": float(right[max(weights, key=weights.__getitem__)]),
-        "majority": float(right[max(votes, key=votes.__getitem__)]),
+        "weighted": float(bool(right) and right[max(weights, key=weights.__getitem__)]),
+        "majority": float(bool(right) and right[max(votes, key=votes.__getitem__)]),
         "pass_at_n": float(any(correct for _, correct, _ in group)),
     }
 
 
-def selection(traces: Sequence[tuple[str, str, bool, float]]) -> dict[str, float]:
+def selection(traces: Sequence[tuple[str, str | None, bool, float]]) -> dict[str, float]:
     """Mean over questions of :func:`picks`; ``traces`` are (question id, answer, correct, score)."""
     groups: dict[str, list[Candidate]] = defaultdict(list)
     for question, answer, correct, score in traces:

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from edge_tts.errors import InputError, PackError
-from edge_tts.export.gguf_model import FAMILIES, load_gguf
+from edge_tts.export.adapter import FAMILIES
+from edge_tts.export.gguf_model import load_gguf
 from edge_tts.export.prm_graph import RewardModel, sizes
 from edge_tts.reasoning.prompts import PromptFormat
 from edge_tts.runtimes.step_layout import StepEncoder, StepLayout

@@ -55,8 +55,8 @@ def _groups(path: Path) -> Mapping[str, list[Candidate]]:
     """The traces of each problem, all with the same score: nothing here selects by one."""
     found: dict[str, list[Candidate]] = {}
     for row in read_rows(path):
-        if row.answer is None or row.correct is None:
-            raise InputError(f"{path}: a trace of {row.id} has no answer or no correct; sample with train.rollouts")
+        if row.correct is None:
+            raise InputError(f"{path}: a trace of {row.id} does not say `correct`; sample with train.rollouts")
         found.setdefault(row.id, []).append((row.answer, row.correct, 0.0))
     return found
 

@@ -15,7 +15,7 @@ class _Reader(gguf.GGUFReader):
     """Reads through plain arrays: a view of a numpy.memmap takes three times as long, and a vocabulary needs half a
     million of them."""
 
-    @property
+    @property  # type: ignore[override]
     def data(self) -> np.ndarray[Any, Any]:
         return self._data
 

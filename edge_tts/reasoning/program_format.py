@@ -16,7 +16,6 @@ from functools import cached_property
 from types import MappingProxyType
 
 from edge_tts.core import (
-    Policy,
     StepEvent,
     StepValue,
     Trace,
@@ -28,7 +27,7 @@ from edge_tts.reasoning.formats import FormatName
 from edge_tts.reasoning.interpreter import Interpreter
 from edge_tts.reasoning.messages import Message
 from edge_tts.reasoning.program_prompt import PROMPT, ProgramPrompt
-from edge_tts.reasoning.prompt_tokens import prompt_tokens
+from edge_tts.reasoning.prompt_tokens import Vocabulary, prompt_tokens
 from edge_tts.reasoning.prompts import ATTEMPTS_IN_CONTEXT
 from edge_tts.reasoning.question_kind import AnswerKind, kind_of
 
@@ -120,7 +119,7 @@ class AskedProgram:
         ]
         return (Message("system", instruction), *examples, *rest)
 
-    def prompt(self, policy: Policy, attempts: Sequence[Trace] = ()) -> tuple[int, ...]:
+    def prompt(self, policy: Vocabulary, attempts: Sequence[Trace] = ()) -> tuple[int, ...]:
         """The tokens that ask the question. Of ``attempts``, oldest first, each program is shown with what running
         it said."""
         if not attempts:

@@ -24,10 +24,8 @@ import argparse
 import json
 import random
 import re
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +34,7 @@ from edge_tts.export import command
 from edge_tts.export.prm_metrics import selection
 from edge_tts.export.trace_rows import read_rows
 from edge_tts.export.train.data import read_problems, split
+from edge_tts.export.train.stages import Stage, recipe, run_command, run_recipe, run_stages
 from edge_tts.packs.manifest import TABLE, Recipe
 from edge_tts.packs.merge_adapter import merge
 from edge_tts.packs.pack import BUILT_IN, DEFAULT
@@ -72,12 +71,6 @@ class Settings:
     """Tokens kept of the base's; None for all."""
     torch: bool
     """Whether PyTorch samples."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    name: str
-    run: Callable[[], None]
 
 
 def stages(settings: Settings) -> Iterator[Stage]:
@@ -124,7 +117,7 @@ def stages(settings: Settings) -> Iterator[Stage]:
     held += ["--base", best / "policy.gguf", "--out", out / "prm", "--minutes", minutes * SHARES["prm"]]
     yield _stage(settings, "prm", "train.train_prm", *held)
     export = [sys.executable, "-m", "edge_tts", "export", "prm", out / "prm", "--out", out / "verifier"]
-    yield Stage("prm-export", lambda: _run(settings, "prm-export", export))
+    yield Stage("prm-export", lambda: run_command(settings.out, "prm-export", export))
     yield from _packed(settings, best)
 
 
@@ -141,9 +134,11 @@ def _packed(settings: Settings, policy: Path) -> Iterator[Stage]:
     yield Stage("table-problems", lambda: _table_problems(settings, problems))
     bench = ["bench", "run", "--data", problems, "--pack", pack, "--strategies", "majority,weighted,best-of-n,beam"]
     budgets = ["--budgets", "4,8,16", "--search-budgets", "16", "--out", study]
-    yield Stage("study", lambda: _run(settings, "study", [sys.executable, "-m", "edge_tts", *bench, *budgets]))
+    yield Stage(
+        "study", lambda: run_command(settings.out, "study", [sys.executable, "-m", "edge_tts", *bench, *budgets])
+    )
     fit = ["bench", "fit", study, "--pack", pack]
-    yield Stage("table", lambda: _run(settings, "table", [sys.executable, "-m", "edge_tts", *fit]))
+    yield Stage("table", lambda: run_command(settings.out, "table", [sys.executable, "-m", "edge_tts", *fit]))
 
 
 def _converted(settings: Settings, folder: Path) -> Stage:
@@ -154,7 +149,7 @@ def _converted(settings: Settings, folder: Path) -> Stage:
         names = ["--peft", folder / "adapter", "--base", settings.base, "--out", adapter]
         if settings.vocabulary:
             names += ["--vocabulary", _vocabulary(settings)]
-        _recipe(settings, f"{folder.name}-convert", "adapter", *names)
+        run_recipe(settings.out, f"{folder.name}-convert", "adapter", *names)
         if not settings.torch:
             _merged(settings, folder)
 
@@ -236,39 +231,14 @@ def _log(settings: Settings, row: dict[str, object]) -> None:
 
 def _stage(settings: Settings, name: str, module: str, *arguments: object) -> Stage:
     """A recipe of this package as a stage."""
-    return Stage(name, lambda: _recipe(settings, name, module, *arguments))
-
-
-def _recipe(settings: Settings, stage: str, module: str, *arguments: object) -> None:
-    _run(settings, stage, [sys.executable, "-m", f"edge_tts.export.{module}", *arguments])
-
-
-def _run(settings: Settings, stage: str, arguments: Sequence[object]) -> None:
-    log = settings.out / "log" / f"{stage}.txt"
-    with log.open("a", encoding="utf-8") as sink:
-        done = subprocess.run(
-            [str(argument) for argument in arguments], stdout=sink, stderr=subprocess.STDOUT, check=False
-        )
-    if done.returncode:
-        last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
-        raise InputError(f"stage {stage} ended with code {done.returncode}: {last[:300]} (all of it in {log})")
+    return recipe(settings.out, name, module, *arguments)
 
 
 def run(settings: Settings, until: str | None = None) -> None:
     """Run the stages that are not done yet, up to and including ``until``. Raises InputError where one fails."""
     if until is not None and not STAGE.fullmatch(until):
         raise InputError(f"--until {until}: there is no such stage; each one's name is printed as it begins")
-    done = settings.out / "done"
-    (settings.out / "log").mkdir(parents=True, exist_ok=True)
-    done.mkdir(exist_ok=True)
-    for stage in stages(settings):
-        marker = done / stage.name
-        if not marker.exists():
-            print(f"{time.strftime('%H:%M:%S')} {stage.name}", flush=True)
-            stage.run()
-            marker.touch()
-        if stage.name == until:
-            return
+    run_stages(settings.out, stages(settings), until)
 
 
 def main() -> None:

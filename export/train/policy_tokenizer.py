@@ -17,6 +17,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from edge_tts.core import SpecialToken
 from edge_tts.export import command
 from edge_tts.export.train.data import read_problems
 from edge_tts.export.vocabulary import kept_tokens
@@ -38,6 +39,22 @@ def load_tokenizer(gguf: Path) -> Any:
         additional_special_tokens=control,
         chat_template=template,
     )
+
+
+class PolicyVocabulary:
+    """A tokenizer of :func:`load_tokenizer` as prompts need it (``reasoning.prompt_tokens.Vocabulary``)."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def special(self, token: int) -> SpecialToken | None:
+        """``token`` where it is a control token, else None."""
+        known = self._tokenizer.added_tokens_decoder.get(token)
+        return SpecialToken(token, known.content, known.lstrip, known.rstrip) if known else None
+
+    def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
+        """Token ids; with ``special``, control tokens written in ``text`` are recognised."""
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not special))
 
 
 def vocabulary(base: Path, data: Path, size: int) -> list[int]:

@@ -19,6 +19,7 @@ import json
 import random
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,13 @@ def sample_programs(
 def label(problem: Problem, traces: Iterable[Trace], failed: bool = False) -> list[dict[str, Any]]:
     """Rows of steps with soft labels: the share of right answers among the samples that contain each prefix.
 
-    With ``failed``, a sample without an answer is a row, too, and counts as wrong.
+    With ``failed``, a sample without an answer is a row, too, and counts as wrong; one without a whole step has what
+    it wrote in place of it.
     """
-    kept = [t for t in traces if t.steps and (failed or (t.finished and t.answer is not None))]
+    if failed:
+        kept = [t if t.steps else replace(t, steps=(t.text.strip() or "(nothing)",)) for t in traces]
+    else:
+        kept = [t for t in traces if t.steps and t.finished and t.answer is not None]
     answers = [t.answer if t.finished else None for t in kept]
     right = [answer is not None and is_correct(answer, problem.answer) for answer in answers]
     values = prefix_values([(t.steps, is_right) for t, is_right in zip(kept, right, strict=True)])

@@ -45,8 +45,8 @@ CHECKPOINT_SECONDS = 300
 
 
 @dataclass(frozen=True)
-class SftConfig:
-    """Hyper-parameters of one run.
+class TrainConfig:
+    """Hyper-parameters of any run that trains a policy.
 
     ``minutes`` is the training time, which the learning-rate schedule follows. ``rank`` 0 trains all weights of the
     blocks; the embeddings stay frozen. With LoRA, blocks below ``first_layer`` are not trained: nothing is
@@ -61,13 +61,19 @@ class SftConfig:
     batch_size: int = 16
     batch_tokens: int = 2400
     """Most tokens of a batch, padding included; it bounds memory, so long examples come in smaller batches."""
+    warmup: float = 0.03
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SftConfig(TrainConfig):
+    """Hyper-parameters of a run on equations."""
+
     revision_share: float = 0.12
     redrawn_share: float = 0.5
     """Share of an epoch's problems that get new numbers, where that is possible."""
     result_weight: float = 0.1
     """Loss weight of the digits after "=": a pack with a calculator does not need them."""
-    warmup: float = 0.03
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -163,11 +169,12 @@ def adapted(model: Any, adapter: Path | None) -> Any:
     return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
 
 
-def trainable(model: Any, config: SftConfig, start: Path | None) -> Any:
+def trainable(model: Any, config: TrainConfig, start: Path | None) -> Any:
     """Make weights trainable: LoRA matrices or all weights of the blocks, after merging the adapter ``start``.
 
     If ``start`` is a GGUF adapter, its own matrices are trained, through their quantisation.
     """
+    torch.manual_seed(config.seed)
     model = adapted(model, start)
     if quantised_lora.is_attached(model):
         return model
@@ -202,12 +209,18 @@ def train(
     ``samples`` are files of the rollouts recipe. Leaves ``out/adapter`` (LoRA, as PEFT) or
     ``out/model`` (full, as transformers), and ``out/log.jsonl``.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     model, tokenizer = load_base(base)
-    model = trainable(model, config, start).to(device)
+    model = trainable(model, config, start)
     problems, _ = split(read_problems(data))
+    batches = epochs(problems, read_samples(samples, problems), tokenizer, PromptFormat(), config)
+    fit(model, tokenizer, batches, out, config)
+
+
+def fit(model: Any, tokenizer: Any, batches: Iterator[list[Example]], out: Path, config: TrainConfig) -> None:
+    """Train ``model`` on ``batches`` for the run's time, or go on with the run in ``out``; see :func:`train`."""
+    out.mkdir(parents=True, exist_ok=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)
     weights = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=0.0)
     state_file = out / "state.pt"
@@ -217,7 +230,6 @@ def train(
         model.load_state_dict(state["weights"], strict=False)
         optimiser.load_state_dict(state["optimiser"])
         step, spent, tokens = state["step"], state["spent"], state["tokens"]
-    batches = epochs(problems, read_samples(samples, problems), tokenizer, PromptFormat(), config)
     for _ in range(step):
         next(batches)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))

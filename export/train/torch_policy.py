@@ -20,11 +20,11 @@ from edge_tts.core import (
     ChatModelInfo,
     ModelInfo,
     Request,
-    SpecialToken,
     StepEvent,
     StepEvents,
     StopReason,
 )
+from edge_tts.export.train.policy_tokenizer import PolicyVocabulary
 from edge_tts.export.train.sft import load_policy
 from edge_tts.reasoning.prompts import PromptFormat
 
@@ -50,7 +50,7 @@ class _Lane:
     stop: StopReason | None = None
 
 
-class TorchPolicy:
+class TorchPolicy(PolicyVocabulary):
     """A :class:`edge_tts.core.Policy` over transformers.
 
     The draws of a call depend on its first request's seed and on all its requests, not on each
@@ -60,7 +60,8 @@ class TorchPolicy:
     def __init__(self, base: Path, adapter: Path | None = None, width: int = 1024) -> None:
         """Load the GGUF ``base`` with an adapter of the fine-tuning recipe merged in (see ``sft.load_policy``)."""
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        model, self._tokenizer = load_policy(base, adapter)
+        model, tokenizer = load_policy(base, adapter)
+        super().__init__(tokenizer)
         dtype = torch.bfloat16 if self._device == "cuda" else torch.float32
         self._model: Any = model.to(self._device, dtype).eval()
         self._end = self._tokenizer.convert_tokens_to_ids(PromptFormat().end)
@@ -69,14 +70,6 @@ class TorchPolicy:
         reason = "the recipes sample with PyTorch"
         self.chat_model = ChatModelInfo(template=self._tokenizer.chat_template)
         self.info = ModelInfo(base.stem, parameters, model.config.max_position_embeddings, self._device, reason)
-
-    def special(self, token: int) -> SpecialToken | None:
-        """See :meth:`edge_tts.core.Policy.special`."""
-        known = self._tokenizer.added_tokens_decoder.get(token)
-        return SpecialToken(token, known.content, known.lstrip, known.rstrip) if known else None
-
-    def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not special))
 
     def generate(
         self, requests: Sequence[Request], deadline: float | None = None, cancel: Cancellation | None = None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import gguf
 import prm_checkpoints
 import pytest
+import torch
+import transformers
 
 from edge_tts.export import prm_graph
 from edge_tts.export.graph_quantisation import Quant
@@ -43,3 +47,50 @@ def exported(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFact
 def smollm(home: Path) -> tuple[Any, Any]:
     """SmolLM2 as a PyTorch model, and its tokenizer; loading takes long. Tests that change the model copy it."""
     return load_base(locate(SMOLLM2_135M))
+
+
+@pytest.fixture(scope="session")
+def qwen_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A three-layer Qwen2 with random weights, as a checkpoint."""
+    torch.manual_seed(0)
+    tokenizer = prm_checkpoints.byte_tokenizer(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    sizes = prm_checkpoints.DECODER | {"num_hidden_layers": 3, "tie_word_embeddings": True}
+    config = transformers.Qwen2Config(**sizes, vocab_size=tokenizer.get_vocab_size())
+    return prm_checkpoints.save(
+        tmp_path_factory.mktemp("base") / "policy", transformers.Qwen2ForCausalLM(config), tokenizer
+    )
+
+
+@pytest.fixture(scope="session")
+def qwen(qwen_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model as a GGUF."""
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    model = transformers.AutoModelForCausalLM.from_pretrained(qwen_checkpoint)
+    spec = json.loads((qwen_checkpoint / "tokenizer.json").read_text())
+    vocabulary = sorted(spec["model"]["vocab"], key=spec["model"]["vocab"].__getitem__)
+    special = {token["content"] for token in spec["added_tokens"]}
+    writer = gguf.GGUFWriter(path, arch="qwen2")
+    writer.add_block_count(3)
+    writer.add_context_length(512)
+    writer.add_embedding_length(model.config.hidden_size)
+    writer.add_feed_forward_length(model.config.intermediate_size)
+    writer.add_head_count(model.config.num_attention_heads)
+    writer.add_head_count_kv(model.config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(model.config.rms_norm_eps)
+    writer.add_rope_freq_base(model.config.rope_theta)
+    writer.add_vocab_size(len(vocabulary))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(vocabulary)
+    kinds = [gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in vocabulary]
+    writer.add_token_types([int(kind) for kind in kinds])
+    writer.add_token_merges([" ".join(pair) for pair in spec["model"]["merges"]])
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, 3)
+    for name, weight in model.state_dict().items():
+        if name != "lm_head.weight":
+            writer.add_tensor(str(names.get_name(name, (".weight", ".bias"))), weight.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

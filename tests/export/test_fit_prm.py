@@ -5,12 +5,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import gguf
 import numpy as np
-import prm_checkpoints
 import pytest
 import torch
-import transformers
 from tokenizers import Tokenizer
 
 from edge_tts.errors import InputError, PackError
@@ -51,21 +48,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A three-layer Qwen2 with random weights, as a checkpoint."""
-    torch.manual_seed(0)
-    tokenizer = prm_checkpoints.byte_tokenizer(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
-    sizes = prm_checkpoints.DECODER | {"num_hidden_layers": 3, "tie_word_embeddings": True}
-    config = transformers.Qwen2Config(**sizes, vocab_size=tokenizer.get_vocab_size())
-    return prm_checkpoints.save(
-        tmp_path_factory.mktemp("base") / "policy", transformers.Qwen2ForCausalLM(config), tokenizer
-    )
-
-
-@pytest.fixture(scope="module")
-def fitted(policy: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fitted(qwen_checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run")
-    fit_prm.run(policy, data, out, depths=(1, 3), layers=3)
+    fit_prm.run(qwen_checkpoint, data, out, depths=(1, 3), layers=3)
     return out
 
 
@@ -98,15 +83,15 @@ def test_the_run_scores_as_the_head_was_fitted_and_is_exported(fitted: Path, dat
 
 
 def test_states_are_kept_and_do_not_depend_on_what_they_are_packed_with(
-    fitted: Path, policy: Path, data: Path, tmp_path: Path
+    fitted: Path, qwen_checkpoint: Path, data: Path, tmp_path: Path
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in (fitted / "states").iterdir()}
-    fit_prm.run(policy, data, fitted, depths=(1, 3), layers=3)
+    fit_prm.run(qwen_checkpoint, data, fitted, depths=(1, 3), layers=3)
     assert {path: path.stat().st_mtime_ns for path in (fitted / "states").iterdir()} == before
     rows = read_rows(data)
     alone = [row for row in rows if row.id == "t-7"][:1]
-    model = load_policy(policy, None, 3, 3, reads="chat")
-    tokenizer = Tokenizer.from_file(str(policy / "tokenizer.json"))
+    model = load_policy(qwen_checkpoint, None, 3, 3, reads="chat")
+    tokenizer = Tokenizer.from_file(str(qwen_checkpoint / "tokenizer.json"))
     encoder = step_encoder(tokenizer, "chat")
     frozen = fit_prm.FrozenLayers(model.backbone, (1, 3), tmp_path, "policy")
     together, single = (
@@ -139,13 +124,13 @@ def test_a_change_of_low_rank_is_trained_on_from_the_fitted_head(fitted: Path, d
     assert torch.equal(again.model.head.weight, run.model.head.weight)
 
 
-def test_too_few_problems_and_unknown_depths_are_named(policy: Path, data: Path, tmp_path: Path) -> None:
+def test_too_few_problems_and_unknown_depths_are_named(qwen_checkpoint: Path, data: Path, tmp_path: Path) -> None:
     few = tmp_path / "few.jsonl"
     few.write_text("\n".join(data.read_text().splitlines()[:8]) + "\n")
     with pytest.raises(InputError, match="has 1 problems, too few for 5 folds"):
-        fit_prm.run(policy, few, tmp_path / "run")
+        fit_prm.run(qwen_checkpoint, few, tmp_path / "run")
     with pytest.raises(InputError, match="--layers 2 is not among the depths 1, 3"):
-        fit_prm.run(policy, data, tmp_path / "run", depths=(1, 3), layers=2)
+        fit_prm.run(qwen_checkpoint, data, tmp_path / "run", depths=(1, 3), layers=2)
 
 
 def test_samples_of_a_study_become_rows_with_monte_carlo_labels(
@@ -199,51 +184,16 @@ def test_figures_of_votes() -> None:
     assert told["auc"] == 1.0
 
 
-@pytest.fixture(scope="module")
-def qwen(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same model as a GGUF."""
-    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
-    model = transformers.AutoModelForCausalLM.from_pretrained(policy)
-    spec = json.loads((policy / "tokenizer.json").read_text())
-    vocabulary = sorted(spec["model"]["vocab"], key=spec["model"]["vocab"].__getitem__)
-    special = {token["content"] for token in spec["added_tokens"]}
-    writer = gguf.GGUFWriter(path, arch="qwen2")
-    writer.add_block_count(3)
-    writer.add_context_length(512)
-    writer.add_embedding_length(model.config.hidden_size)
-    writer.add_feed_forward_length(model.config.intermediate_size)
-    writer.add_head_count(model.config.num_attention_heads)
-    writer.add_head_count_kv(model.config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(model.config.rms_norm_eps)
-    writer.add_rope_freq_base(model.config.rope_theta)
-    writer.add_vocab_size(len(vocabulary))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(vocabulary)
-    kinds = [gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in vocabulary]
-    writer.add_token_types([int(kind) for kind in kinds])
-    writer.add_token_merges([" ".join(pair) for pair in spec["model"]["merges"]])
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, 3)
-    for name, weight in model.state_dict().items():
-        if name != "lm_head.weight":
-            writer.add_tensor(str(names.get_name(name, (".weight", ".bias"))), weight.numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def test_a_gguf_gives_the_same_layers_and_tokens(qwen: Path, policy: Path, tmp_path: Path) -> None:
+def test_a_gguf_gives_the_same_layers_and_tokens(qwen: Path, qwen_checkpoint: Path, tmp_path: Path) -> None:
     ours = Tokenizer.from_str(tokenizer_json(qwen))
-    theirs = Tokenizer.from_file(str(policy / "tokenizer.json"))
+    theirs = Tokenizer.from_file(str(qwen_checkpoint / "tokenizer.json"))
     theirs_spec = json.loads(theirs.to_str())
     theirs_spec["pre_tokenizer"]["pretokenizers"][0] = SPLITS["qwen2"][0]
     theirs = Tokenizer.from_str(json.dumps(theirs_spec))
     for text in (CHAT_PROMPT.replace("{question}", QUESTION), "It's 3\u00a0km — naïve 東京 🙂\r\n\n  x = 12"):
         assert ours.encode(text).ids == theirs.encode(text).ids
     assert ours.encode("<|im_end|>").ids == [theirs.token_to_id("<|im_end|>")]
-    whole = load_policy(policy, None, 2, reads="chat").backbone
+    whole = load_policy(qwen_checkpoint, None, 2, reads="chat").backbone
     config = PrmConfig(layers=2, reads="chat", vocabulary=340)
     model, kept = train_prm.prepare([Row("q", QUESTION, ("pens = 12",))], tmp_path, config, qwen)
     assert model.backbone.config.vocab_size == 340
