@@ -78,8 +78,8 @@ def read_lines(path: Path, kind: type[_T], what: str) -> list[tuple[int, _T]]:
     """
     found = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
+        lines = path.read_bytes().splitlines()  # as bytes: text has other line ends, which JSON may hold
+    except OSError as error:
         raise InputError(f"cannot read {path} ({error}); give a file of JSON lines") from error
     for number, line in enumerate(lines, 1):
         try:

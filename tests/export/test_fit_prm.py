@@ -205,6 +205,12 @@ def test_a_gguf_gives_the_same_layers_and_tokens(qwen: Path, qwen_checkpoint: Pa
     assert torch.equal(model.backbone.embed_tokens.weight[rows], whole.embed_tokens.weight[old])
 
 
+def test_a_line_may_hold_what_ends_lines_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"question": "a\u2028b\x85c", "steps": ["x"]}, ensure_ascii=False) + "\n", "utf-8")
+    assert [row.question for row in read_rows(path, labelled=False)] == ["a\u2028b\x85c"]
+
+
 def test_another_kind_of_tokenizer_is_named(qwen: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.gguf"
     path.write_bytes(qwen.read_bytes().replace(b"qwen2", b"qwenX"))
