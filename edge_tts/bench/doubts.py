@@ -4,7 +4,7 @@
 
 The pools of the study are voted on in random orders, with every weight of a grid. The weight that solves most is
 taken; of equals the largest. What it gains is cross-validated: chosen on one half of the problems, measured on the
-other. :data:`edge_tts.reasoning.formats.DOUBTED_WEIGHT` is what the record says.
+other. The runtime's own weight is :data:`edge_tts.reasoning.formats.DOUBTED_WEIGHT`.
 """
 
 from __future__ import annotations

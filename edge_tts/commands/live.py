@@ -140,6 +140,7 @@ class LiveView:
         if attempt.finished and attempt.answer is None:
             return Text(f"{head}✗ no answer", "dim")
         head += f"✓ {one_line(attempt.answer)} · " if attempt.answer is not None else "… "
+        head += "doubtful · " if attempt.doubts else ""
         steps = one_line(" | ".join(attempt.steps))
         room = max(1, width - len(head) - 1)
         return Text.assemble((head, "bold"), steps if len(steps) <= room else "…" + steps[1 - room :])

@@ -53,6 +53,12 @@ def test_it_draws_votes_confidence_steps_and_failures() -> None:
     assert lines[9].endswith("s of at most 30 s, 4 of at most 16 samples ended")
 
 
+def test_a_text_that_states_a_false_equation_is_doubtful() -> None:
+    steps = ("12 * 8 = 98.", r"\boxed{98}")
+    _, lines = view(events=(StepTaken(0, steps[-1], True, steps, doubts=("12 * 8 = 98",), answer="98"),))
+    assert lines[3] == r"#1 ✓ 98 · doubtful · 12 * 8 = 98. | \boxed{98}"
+
+
 def test_an_explanation_is_drawn_as_it_comes_and_is_no_line_elsewhere() -> None:
     words = (Explained("Two "), Explained("is right."))
     _, lines = view(events=(*EVENTS, *words))
