@@ -427,8 +427,15 @@ def test_a_display_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch)
         assert path.endswith("libqxcb.so")
         raise OSError("libxcb-cursor.so.0: cannot open shared object file: No such file or directory")
 
-    monkeypatch.setattr("ctypes.CDLL", missing)
-    assert "apt install libxcb-cursor0" in str(problem({"DISPLAY": ":0"}))
+    def missing_in_a_frozen_app(path: str) -> None:  # as PyInstaller tells it
+        try:
+            missing(path)
+        except OSError as error:
+            raise OSError("Most likely this dynlib/dll was not found when the application was frozen.") from error
+
+    for loader in (missing, missing_in_a_frozen_app):
+        monkeypatch.setattr("ctypes.CDLL", loader)
+        assert "apt install libxcb-cursor0" in str(problem({"DISPLAY": ":0"}))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="about X11")

@@ -41,9 +41,10 @@ def _missing_library() -> str | None:
     try:
         ctypes.CDLL(str(plugin))
     except OSError as error:
-        found = re.match(r"(\S+): cannot open shared object file", str(error))
+        reason = error.__cause__ or error  # in a frozen app PyInstaller raises an error of its own from the real one
+        found = re.match(r"(\S+): cannot open shared object file", str(reason))
         if found is None:
-            return f"Qt's plugin for X11 cannot be loaded: {error}"
+            return f"Qt's plugin for X11 cannot be loaded: {reason}"
         package = _INSTALL.get(found[1])
         how = f" (Debian, Ubuntu: apt install {package})" if package else ""
         return f"Qt needs the library {found[1]} under X11; install it{how}"
