@@ -7,7 +7,15 @@ from typing import Any
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QRect, QRectF, Qt
 from PySide6.QtGui import QColor, QPainter
-from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QStyledItemDelegate, QStyleOptionViewItem, QTableView
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QTableView,
+    QToolTip,
+)
 
 from edge_desktop.parts import fixed_font
 from edge_desktop.search import Candidate, Search
@@ -16,6 +24,8 @@ from edge_desktop.theme import Theme
 HEADINGS = ("", "Steps", "Answer", "Score")
 NUMBER, STEPS, ANSWER, SCORE = range(4)
 _SEPARATOR = " → "
+_READING_MS = 600_000
+"""How long a candidate's steps stay when a key called them up; leaving the table hides them."""
 _Index = QModelIndex | QPersistentModelIndex
 
 
@@ -88,7 +98,10 @@ class CandidateModel(QAbstractTableModel):
 
 
 class CandidateTable(QTableView):
-    """Shows a :class:`CandidateModel`, and scrolls along with new rows if its end is visible."""
+    """Shows a :class:`CandidateModel`, and scrolls along with new rows if its end is visible.
+
+    All steps of a candidate are read by pointing at it, or with the arrow keys.
+    """
 
     def __init__(self, theme: Theme, model: CandidateModel) -> None:
         super().__init__()
@@ -96,7 +109,7 @@ class CandidateTable(QTableView):
         self.setAccessibleName("Candidates")
         self.setItemDelegate(_Cell(self, theme, model))
         self.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setTabKeyNavigation(False)
         self.setShowGrid(False)
         self.setWordWrap(False)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -116,6 +129,13 @@ class CandidateTable(QTableView):
     def show_scores(self, shown: bool) -> None:
         """Show the column of scores, or leave its room to the steps."""
         self.setColumnHidden(SCORE, not shown)
+
+    def currentChanged(self, current: _Index, previous: _Index) -> None:  # noqa: N802
+        super().currentChanged(current, previous)
+        if self.hasFocus():
+            below = self.viewport().mapToGlobal(self.visualRect(current).bottomLeft())
+            steps = current.siblingAtColumn(STEPS).data(Qt.ItemDataRole.ToolTipRole) or ""
+            QToolTip.showText(below, steps, self, self.rect(), _READING_MS)
 
     def _follow(self) -> None:
         bar = self.verticalScrollBar()
@@ -137,6 +157,9 @@ class _Cell(QStyledItemDelegate):
         box: QRect = option.rect
         painter.save()
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        if option.state & QStyle.StateFlag.State_HasFocus:
+            painter.setPen(QColor(colours.accent))
+            painter.drawRoundedRect(box.adjusted(1, 1, -1, -1), 5, 5)
         if index.column() == NUMBER:
             dot = colours.muted if candidate.failed else colours.accent
             self._dot(painter, box, dot, candidate.finished and not candidate.failed)

@@ -117,6 +117,10 @@ class _Entry(QStyledItemDelegate):
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(QColor(colours.hover))
             painter.drawRoundedRect(box, 7, 7)
+        if option.state & QStyle.StateFlag.State_HasFocus:
+            painter.setPen(QColor(colours.accent))
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.drawRoundedRect(box, 7, 7)
         inner = box.adjusted(8, 6, -8, -6)
         line = option.fontMetrics.lineSpacing()
         painter.setPen(QColor(colours.text))

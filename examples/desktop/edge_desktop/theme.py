@@ -141,6 +141,7 @@ def _style_sheet(c: Colours) -> str:
     QCheckBox::indicator {{ border: 1px solid {c.muted}; border-radius: 4px; width: 13px; height: 13px; }}
     QCheckBox::indicator:checked {{ background: {c.accent}; border-color: {c.accent}; }}
     QCheckBox:focus {{ color: {c.accent}; }}
+    QCheckBox:focus::indicator {{ border: 2px solid {c.accent}; width: 11px; height: 11px; }}
     QPlainTextEdit:focus, QLineEdit:focus, QComboBox:focus, QAbstractSpinBox:focus {{ border-color: {c.accent}; }}
     QComboBox:disabled, QAbstractSpinBox:disabled, QPlainTextEdit[readOnly="true"] {{ color: {c.muted}; }}
     QComboBox QAbstractItemView {{
@@ -156,16 +157,21 @@ def _style_sheet(c: Colours) -> str:
     QPushButton#solve {{ background: {c.accent}; color: {c.on_accent}; border-color: {c.accent}; font-weight: 600; }}
     QPushButton#solve:disabled {{ background: {c.hover}; color: {c.muted}; border-color: {c.border}; }}
     QPushButton#stop:enabled {{ color: {c.bad}; border-color: {c.bad}; font-weight: 600; }}
+    QPushButton#solve:focus, QPushButton#stop:focus {{ border: 2px solid {c.text}; padding: 5px 13px; }}
     QPushButton[flat="true"] {{ border: none; background: transparent; color: {c.accent}; padding: 4px 6px; }}
     QPushButton[flat="true"]:disabled {{ color: {c.muted}; }}
     QPushButton[flat="true"]:hover, QPushButton[flat="true"]:focus {{ background: {c.hover}; }}
-    QListView, QTableView {{ background: transparent; border: none; outline: none; color: {c.text}; }}
+    QListView, QTableView {{
+        background: transparent; border: 1px solid transparent; border-radius: 7px; outline: none; color: {c.text};
+    }}
+    QListView:focus, QTableView:focus {{ border-color: {c.accent}; }}
     QHeaderView {{ background: transparent; border: none; }}
     QHeaderView::section {{
         background: transparent; color: {c.muted}; border: none; border-bottom: 1px solid {c.border};
         padding: 0 0 0 4px;
     }}
     QScrollArea, QScrollArea > QWidget > QWidget {{ background: transparent; border: none; }}
+    QScrollArea:focus {{ border: 1px solid {c.accent}; border-radius: 10px; }}
     QSplitter::handle {{ background: transparent; }}
     QScrollBar:vertical {{ background: transparent; width: 10px; margin: 2px; }}
     QScrollBar::handle:vertical {{ background: {c.border}; border-radius: 3px; min-height: 28px; }}
