@@ -177,7 +177,7 @@ def _note(answered: Answered) -> str:
     ended = f"The search stopped because {why_stopped(answered.stop_reason)}."
     if answered.answer is None:
         longest = " Below is the longest attempt." if answered.details.partial else ""
-        return f"No sample finished. {ended} Allow more time or more generations.{longest}"
+        return f"No sample finished. {ended} Allow more time or more samples.{longest}"
     return "\n".join((*votes(answered), ended))
 
 

@@ -150,7 +150,7 @@ class AskView(QFrame):
             ("Model", self.model, 0, 0, 2),
             ("Strategy", self.strategy, 0, 2, 1),
             ("Format", self.format, 0, 3, 2),
-            ("Generations", self.generations, 2, 0, 1),
+            ("Samples", self.generations, 2, 0, 1),
             ("Deadline", self.deadline, 2, 1, 1),
             ("Memory cap", self.memory, 2, 2, 1),
             ("Profile", self.profile, 2, 3, 1),

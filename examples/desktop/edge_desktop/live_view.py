@@ -28,7 +28,7 @@ class LiveView(QWidget):
         self.difficulty = label(bold=True)
         self.strategy = label(bold=True)
         self.reason = label("", "muted", 0.95, wrap=True)
-        self.generations = Meter(theme, "Generations")
+        self.generations = Meter(theme, "Samples")
         self.tokens = Meter(theme, "Tokens written")
         self.seconds = Meter(theme, "Time")
         self.table = CandidateTable(theme, self.model)

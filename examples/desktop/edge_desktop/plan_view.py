@@ -52,7 +52,7 @@ class PlanView(QFrame):
     def show_plan(self, plan: Plan) -> None:
         """Show a plan that fits."""
         self.total.setText(f"{plan.memory.total:,.0f} of {plan.memory_cap_mb:,.0f} MB")
-        self.time.setText(f"{plan.generations} generations in about {duration(plan.seconds)} ({plan.profile})")
+        self.time.setText(f"{plan.generations} samples in about {duration(plan.seconds)} ({plan.profile})")
         for part, name, size in zip(self.parts, PARTS, _sizes(plan), strict=True):
             part.setText(f"{name} {size:,.0f}" if size else "")
         notes = "; ".join(plan.notes)
