@@ -39,7 +39,7 @@ from edge_tts.bench import machine
 from edge_tts.bench.datasets import DataSet, load
 from edge_tts.bench.engine import QUESTION
 from edge_tts.bench.intervals import ratio_interval
-from edge_tts.bench.records import Record, open_study, read_records
+from edge_tts.bench.records import Record, only_study, open_study, read_records
 from edge_tts.bench.transformers_peer import BEAM_WIDTH, WARM_UP_BUDGET, Method, Solved, TransformersPeer
 from edge_tts.core import Budget
 from edge_tts.errors import BackendError, EdgeError, InputError, PackError
@@ -227,16 +227,17 @@ def run(data: DataSet, first: int, budget: int, seed: int, pack: Pack, out: Path
         "seed": seed,
     }
     folder = out.with_suffix(".d")
-    open_study(folder, config)
-    rows = folder / "rows.jsonl"
-    done = {(record.id, record.strategy) for record in read_records(rows)}
-    total = len(problems) * len(METHODS) * len(SIDES)
-    if len(done) < total:
-        with Appender(rows) as sink, Progress(console=Console(stderr=True)) as bar:
-            task = bar.add_task("loading", total=total, completed=len(done))
-            for record in compare(pack, problems, budget, seed, done):
-                sink.add([record.to_dict()])
-                bar.update(task, advance=1, description=record.strategy)
+    with only_study(folder):
+        open_study(folder, config)
+        rows = folder / "rows.jsonl"
+        done = {(record.id, record.strategy) for record in read_records(rows)}
+        total = len(problems) * len(METHODS) * len(SIDES)
+        if len(done) < total:
+            with Appender(rows) as sink, Progress(console=Console(stderr=True)) as bar:
+                task = bar.add_task("loading", total=total, completed=len(done))
+                for record in compare(pack, problems, budget, seed, done):
+                    sink.add([record.to_dict()])
+                    bar.update(task, advance=1, description=record.strategy)
     command = f"bench.peers --data {data.name} --first {first} --budget {budget} --seed {seed}"
     return {"command": command, **config, "methods": summarise(read_records(rows))}
 

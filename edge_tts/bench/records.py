@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +16,7 @@ from typing import Any, Self
 from edge_tts.answers.equivalence import is_correct
 from edge_tts.core import Usage
 from edge_tts.errors import InputError
-from edge_tts.files.atomic import write_text
+from edge_tts.files.atomic import disk_errors, only_process, write_text
 from edge_tts.files.json_lines import read_lines
 from edge_tts.files.typed import typed
 from edge_tts.questions.reading import Question
@@ -120,6 +121,25 @@ def stored(path: Path) -> Path:
 
 def _compressed(path: Path) -> Path:
     return path.with_name(f"{path.name}.gz")
+
+
+@contextmanager
+def only_study(folder: Path) -> Iterator[None]:
+    """Keep other processes from adding to the study in ``folder``, which need not exist; enter it before models load.
+
+    Raises InputError where another process adds to it now, or nothing can be written there.
+    """
+    with ExitStack() as held:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            held.callback(_remove_empty, folder)
+            held.enter_context(only_process(folder / CONFIG, folder))
+        yield
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def open_study(folder: Path, config: Mapping[str, Any]) -> None:

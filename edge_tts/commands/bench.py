@@ -94,7 +94,7 @@ def run_command(
 ) -> None:
     """Solve every problem with every strategy at every budget; each solve is a line of OUT/records.jsonl."""
     from edge_tts.bench import machine
-    from edge_tts.bench.records import open_study
+    from edge_tts.bench.records import only_study, open_study
     from edge_tts.bench.runtime_settings import RuntimeSettings
     from edge_tts.bench.study import Grid, Study, config
     from edge_tts.profiles.loader import detect, load
@@ -116,7 +116,7 @@ def run_command(
         verifier=any(map(uses_verifier, grid.strategies)),
         model=model,
     )
-    with ExitStack() as stack:
+    with only_study(out), ExitStack() as stack:
         with progress_bar() as progress:
             solver = stack.enter_context(settings.open(progress))
         open_study(out, {**config(solver, chosen, len(problems), grid), "made_on": machine.describe()})
@@ -128,8 +128,9 @@ def run_command(
 
             stack.close()  # this machine's cores are for a worker
             _follow(study, run_study(study, settings, address, together, ray_cores))
-    if alone:
-        _alone(study, settings, problems[:alone])
+        stack.close()
+        if alone:
+            _alone(study, settings, problems[:alone])
 
 
 def _follow(study: Study, work: Generator[tuple[str, int], None, None]) -> None:
@@ -192,7 +193,7 @@ def baseline_command(
 ) -> None:
     """Ask a larger model behind an endpoint the same problems; makes a study like those of `run`."""
     from edge_tts.bench import baseline, machine
-    from edge_tts.bench.records import RECORDS, open_study, read_records
+    from edge_tts.bench.records import RECORDS, only_study, open_study, read_records
     from edge_tts.files.json_lines import Appender
     from edge_tts.runtimes.endpoint import Endpoint, EndpointSettings
 
@@ -201,13 +202,14 @@ def baseline_command(
     chosen, problems = _problems(data, skip_bad, first)
     endpoint = Endpoint(settings)
     grid = {"strategies": wanted, "budgets": numbers, "seeds": seeds, "data": chosen.describe(len(problems))}
-    open_study(out, {**baseline.config(settings), **grid, "made_on": machine.describe()})
-    done = {record.key for record in read_records(out / RECORDS)}
-    rows = baseline.run_baseline(endpoint, problems, wanted, numbers, range(seeds), done)
-    with Appender(out / RECORDS) as sink, progress_bar() as progress, closing(rows):
-        for number, records in enumerate(rows, 1):
-            sink.add([record.to_dict() for record in records])
-            progress(min(1.0, number / (len(problems) * seeds)), f"asking {settings.model}")
+    with only_study(out):
+        open_study(out, {**baseline.config(settings), **grid, "made_on": machine.describe()})
+        done = {record.key for record in read_records(out / RECORDS)}
+        rows = baseline.run_baseline(endpoint, problems, wanted, numbers, range(seeds), done)
+        with Appender(out / RECORDS) as sink, progress_bar() as progress, closing(rows):
+            for number, records in enumerate(rows, 1):
+                sink.add([record.to_dict() for record in records])
+                progress(min(1.0, number / (len(problems) * seeds)), f"asking {settings.model}")
     click.echo(f"{len(read_records(out / RECORDS))} records in {out}")
 
 

@@ -70,6 +70,28 @@ def turn(folder: Path, progress: Progress = silent) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def only_process(path: Path, shown: Path) -> Iterator[None]:
+    """Keep other processes from adding to the file or folder ``path``, which need not exist; ``shown`` names it.
+
+    Raises InputError where another process adds to it now, OSError where nothing can be written beside it.
+    """
+    from filelock import FileLock, Timeout
+
+    file = path.with_name(f".{path.name}.lock")
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"another process is adding to {shown}; wait until it ends or choose another --out") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextlib.contextmanager
 def building(folder: Path) -> Iterator[Path]:
     """A temporary folder inside ``folder``, always deleted at the end, and with it what killed processes left there.
 

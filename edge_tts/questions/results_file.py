@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Self
 
 from edge_tts.core import Usage
 from edge_tts.errors import InputError, ResourceError
-from edge_tts.files.atomic import FULL, sync_names
+from edge_tts.files.atomic import FULL, only_process, sync_names
 from edge_tts.files.json_lines import Appender, dump_line, parse_line
 from edge_tts.files.typed import typed
 from edge_tts.questions.lines import Line, key
@@ -98,8 +98,8 @@ class ResultsFile:
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
-            opened.enter_context(_only_process(self.path, self._shown))
             with _writing(self._shown):
+                opened.enter_context(only_process(self.path, self._shown))  # rows of others would be lost
                 self._new.unlink(missing_ok=True)  # of a process that was killed
             found = self._examine()
             if found.stale:
@@ -263,28 +263,6 @@ def check_out(out: Path, questions: Path) -> None:
     if out.exists() and not out.is_file():
         what = "Is a directory" if out.is_dir() else "It is no file that can be resumed"
         raise InputError(f"cannot write {out}: {what}; choose another --out")
-
-
-@contextlib.contextmanager
-def _only_process(path: Path, shown: Path) -> Iterator[None]:
-    """Keep other processes from adding to ``path``; rows of theirs would be lost when it is replaced."""
-    from filelock import FileLock, Timeout
-
-    file = path.with_name(f".{path.name}.lock")
-    lock = FileLock(file)
-    with _writing(shown):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise InputError(
-                f"another process is adding to {shown}; wait until it ends or choose another --out"
-            ) from None
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            file.unlink(missing_ok=True)
-        lock.release()
 
 
 @contextlib.contextmanager

@@ -281,12 +281,16 @@ def bench(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_a_killed_study_loses_only_what_was_under_way(pack: Pack, tmp_path: Path) -> None:
+def test_one_process_at_a_time_makes_a_study_and_a_killed_one_loses_only_what_was_under_way(
+    pack: Pack, tmp_path: Path
+) -> None:
     out = tmp_path / "s"
     line = [sys.executable, "-m", "edge_tts", "bench", "run", "--data", str(SAMPLE), "--out", str(out)]
     line += ["--strategies", "majority,weighted", "--budgets", "2,8", "--parallel", "2"]
     process = subprocess.Popen(line, stderr=subprocess.DEVNULL)
     _wait(lambda: (out / RECORDS).exists() and len(read_records(out / RECORDS)) >= 8)
+    code, message = bench(*line[4:])  # from this process
+    assert (code, message) == (2, f"another process is adding to {out}; wait until it ends or choose another --out")
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = read_records(out / RECORDS)
@@ -297,6 +301,7 @@ def test_a_killed_study_loses_only_what_was_under_way(pack: Pack, tmp_path: Path
     assert "80 of 80 records" in done.stdout
     assert read_records(out / RECORDS)[: len(before)] == before
     assert len(keys(out)) == 80
+    assert {path.name for path in out.iterdir()} == {CONFIG, RECORDS, SAMPLES, RUNS}  # no lock is left
     code, message = bench("run", "--data", str(SAMPLE), "--out", str(out), "--strategies", "majority", "--budgets", "2")
     assert code == 2
     assert 'strategies was ["majority", "weighted"] and is now ["majority"]' in message
