@@ -15,7 +15,7 @@ from edge_tts.export.prm_metrics import auc
 from edge_tts.search.selection import best_scored, majority, weighted
 
 COUNTS = (4, 8, 16)
-ORDERS = 10
+ORDERS = 40
 """Random draws of a smaller vote from a question's samples."""
 RESAMPLES = 5000
 
