@@ -19,7 +19,7 @@ from edge_tts import BackendError, Budget, Solver, StepTaken
 
 QUESTION = "Tom has 3 boxes of 8 pencils. How many pencils are there?"
 INTERRUPTS = 100
-CYCLES = 200
+CYCLES = int(os.environ.get("EDGE_REASON_TEST_CYCLES", "100"))
 
 
 @pytest.fixture(scope="module")
