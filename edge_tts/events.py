@@ -44,6 +44,11 @@ class StepTaken:
     answer: str | None = None
     """What the candidate answers, once it is finished."""
 
+    @property
+    def told(self) -> str:
+        """``text`` for people: the fence that ends a program is told in words."""
+        return "(end of the program)" if self.text.strip() == "```" else self.text
+
 
 @dataclass(frozen=True)
 class CandidateScored:

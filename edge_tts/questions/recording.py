@@ -98,7 +98,7 @@ class Recording:
         match event:
             case StepTaken():
                 self._grow(event)
-                line = f"[{self._lanes[event.candidate] + 1}] {event.error or event.text}"
+                line = f"[{self._lanes[event.candidate] + 1}] {event.error or event.told}"
             case CandidateScored(lane, score):
                 if lane in self._lanes:
                     index = self._lanes[lane]

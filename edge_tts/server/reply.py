@@ -163,10 +163,10 @@ def reasoning(event: Event) -> str:
             return f"difficulty {number + 1} of 5\n"
         case StrategyChosen(strategy, reason):
             return f"strategy {strategy}: {reason}\n"
-        case StepTaken(candidate, text, error=error):
+        case StepTaken(candidate, told=text, error=error):
             return f"[{candidate + 1}] {text}\n" + (f"[{candidate + 1}] failed: {error}\n" if error else "")
-        case BestSoFar(answer):
-            return f"best so far: {answer}\n"
+        case BestSoFar(answer, confidence=confidence):
+            return f"best so far: {answer} ({wording.sureness(confidence)})\n"
         case CandidateScored():
             return ""
         case _:

@@ -50,6 +50,12 @@ def test_a_step_that_turns_out_to_be_longer_is_the_same_candidate() -> None:
     assert len(attempt.values) == 1
 
 
+def test_the_end_of_a_program_is_told_in_words() -> None:
+    recording = Recording()
+    recording.take(StepTaken(0, "answer = 3", False, ("answer = 3",)))
+    assert recording.take(StepTaken(0, "```", True, ("answer = 3",), answer="3")).line == "[1] (end of the program)"
+
+
 def test_equal_answers_are_one_group_and_failures_are_none() -> None:
     recording = Recording()
     for lane, answer in enumerate(("3", "0.5", "1/2", None, "$0.50")):

@@ -15,9 +15,9 @@ from server_requests import ASKED, DEADLINE_S, QUESTION, SHORT, ask, chunks
 
 from edge_tts.bench.server_process import ServerProcess
 from edge_tts.core import Budget, Usage
-from edge_tts.events import Result
+from edge_tts.events import BestSoFar, Result, StepTaken
 from edge_tts.packs.pack import Pack
-from edge_tts.server.reply import EVENT_NAMES, Shape, content
+from edge_tts.server.reply import EVENT_NAMES, Shape, content, reasoning
 from edge_tts.server.schema import ChatMessage
 from edge_tts.server.understanding import conversation
 from edge_tts.solver import Solver
@@ -198,7 +198,13 @@ def test_a_stream_tells_the_steps_as_reasoning(http: httpx.Client) -> None:
     for candidate in ("[1] ", "[2] "):
         assert [line for line in lines if line.startswith(candidate)]
     assert any([line[4:] for line in lines if line.startswith(c)] == content for c in ("[1] ", "[2] "))
-    assert "best so far: 76" in lines
+    assert any(line.startswith("best so far: 76 (") and line.endswith(")") for line in lines)
+
+
+def test_the_reasoning_is_for_people() -> None:
+    assert reasoning(StepTaken(0, "```", True, ("answer = 3",), answer="3")) == "[1] (end of the program)\n"
+    assert reasoning(StepTaken(1, "a = b", True, error="no b")) == "[2] a = b\n[2] failed: no b\n"
+    assert reasoning(BestSoFar("3", 1.0, 0.72)) == "best so far: 3 (likely, about 72%)\n"
 
 
 def test_a_request_without_a_seed_gets_a_new_one(http: httpx.Client) -> None:
