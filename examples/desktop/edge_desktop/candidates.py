@@ -134,7 +134,7 @@ class CandidateTable(QTableView):
         super().currentChanged(current, previous)
         if self.hasFocus():
             below = self.viewport().mapToGlobal(self.visualRect(current).bottomLeft())
-            steps = current.siblingAtColumn(STEPS).data(Qt.ItemDataRole.ToolTipRole) or ""
+            steps = self.model().index(current.row(), STEPS).data(Qt.ItemDataRole.ToolTipRole) or ""
             QToolTip.showText(below, steps, self, self.rect(), _READING_MS)
 
     def _follow(self) -> None:
