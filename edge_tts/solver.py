@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn, Self, Unpack
 
@@ -45,6 +44,7 @@ from edge_tts.reasoning.messages import Message, as_messages
 from edge_tts.reasoning.program_format import AskedProgram, suits
 from edge_tts.reasoning.question_kind import AnswerKind, kind_of
 from edge_tts.runtimes import trial
+from edge_tts.runtimes.common_prefix import common_prefix
 from edge_tts.runtimes.interrupts import holding_interrupts
 from edge_tts.runtimes.loaded import LoadedModels, Models, ModelsConfig, VerifierFiles
 from edge_tts.runtimes.program_verifier import ProgramVerifier, SignWeights
@@ -144,8 +144,7 @@ class Solver:
             messages = ((Message("user", text),) for text in "12")
             two = (AskedProgram.of(self._template, chat, self._interpreter, "math") for chat in messages)
             first, second = (asked.prompt(self.policy) for asked in two)
-            alike = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
-            self._models.keep_prefix(tuple(token for token, _ in alike))
+            self._models.keep_prefix(first[: common_prefix(first, second)])
 
     def _open_models(self) -> Models:
         pack, verifier = self.pack, None

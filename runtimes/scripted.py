@@ -12,7 +12,6 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 from edge_tts.cancellation import Cancellation
 from edge_tts.core import (
@@ -25,6 +24,7 @@ from edge_tts.core import (
     StopReason,
 )
 from edge_tts.errors import InputError
+from edge_tts.runtimes.common_prefix import common_prefix
 
 END_TOKEN = 0
 """Token id that ends a continuation; every other id is a code point."""
@@ -145,7 +145,7 @@ class ScriptedPolicy:
         seed = GREEDY_SEED if request.sampling.temperature == 0 else request.seed
         at = bisect_left(self._evaluated, prefix)
         neighbours = self._evaluated[max(0, at - 1) : at + 1]
-        known = max((_shared(prefix, text) for text in neighbours), default=0)
+        known = max((common_prefix(prefix, text) for text in neighbours), default=0)
         insort(self._evaluated, prefix)
         self.evaluated_tokens += len(prefix) - known
         rest = self._continue(prefix, seed)
@@ -244,11 +244,6 @@ class ScriptedVerifier:
 
     def close(self) -> None:
         self._known.clear()
-
-
-def _shared(a: str, b: str) -> int:
-    """Length of the longest common prefix."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
 def _text(tokens: Sequence[int]) -> str:

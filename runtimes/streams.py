@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 
 from edge_tts.core import Request, StepEvent, StopReason
 from edge_tts.errors import EdgeError
+from edge_tts.runtimes.common_prefix import common_prefix
 from edge_tts.runtimes.llama_native import NativeSampler
 from edge_tts.runtimes.token_tree import Branches, TokenTree
 
@@ -272,12 +273,12 @@ class Streams:
         target = job.tokens[:-1]
         best, length, coming = None, 0, 0
         for stream in self.all:
-            has = _common(stream.tokens, target)
+            has = common_prefix(stream.tokens, target)
             # Among equals, an idle stream that ends there needs no copy.
             if has > length or (has == length and best and not stream.jobs and len(stream.tokens) == has):
                 best, length = stream, has
             if stream.jobs and has == len(stream.tokens):
-                coming = max(coming, _common(stream.tokens + stream.pending, target))
+                coming = max(coming, common_prefix(stream.tokens + stream.pending, target))
         if coming >= length + WAIT_FOR_PREFIX:
             return None, coming
         return (best, length) if length >= MIN_FORK else (None, 0)
@@ -297,17 +298,3 @@ class Streams:
             target.tokens = list(source.tokens)
             target.jobs, target.pending, target.used = source.jobs, source.pending, source.used
             source.jobs, source.pending = [], []
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the common prefix, by bisection: comparing slices is faster than a loop over tokens."""
-    low, high = 0, min(len(a), len(b))
-    if a[:high] == b[:high]:
-        return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low

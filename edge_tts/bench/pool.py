@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,6 +38,7 @@ from edge_tts.events import Event, Outcome
 from edge_tts.files.json_lines import read_lines
 from edge_tts.questions.reading import Question
 from edge_tts.reasoning.formats import Asked, FormatName
+from edge_tts.runtimes.common_prefix import common_prefix
 from edge_tts.search.call import AUTO, Call, Format
 from edge_tts.search.driver import Driver, Task, derived_seed
 from edge_tts.search.ledger import Ledger
@@ -356,7 +356,7 @@ class _PoolPolicy:
     def _shared(self, drawn: Sequence[Sample], index: int) -> int:
         """Tokens that sample ``index`` has in common with an earlier one; its last token is never evaluated."""
         mine = drawn[index].tokens
-        common = (_common(mine, other.tokens) for other in drawn[:index])
+        common = (common_prefix(mine, other.tokens) for other in drawn[:index])
         return min(max(common, default=0), max(0, len(mine) - 1))
 
 
@@ -371,10 +371,6 @@ def _events(index: int, sample: Sample, shared: int) -> list[tuple[int, StepEven
         events.append((end, StepEvent(index, part.text, tokens, part.logprob, 0, part.forced, stop, common)))
         at = end
     return events
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
 class _PoolVerifier:

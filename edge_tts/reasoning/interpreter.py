@@ -126,11 +126,6 @@ class Interpreter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def has_started(self) -> bool:
-        """Whether there is a worker."""
-        return self._pool is not None
-
     def start(self) -> None:
         """Start the worker now, and see that it works. Raises BackendError, with what to do, where it does not."""
         with self._lock:
@@ -146,8 +141,8 @@ class Interpreter:
             if (known := self._remembered.get(source)) is not None:
                 self._remembered.move_to_end(source)
                 return known
-            if refused := _refusal(source):
-                return Run(error=refused)
+            if len(source) > MOST_CHARACTERS:
+                return Run(error=f"the program has more than {MOST_CHARACTERS} characters")
             self._start()
             begin = time.perf_counter()
             values, error, is_sure = self._values(source)
@@ -264,13 +259,6 @@ def _step_values(read: Any) -> tuple[StepValue, ...]:
     """What a program let itself be read as; a hostile one may have replaced what reads it."""
     pairs = [(name, plain(value)) for name, value in read if isinstance(name, str)]
     return tuple(StepValue(name, text) for name, text in pairs if text is not None)
-
-
-def _refusal(source: str) -> str:
-    """Why ``source`` is not run at all; "" where it is."""
-    if len(source) > MOST_CHARACTERS:
-        return f"the program has more than {MOST_CHARACTERS} characters"
-    return ""
 
 
 def _short(message: str) -> str:

@@ -143,17 +143,11 @@ def decided(first: int, second: int) -> float:
     return ways / (1 << draws)
 
 
-def is_decided(pool: Sequence[Trace], timeout: Timeout = LONGEST_SECONDS) -> bool:
-    """Whether adaptive consistency stops at these traces; ``timeout`` bounds comparing formulas."""
-    first, second = two_largest(pool, timeout)
-    return decided(first, second) > DECIDED_VOTE
-
-
-def two_largest(pool: Sequence[Trace], timeout: Timeout = LONGEST_SECONDS) -> tuple[int, int]:
-    """Votes of the leading answer and of the next one."""
-    ids = group([trace.vote or trace.answer or "" for trace in voters(pool)], timeout)
+def is_decided(pool: Sequence[Trace]) -> bool:
+    """Whether adaptive consistency stops at these traces."""
+    ids = group([trace.vote or trace.answer or "" for trace in voters(pool)])
     first, second = [*sorted(Counter(ids).values(), reverse=True), 0, 0][:2]
-    return first, second
+    return decided(first, second) > DECIDED_VOTE
 
 
 def _heaviest(candidates: Sequence[Trace], weights: Sequence[float], timeout: Timeout) -> Choice:

@@ -183,7 +183,6 @@ def test_hostile_programs_cost_no_more_than_themselves(interpreter: Interpreter)
 def test_nothing_is_started_before_it_is_needed_and_closing_ends_it() -> None:
     before = len(workers())
     interpreter = Interpreter()
-    assert not interpreter.has_started
     assert len(workers()) == before
     assert interpreter.run(["x = 1"]).error == ""
     assert len(workers()) == before + 1
