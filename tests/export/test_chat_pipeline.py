@@ -21,21 +21,16 @@ def settings(base: Path, folder: Path) -> Settings:
     return Settings(base, data, folder / "run", minutes=0.02, prm_minutes=0.02, **few)  # type: ignore[arg-type]
 
 
-def test_an_adapter_comes_out_with_what_it_gains(qwen: Path, tmp_path: Path) -> None:
+def test_an_adapter_comes_out(qwen: Path, tmp_path: Path) -> None:
     asked = settings(qwen, tmp_path)
     (asked.out / "done").mkdir(parents=True)
     (asked.out / "done" / "rows").touch()
     lines = [{"id": f"t-{i}", "question": f"{i} + 1 = ?", "steps": [f"answer = {i} + 1"]} for i in range(1, 9)]
     rows = [{**line, "labels": [1.0], "answer": str(line["id"]), "correct": True} for line in lines]
     (asked.out / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    chat_pipeline.run(asked, "gain")
+    chat_pipeline.run(asked, "adapter")
     assert (asked.out / "adapter.gguf").stat().st_size > 1000
-    gain = json.loads((asked.out / "gain.json").read_text())
-    assert len(gain["problems"]) == 2
-    after = gain["files"][str(asked.out / "after.jsonl")]
-    assert 0 <= after["pass_at_1"]["value"] <= 1
-    assert after["pass_at_1_less_first"]["low"] <= after["pass_at_1_less_first"]["high"]
-    assert {path.name for path in (asked.out / "done").iterdir()} == set(chat_pipeline.NAMES[:6])
+    assert {path.name for path in (asked.out / "done").iterdir()} == {"rows", "self-train", "adapter"}
 
 
 def test_the_stages_have_the_names_that_until_takes(qwen: Path, tmp_path: Path) -> None:
