@@ -105,7 +105,7 @@ def test_the_page_has_a_button_for_it(hub: hub_server.HubServer, server: ServerP
         browser.wait("!document.getElementById('cancel').hidden")
         assert (browser.text("#cancel"), browser.text("#use")) == ("Cancel", "")
         browser.click("#cancel")
-        browser.wait("document.getElementById('cancel').hidden && !document.getElementById('use').disabled")
+        browser.wait("document.getElementById('cancel').hidden && !document.getElementById('models').disabled")
         assert (browser.text("#use"), browser.text("#loading")) == ("Load", "")
         assert models(server)["loading"] is None
         assert browser.said == []
