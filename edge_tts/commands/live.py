@@ -19,6 +19,8 @@ BAR = 20
 """Characters of a vote of 100%."""
 AROUND = 4
 """Lines that are not votes or candidates: the search, the best answer, what is spent, and one that stays free."""
+LATEST = 6
+"""Confidences in the tally: what a line of 80 characters holds, since the last one must not be cut."""
 LONGEST_ANSWER = 24
 """Characters shown of an answer beside its votes."""
 
@@ -93,7 +95,7 @@ class LiveView:
         failed = sum(bool(a.finished and a.answer is None) for a in attempts)
         open_ = sum(not a.finished for a in attempts)
         others = [f"{count} {name}" for count, name in ((failed, "failed"), (open_, "unfinished")) if count]
-        sure = [percent(confidence) for confidence in self._recording.confidences[-8:]]
+        sure = [percent(confidence) for confidence in self._recording.confidences[-LATEST:]]
         return [
             f"votes: {', '.join([*votes, *others]) or 'none'}",
             f"confidence: {', then '.join(sure) or 'none'}",

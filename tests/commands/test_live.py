@@ -100,6 +100,14 @@ def test_it_leaves_a_tally_of_three_lines() -> None:
     assert "4 of at most 16 samples ended" in spent
 
 
+def test_the_tally_ends_with_the_last_confidence() -> None:
+    live, _ = view(80, events=tuple(BestSoFar("2", 1.0, 0.9 + share / 100) for share in range(10)))
+    with live:
+        pass
+    *_, confidence, _ = said(live._console).splitlines()
+    assert "then 98%, then 99%" in confidence
+
+
 def test_elsewhere_it_writes_one_line_for_each_event() -> None:
     screen = console()
     with LiveView(screen, Recording()) as live:
