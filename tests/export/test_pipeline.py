@@ -64,7 +64,7 @@ def test_a_pack_comes_out_and_what_is_done_is_not_done_again(home: Path, tmp_pat
 
 def test_a_stage_that_fails_says_where_to_read_on(tmp_path: Path) -> None:
     asked = settings(tmp_path / "run", problems(tmp_path / "problems.jsonl", 60), tmp_path / "none.gguf")
-    with pytest.raises(InputError, match=r"stage sft ended with code 2: error: .*log/sft.txt"):
+    with pytest.raises(InputError, match=r"stage sft ended with code 3: error: .*log/sft.txt"):
         pipeline.run(asked)
     assert not list((tmp_path / "run" / "done").iterdir())
 
