@@ -130,7 +130,7 @@ def test_a_keyboard_is_enough(server: ServerProcess, tmp_path: Path) -> None:
         tab("#examples button")
         browser.press("Enter")
         assert browser.run("document.activeElement.id") == "question"
-        browser.fill(strategy="majority", generations="16")
+        browser.fill(strategy="majority", generations="64")
         browser.press("Enter", modifiers=2)
         browser.wait("document.querySelector('.state')?.textContent === 'Best so far'")
         assert browser.run("document.activeElement.matches('.turn .stop')")
