@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -81,10 +82,13 @@ def test_auto_reports_its_decision_and_charges_the_probe(solver: Solver) -> None
 
 def test_deadline_is_kept_and_said(solver: Solver) -> None:
     solver.solve(QUESTION, "weighted", Budget(generations=8))
-    begun = time.monotonic()
-    result = solver.solve(HARD, "weighted", Budget(generations=512, seconds=1.0))
-    assert time.monotonic() - begun < 1.0 + 0.25
-    assert result.stop_reason == "deadline"
+    taken = []
+    for seed in range(3):
+        begun = time.monotonic()
+        result = solver.solve(HARD, "weighted", Budget(generations=512, seconds=1.0), seed)
+        taken.append(time.monotonic() - begun)
+        assert result.stop_reason == "deadline"
+    assert statistics.median(taken) < 1.0 + 0.25  # one may meet a pause of the whole process
 
 
 def test_budgets_in_tokens_and_flops_bound_the_cost(solver: Solver) -> None:
