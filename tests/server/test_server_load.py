@@ -252,7 +252,7 @@ def test_clients_at_the_same_time(server: ServerProcess) -> None:
     assert [answer.split("\n")[0] for answer in answers] == [f"{n}*8={8 * n}" for n in numbers]
 
 
-def test_nothing_is_left_after_a_thousand_requests(server: ServerProcess) -> None:
+def test_nothing_is_left_after_hundreds_of_requests(server: ServerProcess) -> None:
     draw = random.Random(0)
     bad = [{"n": 0}, {"model": "none"}, {"temperature": 9}, {"colour": 1}, {"messages": []}]
 
@@ -288,9 +288,9 @@ def test_nothing_is_left_after_a_thousand_requests(server: ServerProcess) -> Non
         assert server.wait_until_idle(5)
         return seen
 
-    run(200)  # warm
+    run(160)  # warm
     before, memory = server.handles(), server.memory_mb()
-    assert run(1000) <= {200, 400, 404, 499, 503}
+    assert run(480) <= {200, 400, 404, 499, 503}
     ends = time.monotonic() + 10  # idle connections close after five seconds
     while server.handles() != before and time.monotonic() < ends:
         time.sleep(0.2)
