@@ -9,7 +9,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from edge_tts.errors import InputError, PackError
 from edge_tts.export import command
 from edge_tts.export.merge_lora import lora_config
 from edge_tts.files.gguf import open_gguf
+from edge_tts.files.gguf_header import Value, read_header
 from edge_tts.packs.vocabulary_cut import VOCABULARY_KEY
 
 FAMILIES = ("llama", "qwen2")
@@ -51,14 +52,14 @@ def convert(peft: Path, base: Path, out: Path, storage: str = "Q4_0", vocabulary
     from safetensors.numpy import load_file
 
     config = lora_config(peft, {"use_rslora": "rank-stabilised scaling"})
-    model = open_gguf(base)
-    family = str(model.get_field("general.architecture").contents())
+    header = read_header(base)
+    family = str(header.get("general.architecture"))
     if family not in FAMILIES:
         raise InputError(f"{base} is a {family}; adapters are converted for {' and '.join(FAMILIES)} only")
     # Rotary halves lie side by side in a Llama's rows alone.
     rotated = {"attn_q": "head_count", "attn_k": "head_count_kv"} if family == "llama" else {}
-    heads = {module: _number(model, base, key) for module, key in rotated.items()}
-    shapes = {tensor.name: [int(n) for n in reversed(tensor.shape)] for tensor in model.tensors}
+    heads = {module: _number(header, base, f"llama.attention.{key}") for module, key in rotated.items()}
+    shapes = {tensor.name: [int(n) for n in reversed(tensor.shape)] for tensor in open_gguf(base).tensors}
     writer = gguf.GGUFWriter(out, arch=family)
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
@@ -104,11 +105,10 @@ def _storage(weight: npt.NDArray[Any], storage: str) -> gguf.GGMLQuantizationTyp
     return gguf.GGMLQuantizationType[storage if weight.shape[1] % 32 == 0 else "F16"]
 
 
-def _number(model: Any, path: Path, key: str) -> int:
-    field = model.get_field(f"llama.attention.{key}")
-    if field is None:
-        raise PackError(f"{path} has no llama.attention.{key}; restore the file")
-    return int(field.contents())
+def _number(header: Mapping[str, Value], path: Path, key: str) -> int:
+    if key not in header:
+        raise PackError(f"{path} has no {key}; restore the file")
+    return int(header[key])
 
 
 def main() -> None:

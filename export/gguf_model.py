@@ -53,8 +53,8 @@ def load_gguf(path: Path, layers: int | None = None) -> Any:
             values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
             weights[place] = torch.tensor(unpermute(values, heads[block]) if block in heads else values)
     weights.setdefault("lm_head.weight", weights["model.embed_tokens.weight"])
+    how = {"attn_implementation": "sdpa", "dtype": torch.float32}
     with torch.device("meta"):
-        how = {"attn_implementation": "sdpa", "dtype": torch.float32}
         model = AutoModelForCausalLM.from_config(config, **how)  # type: ignore[no-untyped-call]
     try:
         model.load_state_dict(weights, assign=True)

@@ -138,7 +138,7 @@ def load_policy(
     Row i of its vocabulary is row ``kept[i]``; None keeps all; the first ``frozen_layers`` are not trained.
     Raises InputError for another family or too few layers.
     """
-    if frozen_layers > layers:
+    if not 0 <= frozen_layers <= layers:
         raise InputError(f"{frozen_layers} of {layers} layers cannot be frozen; give fewer frozen layers")
     if base.suffix == ".gguf":
         backbone = load_gguf(base, layers).model

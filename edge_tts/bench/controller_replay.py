@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from edge_tts.bench.records import SAMPLES, stored
 from edge_tts.core import Trace
 from edge_tts.errors import InputError
 from edge_tts.events import Decided
+from edge_tts.runtimes.common_prefix import common_prefix
 from edge_tts.search.confidence import Calibration, Standing
 from edge_tts.search.controller import Controller, Pacing
 from edge_tts.search.selection import majority, weighted
@@ -100,8 +100,7 @@ def _candidate(number: int, sample: Sample, way: int, vote: str) -> Candidate:
 def _common(a: Candidate, b: Candidate) -> int:
     if a.way != b.way:
         return 0
-    pairs = zip(a.trace.tokens, b.trace.tokens, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return common_prefix(a.trace.tokens, b.trace.tokens)
 
 
 def weighed(problem: Problem, other_weight: float) -> Problem:
