@@ -257,14 +257,14 @@ def test_report_command_writes_page_plots_and_tables(
     assert (tmp_path / "out" / "points.csv").read_text().count("\n") == len(printed["points"]) + 1
 
 
-def test_thirty_thousand_records_make_a_page_of_ordinary_size(
+def test_a_hundred_thousand_records_make_a_page_of_ordinary_size(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge_tts.bench.optimal.RESAMPLES", 50)  # the page shows as many figures with any number
     large = tmp_path / "large"
     open_study(large, json.loads((folder / "study.json").read_text()) | {"format": 1})
     rows = (folder / RECORDS).read_text()
-    copies = 30_000 // rows.count("\n") + 1
+    copies = 100_000 // rows.count("\n") + 1
     made = (rows.replace('{"id":"', f'{{"id":"{copy}-') for copy in range(copies))
     (large / RECORDS).write_text("".join(made))
     result = CliRunner().invoke(command, ["report", str(large), "--out", str(tmp_path / "out")])

@@ -67,14 +67,11 @@ def test_a_sure_answer_stays(beside: EscalatingSolver, monkeypatch: pytest.Monke
 def test_models_that_do_not_fit_together_are_loaded_in_turn(pack: Pack, coder_05b: Path) -> None:
     with EscalatingSolver(str(coder_05b), 1.0, memory_mb=700, **SMALL) as solver:
         assert solver._in_turn
-        _, result = asked(solver)
-        assert result.escalation is not None
-        assert result.answer == "24"
-        assert result.usage.peak_memory_mb > 0
-        solver.below = 0.0  # the small one is loaded again for the second question, and answers it
-        _, result = asked(solver)
-        assert result.escalation is None
-        assert result.finished
+        for _ in range(2):  # the small one is loaded again for the second question
+            _, result = asked(solver)
+            assert result.escalation is not None
+            assert result.answer == "24"
+            assert result.usage.peak_memory_mb > 0
 
 
 def test_an_endpoint_answers(pack: Pack) -> None:
