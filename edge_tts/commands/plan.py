@@ -54,7 +54,7 @@ def _print_table(plan: Plan, pack: str, reason: str) -> None:
     engine = plan.engine
     console.print(f"pack {pack}, profile {plan.profile} ({reason})", highlight=False)
     console.print(
-        f"{engine.width} sequences at a time, {engine.context} tokens each, {engine.kv_type} KV cache, "
+        f"{engine.width} samples at a time, {engine.context} tokens each, {engine.kv_type} KV cache, "
         f"micro-batch {engine.micro_batch}, {'with' if plan.verifier else 'without'} verifier",
         highlight=False,
     )
@@ -72,7 +72,7 @@ def _print_table(plan: Plan, pack: str, reason: str) -> None:
         table.add_row("cap there", f"{plan.gpu_cap_mb:.1f}")
     console.print(table)
     console.print(
-        f"{plan.generations} generations in about {plan.seconds:.1f} s of {plan.deadline_s:g} s "
+        f"{plan.generations} samples in about {plan.seconds:.1f} s of {plan.deadline_s:g} s "
         f"and {plan.joules:.0f} J (speeds {plan.speeds})",
         highlight=False,
     )

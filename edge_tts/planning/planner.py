@@ -63,7 +63,7 @@ class Plan:
         """One line: the configuration, its memory and its predicted time."""
         return (
             f"plan: {self.engine.width} sequences of {self.engine.context} tokens, {self.engine.kv_type} KV cache, "
-            f"{self.memory.total:.0f} of {self.memory_cap_mb:g} MB; {self.generations} generations in about "
+            f"{self.memory.total:.0f} of {self.memory_cap_mb:g} MB; {self.generations} samples in about "
             f"{self.seconds:.1f} s of {self.deadline_s:g} s"
         )
 
