@@ -206,6 +206,14 @@ def for_this_machine(profile: Profile) -> Profile:
     return replace(profile, gpu_memory_mb=min(own, stated) if own and stated else own)
 
 
+def without_gpu(profile: Profile) -> Profile:
+    """``profile`` where the policy stays on the CPU: as fast as a laptop's, until that is measured."""
+    laptop = load(_WITHOUT_GPU)
+    return replace(
+        profile, gpu=False, gpu_memory_mb=None, stated=laptop.stated, watts=laptop.watts, calibration=laptop.calibration
+    )
+
+
 def _own_memory(gpus: Sequence[Gpu]) -> float | None:
     """How much of its own memory the first of ``gpus`` may be asked for, in MiB; None where it has none."""
     if not gpus or gpus[0].shares_memory:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from edge_tts.errors import InputError, ResourceError
 from edge_tts.planning.memory import STREAM_CELLS, TRACE_TOKENS, MemoryPlan, cache_for, memory_plan
+from edge_tts.profiles.loader import Profile, without_gpu
 from edge_tts.runtimes.config import EngineConfig, PolicyShape, VerifierConfig, VerifierShape
-
-if TYPE_CHECKING:
-    from edge_tts.profiles.loader import Profile
 
 PROMPT_TOKENS = 120
 """A grade-school question with its template; a plan never makes room for less."""
@@ -102,7 +100,7 @@ def make_plan(
     new tokens of one trace, and ``typical_tokens`` what one usually has (None: a quarter of that): they say
     how long the KV streams are and how long an answer takes. Where the cap is tight, width is given up first
     (down to 4), then the KV cache's precision, then spare context, then the rest of the width, and the
-    verifier last. Where the deadline is tight, generations are.
+    verifier last. Where the deadline is tight, generations are. A model that the GPU has no room for goes to the CPU.
 
     Raises InputError for a limit that is not above 0 or a prompt beyond the policy's context,
     ResourceError where nothing fits.
@@ -118,7 +116,9 @@ def make_plan(
     gpu_cap = profile.gpu_memory_mb if profile.gpu else None
     on_gpu = [c for c in candidates if c.memory.gpu <= (gpu_cap or math.inf)]
     if not on_gpu:
-        raise _too_small_a_gpu(gpu_cap or math.inf, candidates)
+        rest = (memory_mb, deadline_s, generations, prompt_tokens, trace_tokens, typical_tokens)
+        plan = make_plan(policy, verifier, without_gpu(profile), *rest)
+        return replace(plan, notes=(_too_small_a_gpu(gpu_cap or math.inf, candidates), *plan.notes))
     fitting = next((c for c in on_gpu if c.memory.total <= cap), None)
     if fitting is None:
         raise _too_small(cap, on_gpu)
@@ -263,9 +263,6 @@ def _too_small(cap: float, candidates: list[_Candidate]) -> ResourceError:
     )
 
 
-def _too_small_a_gpu(cap: float, candidates: list[_Candidate]) -> ResourceError:
+def _too_small_a_gpu(cap: float, candidates: list[_Candidate]) -> str:
     needed = math.ceil(min(candidate.memory.gpu for candidate in candidates))
-    return ResourceError(
-        f"the GPU's {cap:g} MB are {math.ceil(needed - cap)} MB too small for this model, which needs {needed} MB "
-        "there; choose a smaller one, or a profile without a GPU (--profile laptop-cpu)"
-    )
+    return f"on the CPU: the model needs {needed} MB of the GPU, which has {cap:g} MB for it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -295,8 +296,13 @@ def test_the_memory_of_a_gpu_is_planned_apart() -> None:
     tight = make_plan(SMOL, MINI, replace(desktop, gpu_memory_mb=plan.memory.gpu - 100))
     assert tight.memory.gpu <= plan.memory.gpu - 100
     assert "MB of the GPU" in tight.notes[0]
-    with pytest.raises(ResourceError, match=r"the GPU's 50 MB are \d+ MB too small for this model"):
-        make_plan(SMOL, MINI, replace(desktop, gpu_memory_mb=50))
+    on_cpu = make_plan(SMOL, MINI, replace(desktop, gpu_memory_mb=50))
+    assert re.match(r"on the CPU: the model needs \d+ MB of the GPU, which has 50 MB for it", on_cpu.notes[0])
+    assert (on_cpu.engine.gpu_layers, on_cpu.gpu_cap_mb, on_cpu.memory.gpu) == (0, None, 0)
+    assert on_cpu.memory.total > plan.memory.total
+    assert on_cpu.seconds > 2 * plan.seconds
+    with pytest.raises(ResourceError, match="a memory cap of 100 MB"):
+        make_plan(SMOL, MINI, replace(desktop, gpu_memory_mb=50), memory_mb=100)
 
 
 def test_width_stops_where_the_device_gains_nothing() -> None:
