@@ -286,8 +286,7 @@ class Solver:
 
     def _controller(self, call: Call, task: Task, generations: int) -> Controller:
         pacing = self.fits.get(task.asked.name, Fit()).pacing
-        scored = all(self.verifier_of(way.asked.name) is not None for way in task.ways)
-        scores = task.calibration.weighs(scored)
+        scores = task.calibration.weighs(self.verifier_of(task.asked.name) is not None)
         return Controller(generations, task.calibration, pacing, call.aggregate, scores, len(task.ways))
 
     def _other_ways(self, call: Call, messages: Sequence[Message], usual: FormatName, fit: Fit) -> tuple[Way, ...]:
@@ -295,7 +294,8 @@ class Solver:
         if fit.other is None or fit.other == usual or call.format != "auto" or not fit.pacing.other:
             return ()
         asked = self.asked(messages, call.kind, "text" if fit.other == "text" else "program")
-        return (Way(asked, call.sampled(self.pack.sampling, asked.name), fit.other_weight),)
+        alike = self.verifier_of(asked.name) is self.verifier_of(usual)
+        return (Way(asked, call.sampled(self.pack.sampling, asked.name), fit.other_weight, alike),)
 
     @contextmanager
     def _under_way(self, call: Cancellation) -> Iterator[None]:

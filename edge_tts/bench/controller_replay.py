@@ -132,8 +132,8 @@ def look(problem: Problem, drawn: Sequence[Candidate], scores: bool = False) -> 
 
 
 def are_scored(problems: Sequence[Problem]) -> bool:
-    """Whether a verifier scored every answer among the samples of ``problems``."""
-    samples = (c.trace for problem in problems for c in (*problem.usual, *problem.other))
+    """Whether a verifier scored every answer in the usual format among the samples of ``problems``."""
+    samples = (c.trace for problem in problems for c in problem.usual)
     return all(trace.scores for trace in samples if trace.answer is not None)
 
 

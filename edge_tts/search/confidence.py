@@ -34,7 +34,7 @@ class Standing:
     """Mean log-probability of a token, over the candidates with the leading answer, whatever the way of asking; over
     all where there is none. At most 0."""
     score: float | None = None
-    """Mean verifier score of these, in [0, 1]; None where one was not scored."""
+    """Mean verifier score of these, in [0, 1]; None where one asked in the usual way was not scored."""
     other_samples: int = 0
     """Candidates of other ways of asking that ended."""
     other_votes: int = 0
@@ -61,13 +61,13 @@ class Standing:
             return cls(usual, logprob=logprob, other_samples=len(ended) - usual)
         counts = Counter(id for c, id in zip(answered, ids, strict=True) if c.way == 0)
         agreeing = [c for c, id in zip(answered, ids, strict=True) if id == leading]
-        scores = [aggregate(c.trace.scores, how) for c in agreeing if c.trace.scores]
+        judged = [c.trace.scores for c in agreeing if c.way == 0 or c.trace.scores]
         return cls(
             samples=usual,
             votes=counts[leading],
             second=max((count for id, count in counts.items() if id != leading), default=0),
             logprob=_mean([c.trace.mean_logprob for c in agreeing]),
-            score=_mean(scores) if len(scores) == len(agreeing) else None,
+            score=_mean([aggregate(scores, how) for scores in judged]) if judged and all(judged) else None,
             other_samples=len(ended) - usual,
             other_votes=sum(c.way != 0 for c in agreeing),
             runner_up=max((count for id, count in Counter(ids).items() if id != leading), default=0),

@@ -58,6 +58,8 @@ class Way:
     sampling: Sampling
     weight: float = 1.0
     """How much the vote of a trace counts; above 0."""
+    is_scored: bool = True
+    """Whether the verifier reads its traces; where it does not, they weigh as much as scored ones do on average."""
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,7 @@ class Driver:
         trace with a score that is not in [0, 1] counts as scored 0.
         """
         known = {c.trace.steps: c.trace.scores for c in self._candidates if _is_scored(c.trace)}
-        unscored = [c for c in candidates if not _is_scored(c.trace)]
+        unscored = [c for c in candidates if self.task.ways[c.way].is_scored and not _is_scored(c.trace)]
         lengths = {c.trace.steps: len(c.trace.tokens) for c in unscored if c.trace.steps not in known}
         if lengths:
             expected = self.ledger.verifier_tokens(sum(lengths.values()))

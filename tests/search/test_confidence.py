@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edge_tts.core import Trace
@@ -29,6 +31,9 @@ def test_standing_has_a_score_only_where_every_agreeing_trace_was_scored() -> No
         0.6
     )
     assert Standing.of([candidate("1", scores=(0.8,)), candidate("1")], "1").score is None
+    in_words = replace(candidate("1"), way=1)
+    assert Standing.of([candidate("1", scores=(0.8,)), in_words], "1").score == 0.8
+    assert Standing.of([in_words], "1").score is None
 
 
 def test_more_agreement_is_more_confidence_and_none_is_none() -> None:

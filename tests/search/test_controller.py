@@ -81,6 +81,23 @@ def test_an_unsure_question_is_asked_in_another_way_whose_votes_have_their_own_w
     assert asked == [False] * 4 + [True] * 2
 
 
+def test_a_verifier_reads_only_the_ways_of_asking_that_it_knows() -> None:
+    read: list[str] = []
+
+    def score(question: str, steps: Sequence[str]) -> list[float]:
+        read.extend(steps)
+        return [0.4 if "1" in step else 0.8 for step in steps]
+
+    other = Way(AskedEquations(PromptFormat(), QUESTION), Sampling(max_tokens=50), is_scored=False)
+    controller = Controller(16, HOPELESS, Pacing(other=2), scores=True, ways=2)
+    search = Search(answers(*"1112", *"22"), ScriptedVerifier(score), others=(other,), calibration=HOPELESS)
+    _, outcome = drain(search.run(controller))
+    assert read == ["#### 1", "#### 2"]
+    assert [bool(trace.scores) for trace in outcome.traces] == [True] * 4 + [False] * 2
+    assert outcome.best is not None
+    assert outcome.best.answer == "2"  # 0.8 and twice the mean, against 3 x 0.4
+
+
 def test_a_fit_that_weighs_scores_has_them_for_a_plain_vote_too() -> None:
     verifier = ScriptedVerifier(lambda question, steps: [0.75] * len(steps))
     search = Search(answers(*"12"), verifier, calibration=Calibration({"score": 1.0}))
