@@ -150,7 +150,7 @@ class Solver:
         pack, verifier = self.pack, None
         if self.plan.verifier and pack.verifier_path and pack.tokenizer_path:
             verifier = VerifierFiles(pack.verifier_path, pack.tokenizer_path, self.plan.verifier_config)
-        config = ModelsConfig(pack.policy_path, self.plan.engine, verifier)
+        config = ModelsConfig(pack.policy_path, self.plan.engine, verifier, pack.policy.parameters)
         if not self._isolate:
             if not pack.is_known:
                 trial.require_sound(config.policy)

@@ -57,8 +57,11 @@ class Prefix:
 class LlamaPolicy:
     """A :class:`edge_tts.core.Policy` over llama.cpp."""
 
-    def __init__(self, path: Path, config: EngineConfig) -> None:
-        """Load a GGUF policy. Raises PackError or BackendError."""
+    def __init__(self, path: Path, config: EngineConfig, parameters: int | None = None) -> None:
+        """Load a GGUF policy. Raises PackError or BackendError.
+
+        ``parameters``: weights that a forward pass multiplies, where that is not all (embeddings that are looked up).
+        """
         self._native = NativeModel(path, config)
         self._streams = Streams(config.width, self._native.fork)
         self._inbox: queue.SimpleQueue[Job | Call | Prefix | None] = queue.SimpleQueue()
@@ -74,9 +77,9 @@ class LlamaPolicy:
         self._failure: EdgeError | None = None
         if "cannot use it" in self._native.reason:
             warnings.warn(self._native.reason, RuntimeWarning, stacklevel=2)
-        self.info = ModelInfo(
-            path.stem, self._native.parameters, self._native.context_length, self._native.device, self._native.reason
-        )
+        native = self._native
+        multiplied = parameters or native.parameters
+        self.info = ModelInfo(path.stem, multiplied, native.context_length, native.device, native.reason)
         self.chat_model = self._native.chat_model
         self.width = config.width
         self.busy_seconds = 0.0

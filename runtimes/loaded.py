@@ -35,6 +35,8 @@ class ModelsConfig:
     engine: EngineConfig
     verifier: VerifierFiles | None
     """None: the policy works alone."""
+    parameters: int | None = None
+    """Weights of the policy that a forward pass multiplies; None: all that it has."""
 
 
 class Models(Protocol):
@@ -75,7 +77,7 @@ class LoadedModels:
     def _load_policy(self, config: ModelsConfig) -> LlamaPolicy:
         from edge_tts.runtimes.llama import LlamaPolicy
 
-        policy = LlamaPolicy(config.policy, config.engine)
+        policy = LlamaPolicy(config.policy, config.engine, config.parameters)
         self._stack.callback(policy.close)
         return policy
 

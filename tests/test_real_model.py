@@ -45,6 +45,8 @@ def test_easy_questions_are_answered_by_vote(solver: Solver, question: str, answ
     result = solver.solve(question, "majority", Budget(generations=4), seed=1)
     assert result.answer == answer
     assert result.text
+    # Its 136 million numbers of embeddings are looked up; the output matrix is a tensor of its own.
+    assert result.usage.policy_flops == pytest.approx(2 * 494_032_768 * result.usage.policy_tokens)
 
 
 def test_same_seed_same_answer_and_the_vote_stops_when_it_is_decided(solver: Solver) -> None:

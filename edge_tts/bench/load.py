@@ -7,7 +7,8 @@ import random
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,8 +28,12 @@ WARM_UP_SHARE = 0.2
 """Share of the time after which memory should no longer grow."""
 WINDOW_SHARE = 0.1
 """Memory after the warm-up, and at the end, is the median over this share of the time."""
+LEAST_DEADLINE_S, LARGEST_DEADLINE_S = 1.0, 45.0
+"""Each request draws a deadline between them, or the server's own where that is shorter."""
 LONGEST_S = 60.0
 """Timeout of a request."""
+LATE_SHARE, LATE_S = 0.05, 0.05
+"""How late an answer may be: a share of its deadline, and seconds."""
 STRATEGIES = ("greedy", "majority:n=4", "adaptive:n=8", "auto", "revise:n=4")
 VERIFIED = ("weighted:n=4", "beam:n=4")
 """Those that are asked for too where the model has a verifier."""
@@ -61,30 +66,48 @@ class Asker:
     strategies: Sequence[str]
     http: httpx.AsyncClient
     draw: random.Random
+    longest_s: float
+    """Largest deadline of a request."""
+    waits: list[tuple[float, float]] = field(default_factory=list)
+    """Seconds that each request took that was read to its end, and its deadline."""
 
     def body(self, question: str, **fields: Any) -> dict[str, Any]:
         """A good request, with a strategy drawn at random."""
         messages = [{"role": "user", "content": question}]
-        edge = {"strategy": self.draw.choice(self.strategies), "generations": 8, **fields.pop("edge", {})}
+        edge = {
+            "strategy": self.draw.choice(self.strategies),
+            "generations": 8,
+            "deadline_s": round(self.draw.uniform(LEAST_DEADLINE_S, self.longest_s), 1),
+            **fields.pop("edge", {}),
+        }
         return {"model": self.model, "messages": messages, "seed": self.draw.randrange(2**31), "edge": edge} | fields
 
     async def post(self, body: dict[str, Any] | bytes) -> httpx.Response:
         content: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
         return await self.http.post("/v1/chat/completions", headers={"Content-Type": "application/json"}, **content)
 
+    @contextmanager
+    def timed(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Records how long the request with ``body`` takes, which is read to its end in the block."""
+        began = time.monotonic()
+        yield body
+        self.waits.append((time.monotonic() - began, body["edge"]["deadline_s"]))
+
 
 async def whole(ask: Asker, question: str) -> str:
-    return str((await ask.post(ask.body(question))).status_code)
+    with ask.timed(ask.body(question)) as body:
+        return str((await ask.post(body)).status_code)
 
 
 async def choices(ask: Asker, question: str) -> str:
-    return str((await ask.post(ask.body(question, n=3))).status_code)
+    with ask.timed(ask.body(question, n=3)) as body:
+        return str((await ask.post(body)).status_code)
 
 
 async def stream(ask: Asker, question: str) -> str:
-    body = ask.body(question, stream=True, edge={"events": ask.draw.random() < 0.5})
-    async with ask.http.stream("POST", "/v1/chat/completions", json=body) as response:
-        lines = [line async for line in response.aiter_lines() if line]
+    with ask.timed(ask.body(question, stream=True, edge={"events": ask.draw.random() < 0.5})) as body:
+        async with ask.http.stream("POST", "/v1/chat/completions", json=body) as response:
+            lines = [line async for line in response.aiter_lines() if line]
     return str(response.status_code) if response.is_error or lines[-1] == "data: [DONE]" else "cut off"
 
 
@@ -158,6 +181,8 @@ class Tally:
     seconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     memory_mb: list[tuple[float, float]] = field(default_factory=list)
     """Pairs of seconds since the start and resident memory in MiB."""
+    waits: list[tuple[float, float]] = field(default_factory=list)
+    """As in :class:`Asker`."""
 
     async def run(self, kind: str, ask: Asker, question: str) -> None:
         """Run one client of ``kind`` and record its status; its seconds too where that is 200."""
@@ -182,15 +207,29 @@ class Tally:
                 for status, count in counts.items()
                 if status not in MIX[kind][2]
             ],
+            "deadlines": lateness(self.waits),
             "memory": growth(self.memory_mb),
         }
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """Median, 95th and 99th percentile and maximum of ``values`` in seconds, rounded to milliseconds."""
+    """Median, 95th and 99th percentile and maximum of ``values``, rounded to thousandths; nothing for none."""
+    if not values:
+        return {}
     shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
     found = np.quantile(values, list(shares.values()), method="higher")
     return {name: round(float(value), 3) for name, value in zip(shares, found, strict=True)}
+
+
+def lateness(waits: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """How much later than their deadlines requests were over: in seconds, and in parts of what is allowed."""
+    late = [took - deadline for took, deadline in waits]
+    allowed = [LATE_SHARE * deadline + LATE_S for _, deadline in waits]
+    return {
+        "requests": len(waits),
+        "late_seconds": percentiles(late),
+        "of_what_is_allowed": percentiles([a / b for a, b in zip(late, allowed, strict=True)]),
+    }
 
 
 def growth(samples: Sequence[tuple[float, float]]) -> dict[str, float]:
@@ -211,15 +250,24 @@ def growth(samples: Sequence[tuple[float, float]]) -> dict[str, float]:
 
 
 async def mixed_load(
-    server: ServerProcess, model: str, strategies: Sequence[str], questions: Sequence[str], seconds: float, seed: int
+    server: ServerProcess,
+    model: str,
+    strategies: Sequence[str],
+    questions: Sequence[str],
+    longest_s: float,
+    seconds: float,
+    seed: int,
 ) -> Tally:
-    """Load ``server`` for ``seconds``: ``CLIENTS`` clients of kinds drawn by weight, and a burst every minute."""
+    """Load ``server`` for ``seconds``: ``CLIENTS`` clients of kinds drawn by weight, and a burst every minute.
+
+    ``longest_s`` is the server's deadline, in seconds.
+    """
     tally, ends, began = Tally(), time.monotonic() + seconds, time.monotonic()
     draw = random.Random(seed)
     kinds, weights = list(MIX), [weight for _, weight, _ in MIX.values()]
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=server.url, timeout=LONGEST_S, limits=limits) as http:
-        ask = Asker(server, model, strategies, http, draw)
+        ask = Asker(server, model, strategies, http, draw, min(LARGEST_DEADLINE_S, longest_s), tally.waits)
 
         async def client() -> None:
             while time.monotonic() < ends:

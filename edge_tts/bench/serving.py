@@ -126,7 +126,8 @@ def under_load(server: ServerProcess, solver: Solver, questions: Sequence[str], 
     """Statuses, latencies and memory under a mixed load, and whether anything was left running or open after it."""
     before = server.handles()
     strategies = [*LOADS, *(VERIFIED if solver.pack.verifier else ())]
-    tally = asyncio.run(mixed_load(server, solver.pack.name, strategies, questions, 60 * minutes, seed=0))
+    longest = solver.plan.deadline_s
+    tally = asyncio.run(mixed_load(server, solver.pack.name, strategies, questions, longest, 60 * minutes, seed=0))
     idle = server.wait_until_idle(IDLE_SECONDS)
     time.sleep(6)  # connections kept alive are closed after five seconds
     return {

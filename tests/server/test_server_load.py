@@ -17,7 +17,9 @@ from itertools import repeat
 import httpx
 import pytest
 import uvicorn
+from server_requests import DEADLINE_S
 
+from edge_tts.bench import load
 from edge_tts.bench.server_process import ServerProcess, running_server
 from edge_tts.packs.pack import Pack
 from edge_tts.server import app, guard, protocol
@@ -298,3 +300,22 @@ def test_nothing_is_left_after_hundreds_of_requests(server: ServerProcess) -> No
     assert after["files"] <= before["files"]
     assert after["threads"] <= before["threads"]
     assert server.memory_mb() <= 1.05 * memory
+
+
+def test_a_mixed_load_is_answered_or_refused_in_time(server: ServerProcess) -> None:
+    questions = [PENCILS.format(number) for number in range(3, 9)]
+    strategies = ("greedy", "majority:n=4", "adaptive:n=8")
+    tally = asyncio.run(load.mixed_load(server, "smol-math", strategies, questions, DEADLINE_S, 6.0, seed=0))
+    assert server.wait_until_idle(10)
+    found = tally.summary()
+    assert found["requests"] > load.BURST
+    assert found["unexpected"] == []
+    assert found["statuses"]["whole"]["200"] > 0
+    assert found["deadlines"]["requests"] >= load.BURST
+    assert found["deadlines"]["of_what_is_allowed"]["p50"] < 1
+
+
+def test_lateness_is_told_in_seconds_and_in_parts_of_what_is_allowed() -> None:
+    found = load.lateness([(0.5, 1.0), (10.275, 10.0), (21.0, 19.0)])
+    assert found["late_seconds"]["p50"] == 0.275
+    assert found["of_what_is_allowed"] == {"p50": 0.5, "p95": 2.0, "p99": 2.0, "max": 2.0}
