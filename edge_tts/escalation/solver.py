@@ -24,10 +24,11 @@ from edge_tts.planning.planner import Plan
 from edge_tts.reasoning.messages import Message, as_messages
 from edge_tts.reasoning.question_kind import kind_of
 from edge_tts.search.call import Call
+from edge_tts.search.confidence import Standing
 from edge_tts.solver import Solver
 
-ONE_ANSWER = round(2 / 3, 4)
-"""Confidence in the one answer of an endpoint: the posterior of one sample that agrees with itself."""
+ONE_ANSWER = Standing(1, 1).posterior
+"""Confidence in the one answer of an endpoint."""
 TOLD_TOKENS = 128
 """What the larger model is told beside the question takes at most about this many."""
 LEAST_SECONDS = 1.0

@@ -1,7 +1,8 @@
 """How sure a search may be of its leading answer: one probability, from what its samples say.
 
-Without a fit it is the posterior mean of a vote: with v of n samples for the leader and a uniform prior, Beta(v + 1,
-n - v + 1). A :class:`Calibration` is fitted for a model on problems whose answers are known.
+Without a fit it is the posterior mean of a vote. The first sample for the leader names the answer; of the n - 1 others
+v - 1 agree with it, which with a uniform prior is Beta(v, n - v + 1) with the mean v / (n + 1). A single sample, with
+which none can agree, is worth 1/2. A :class:`Calibration` is fitted for a model on problems whose answers are known.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ class Standing:
 
     @property
     def posterior(self) -> float:
-        """Posterior mean of the leader's share of all samples, in (0, 1); 0 without a leader."""
-        return (self.total_votes + 1) / (self.samples + self.other_samples + 2) if self.total_votes else 0.0
+        """Posterior mean of the share of other samples that agree with the leader, in (0, 1); 0 without a leader."""
+        return self.total_votes / (self.samples + self.other_samples + 1)
 
     @property
     def features(self) -> dict[str, float]:

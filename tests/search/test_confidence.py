@@ -41,6 +41,8 @@ def test_more_agreement_is_more_confidence_and_none_is_none() -> None:
     assert sure == sorted(sure)
     assert 0 < sure[0] < sure[-1] < 1
     assert UNCALIBRATED.confidence(Standing(16, 16)) > sure[-1]
+    assert UNCALIBRATED.confidence(Standing(1, 1)) == 0.5
+    assert UNCALIBRATED.confidence(Standing(2, 1, other_samples=2, other_votes=2)) == 0.6
     assert UNCALIBRATED.confidence(Standing(4)) == UNCALIBRATED.confidence(Standing.of([candidate(None)], None)) == 0
 
 
