@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -15,6 +17,7 @@ _BACKENDS = {"mtl": "metal", "hip": "rocm"}
 """Names of backends that people call otherwise than ggml does."""
 _GPU, _SHARING_GPU = 1, 2
 """GGML_BACKEND_DEVICE_TYPE_GPU and _IGPU of enum ggml_backend_dev_type."""
+_IGNORED = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *message: None)
 MIB = 2**20
 
 
@@ -39,7 +42,8 @@ def usable_gpus() -> tuple[Gpu, ...]:
         return ()
     from llama_cpp._ggml import libggml
 
-    return tuple(_devices(libggml))
+    with _silent(libggml):
+        return tuple(_devices(libggml))
 
 
 @lru_cache(1)
@@ -48,6 +52,18 @@ def built_for_gpus() -> bool:
     found = find_spec("llama_cpp")
     folders = (found.submodule_search_locations if found else None) or ()
     return any(_LIBRARY.match(file.name) for folder in folders for file in (Path(folder) / "lib").glob("*ggml-*"))
+
+
+@contextmanager
+def _silent(library: Any) -> Iterator[None]:
+    """Without ggml's log, in which a backend tells every process what it found."""
+    before, about = ctypes.c_void_p(), ctypes.c_void_p()
+    library.ggml_log_get(ctypes.byref(before), ctypes.byref(about))
+    library.ggml_log_set(_IGNORED, None)
+    try:
+        yield
+    finally:
+        library.ggml_log_set(before, about)
 
 
 def _devices(library: Any) -> list[Gpu]:
