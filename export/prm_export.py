@@ -22,7 +22,7 @@ from edge_tts.export.prm_measurements import (
 )
 from edge_tts.export.reward_heads import Head, recognise
 from edge_tts.export.trace_rows import Row, read_rows
-from edge_tts.files.atomic import Progress, building, exclusive, publish, require_space, silent
+from edge_tts.files.atomic import Progress, building, publish, require_space, silent, turn
 from edge_tts.packs.manifest import VERIFIER_ACCOUNT
 from edge_tts.runtimes.onnx_session import load_tokenizer
 from edge_tts.runtimes.onnx_verifier import OnnxVerifier
@@ -61,7 +61,7 @@ def export_prm(
         rows = rows or read_rows(folder / "sample.jsonl", labelled=False)
     progress(0.1, "scoring the traces with PyTorch")
     reference = torch_scores(model, StepEncoder(model.layout, tokenizer, model.sizes.positions), rows)
-    with exclusive(out, progress), building(out) as temporary:
+    with turn(out, progress), building(out) as temporary:
         progress(0.4, f"exporting to ONNX in {quant}")
         files = write(model, tokenizer_path, temporary, quant)
         progress(0.6, "scoring the traces with ONNX Runtime")

@@ -34,6 +34,8 @@ ROWS = [
 
 def test_what_is_measured_of_a_good_export(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     steps: list[float] = []
+    another = tmp_path / ".building-another"  # of a command that writes into the same folder now
+    another.mkdir()
     measured = export_prm(
         checkpoints["value"],
         tmp_path,
@@ -43,6 +45,7 @@ def test_what_is_measured_of_a_good_export(checkpoints: dict[str, Path], tmp_pat
         progress=lambda fraction, label: steps.append(fraction),
     )
     assert json.loads((tmp_path / "prm-account.json").read_text()) == json.loads(json.dumps(measured))
+    another.rmdir()
     assert {p.name for p in tmp_path.iterdir()} - {".lock"} == {"prm-account.json", "prm.onnx", "tokenizer.json"}
     assert measured["good"] is True
     assert measured["forced"] is False
