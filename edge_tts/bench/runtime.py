@@ -7,6 +7,7 @@ python -m edge_tts.bench.runtime --model NAME_OR_GGUF --only engine,first-token 
 from __future__ import annotations
 
 import json
+import random
 import statistics
 import subprocess
 import sys
@@ -36,6 +37,8 @@ from edge_tts.solver import Solver
 CAPS_MB = (300, 400, 512, 768, 1024, 2048)
 CHAT_CAPS_MB = (800, 1000, 1500, 2000, 3000, 4000)
 """For models of half a billion parameters and more."""
+DEADLINES_S = (0.25, 4.0)
+"""Least and largest of the deadlines."""
 STRATEGIES = ("beam", "weighted", "revise", "majority")
 HIGH_LEVEL_QUESTIONS = 8
 LONG_QUESTION = (
@@ -125,11 +128,13 @@ def beam_overhead(solver: Solver, questions: Sequence[str]) -> dict[str, Any]:
 
 
 def deadlines(solver: Solver, questions: Sequence[str], solves: int) -> dict[str, Any]:
-    """Overshoot of deadlines spread evenly on a log scale from 0.5 to 10 s."""
-    kinds = ("weighted", "beam", "revise", "majority")
+    """Overshoot of random deadlines, evenly spread on a log scale."""
+    kinds = ("weighted", "beam", "revise", "majority") if solver.verifier else ("auto", "revise", "majority", "greedy")
+    least, largest = DEADLINES_S
     rows: list[dict[str, Any]] = []
+    draw = random.Random(0)
     for i in range(solves):
-        deadline = 0.5 * 20 ** (i / max(1, solves - 1))
+        deadline = least * (largest / least) ** draw.random()
         begun = time.monotonic()
         result = solver.solve(
             questions[i % len(questions)],
@@ -151,6 +156,8 @@ def deadlines(solver: Solver, questions: Sequence[str], solves: int) -> dict[str
     shares = [r["over"] / (0.05 * r["deadline"] + 0.05) for r in rows]
     return {
         "solves": solves,
+        "model": solver.pack.name,
+        "deadlines_s": DEADLINES_S,
         "hit_the_deadline": sum(r["stop_reason"] == "deadline" for r in rows),
         "answered": sum(r["answered"] for r in rows),
         "largest_overshoot_ms": round(1000 * max(r["over"] for r in rows), 1),
