@@ -22,7 +22,7 @@ from edge_tts.core import (
     Usage,
     Verifier,
 )
-from edge_tts.errors import BackendError
+from edge_tts.errors import BackendError, ResourceError
 from edge_tts.events import (
     Difficulty,
     Done,
@@ -108,6 +108,8 @@ class Solver:
         self.pack = prepare_pack(found, progress)
         self.calculator = calculator and self.pack.calculator is not None
         """Whether the runtime writes the results of equations."""
+        self._has_room = self.plan.verifier or not verifier or self.pack.verifier is None
+        """Whether the memory cap leaves room for the pack's verifier, where one is wanted."""
         usable = self.plan.verifier or self.pack.verifier is None  # a table counts on the pack's PRM
         table = self.pack.table if usable else None
         self.table = StrategyTable.parse(table) if table is not None else None
@@ -244,6 +246,11 @@ class Solver:
         with self._under_way(cancel):
             messages = as_messages(call.question)  # once: it may be an iterator
             strategy = call.asked(self.plan.generations)
+            if strategy and strategy.needs_verifier and not self._has_room:
+                raise ResourceError(
+                    f"{strategy} needs the pack's verifier, for which {self.plan.memory_cap_mb:g} MB of memory leave "
+                    "no room; allow more, or use greedy, majority, adaptive or revise"
+                )
             ledger, generations = self._ledger(call, strategy, began, cancel)
             task = self._task(call, messages, alone=strategy is not None)
             driver = Driver(task, self.policy, self.verifier_of(task.asked.name), ledger)

@@ -67,6 +67,8 @@ class LlamaPolicy:
         self._inbox: queue.SimpleQueue[Job | Call | Prefix | None] = queue.SimpleQueue()
         self._evaluating: list[tuple[int, list[Job]]] = []
         """For each stream in the batch under way, how many of its tokens are in it and the jobs they are for."""
+        self._preparing = False
+        """Whether a prefix is evaluated, which is for no job."""
         self._evaluating_lock = threading.Lock()
         """While a batch is under way, whoever holds it may end jobs."""
         self._trees: OrderedDict[tuple[int | None, int, float], TokenTree] = OrderedDict()
@@ -189,6 +191,9 @@ class LlamaPolicy:
             return
         self._closed = True
         self._inbox.put(None)
+        with self._evaluating_lock:
+            if self._preparing:
+                self._native.give_up()
         self._thread.join()
         self._native.close()
 
@@ -240,12 +245,31 @@ class LlamaPolicy:
         with saved_prefix.read(prefix.file, prefix.tokens) as state:
             known = state is not None and self._native.restore(stream.id, state)
         if not known:
-            size = self._native.batch_size
-            for start in range(0, len(prefix.tokens), size):
-                part = prefix.tokens[start : start + size]
-                self._native.decode([(token, start + i, stream.id, False) for i, token in enumerate(part)])
+            if not self._evaluate(prefix, stream):
+                self._native.trim(stream.id, 0)
+                return
             saved_prefix.write(prefix.file, prefix.tokens, self._native.state(stream.id))
         stream.tokens = list(prefix.tokens)
+
+    def _evaluate(self, prefix: Prefix, stream: Stream) -> bool:
+        """Evaluate the prefix in ``stream``, while deadlines end calls; False where the policy is closed meanwhile."""
+        with self._evaluating_lock:
+            self._preparing = True
+        self._end_late()
+        size = self._native.batch_size
+        try:
+            for start in range(0, len(prefix.tokens), size):
+                if self._closed:
+                    return False
+                part = prefix.tokens[start : start + size]
+                self._native.decode([(token, start + i, stream.id, False) for i, token in enumerate(part)])
+        except GivenUpError:
+            return False
+        finally:
+            with self._evaluating_lock:
+                self._preparing = False
+                self._native.give_up(False)
+        return True
 
     def _drop_ended(self) -> None:
         """End the jobs whose caller left, and those whose deadline the next tick would pass."""
@@ -322,7 +346,7 @@ class LlamaPolicy:
         A batch that is mostly for others goes on. Between batches the owner thread looks at deadlines itself.
         """
         with self._evaluating_lock:
-            if not self._evaluating:
+            if not self._evaluating and not self._preparing:
                 return
             for _ in range(self._inbox.qsize()):  # the owner thread is in the batch and does not read it
                 item = self._inbox.get()

@@ -142,6 +142,19 @@ def test_a_cap_too_small_is_refused_before_loading(pack: Pack) -> None:
         Solver(pack, profile="laptop-cpu", memory_mb=60)
 
 
+def test_a_strategy_whose_verifier_the_cap_leaves_out_is_refused_with_the_reason(pack: Pack) -> None:
+    with Solver(pack, profile="laptop-cpu", memory_mb=210, generations=4) as small:
+        assert not small.plan.verifier
+        with pytest.raises(ResourceError, match=r"beam:n=4.* needs the pack's verifier, for which 210 MB .*allow more"):
+            small.solve(QUESTION, "beam:n=4")
+        assert small.solve(QUESTION, "majority").answer == "76"
+    with (
+        Solver(pack, profile="laptop-cpu", verifier=False) as without,
+        pytest.raises(InputError, match="needs a verifier and none is loaded"),
+    ):
+        without.solve(QUESTION, "beam:n=4")
+
+
 def test_unknown_strategy_names_the_choices(solver: Solver) -> None:
     with pytest.raises(InputError, match="best-of-n"):
         solver.solve(QUESTION, "magic")
