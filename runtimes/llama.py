@@ -37,13 +37,10 @@ from edge_tts.runtimes.config import EngineConfig
 from edge_tts.runtimes.llama_native import GivenUpError, NativeModel, NativeSampler
 from edge_tts.runtimes.shortlist import shortlist
 from edge_tts.runtimes.streams import Call, Job, Stream, Streams
-from edge_tts.runtimes.tick_times import TickTimes
 from edge_tts.runtimes.token_tree import Node, TokenTree
 
 KEPT_TREES = 4
 """Searches whose evaluated prefixes are kept between their calls; each takes up to 2.5 MB."""
-TICK_MARGIN = 1.3
-"""A tick is not started when this many times its predicted duration would pass the deadline."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,6 @@ class LlamaPolicy:
         """While a batch is under way, whoever holds it may end jobs."""
         self._trees: OrderedDict[tuple[int | None, int, float], TokenTree] = OrderedDict()
         self._trees_lock = threading.Lock()
-        self._tick_times = TickTimes(self._native.batch_size)
         self._ticks = 0
         self._closed = False
         self._failure: EdgeError | None = None
@@ -191,9 +187,6 @@ class LlamaPolicy:
             return
         self._closed = True
         self._inbox.put(None)
-        with self._evaluating_lock:
-            if self._preparing:
-                self._native.give_up()
         self._thread.join()
         self._native.close()
 
@@ -245,37 +238,27 @@ class LlamaPolicy:
         with saved_prefix.read(prefix.file, prefix.tokens) as state:
             known = state is not None and self._native.restore(stream.id, state)
         if not known:
-            if not self._evaluate(prefix, stream):
-                self._native.trim(stream.id, 0)
-                return
+            self._evaluate(prefix, stream)
             saved_prefix.write(prefix.file, prefix.tokens, self._native.state(stream.id))
         stream.tokens = list(prefix.tokens)
 
-    def _evaluate(self, prefix: Prefix, stream: Stream) -> bool:
-        """Evaluate the prefix in ``stream``, while deadlines end calls; False where the policy is closed meanwhile."""
+    def _evaluate(self, prefix: Prefix, stream: Stream) -> None:
+        """Evaluate the prefix in ``stream``, to its end: later processes need it. Deadlines end calls meanwhile."""
         with self._evaluating_lock:
             self._preparing = True
         self._end_late()
         size = self._native.batch_size
         try:
             for start in range(0, len(prefix.tokens), size):
-                if self._closed:
-                    return False
                 part = prefix.tokens[start : start + size]
                 self._native.decode([(token, start + i, stream.id, False) for i, token in enumerate(part)])
-        except GivenUpError:
-            return False
         finally:
             with self._evaluating_lock:
                 self._preparing = False
-                self._native.give_up(False)
-        return True
 
     def _drop_ended(self) -> None:
-        """End the jobs whose caller left, and those whose deadline the next tick would pass."""
-        running = self._streams.running
-        waiting = sum(len(stream.pending) for stream in running)
-        now = time.monotonic() + TICK_MARGIN * self._tick_times.predicted(waiting)
+        """End the jobs whose caller left, and those whose deadline has passed."""
+        running, now = self._streams.running, time.monotonic()
 
         def ended(job: Job) -> bool:
             return job.unwanted or (job.call.deadline is not None and now > job.call.deadline)
@@ -318,7 +301,6 @@ class LlamaPolicy:
             for stream in taken:
                 self._native.trim(stream.id, len(stream.tokens))
             return
-        self._tick_times.observe(len(rows), time.monotonic() - begun)
         for stream, tokens in taken.items():
             stream.tokens += tokens
             stream.pending = stream.pending[len(tokens) :]

@@ -37,7 +37,7 @@ from edge_tts.solver import Solver
 CAPS_MB = (300, 400, 512, 768, 1024, 2048)
 CHAT_CAPS_MB = (800, 1000, 1500, 2000, 3000, 4000)
 """For models of half a billion parameters and more."""
-DEADLINES_S = (0.25, 4.0)
+DEADLINES_S = (0.25, 2.5)
 """Least and largest of the deadlines."""
 STRATEGIES = ("beam", "weighted", "revise", "majority")
 HIGH_LEVEL_QUESTIONS = 8

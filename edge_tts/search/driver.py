@@ -228,7 +228,8 @@ class Driver:
                         unwanted.append(event.request)
                 if running and all(self._candidates[id].trace.finished for id in running):
                     return  # nothing after an answer is wanted
-                if self.ledger.overspent(self._scoring_tokens(wave, ids)):
+                bounded = self.ledger.budget.flops is not None
+                if self.ledger.overspent(self._scoring_tokens(wave, ids) if bounded else 0):
                     return
         finally:
             events.close()
