@@ -221,10 +221,15 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
     return {name: round(float(value), 3) for name, value in zip(shares, found, strict=True)}
 
 
+def allowed_s(deadline_s: float) -> float:
+    """How late an answer with this deadline may be, in seconds."""
+    return LATE_SHARE * deadline_s + LATE_S
+
+
 def lateness(waits: Sequence[tuple[float, float]]) -> dict[str, Any]:
     """How much later than their deadlines requests were over: in seconds, and in parts of what is allowed."""
     late = [took - deadline for took, deadline in waits]
-    allowed = [LATE_SHARE * deadline + LATE_S for _, deadline in waits]
+    allowed = [allowed_s(deadline) for _, deadline in waits]
     return {
         "requests": len(waits),
         "late_seconds": percentiles(late),

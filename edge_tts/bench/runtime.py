@@ -25,6 +25,7 @@ from rich.console import Console
 
 from edge_tts.bench import machine
 from edge_tts.bench.engine import QUESTION, against_bare_loop, first_token, sound_kernels
+from edge_tts.bench.load import allowed_s
 from edge_tts.core import Budget, Request
 from edge_tts.packs.bare_model import find_model
 from edge_tts.packs.pack import DEFAULT, Pack, find_pack, prepare_pack
@@ -143,17 +144,15 @@ def deadlines(solver: Solver, questions: Sequence[str], solves: int) -> dict[str
             seed=i,
         )
         over = time.monotonic() - begun - deadline
-        allowed = 0.05 * deadline + 0.05
         rows.append(
             {
                 "deadline": deadline,
                 "over": over,
-                "excess": over - allowed,
                 "answered": result.finished,
                 "stop_reason": result.stop_reason,
             }
         )
-    shares = [r["over"] / (0.05 * r["deadline"] + 0.05) for r in rows]
+    shares = [r["over"] / allowed_s(r["deadline"]) for r in rows]
     return {
         "solves": solves,
         "model": solver.pack.name,
