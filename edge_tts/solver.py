@@ -57,8 +57,12 @@ from edge_tts.search.difficulty import Auto
 from edge_tts.search.driver import Driver, Task, Way
 from edge_tts.search.fit import Fit, parse
 from edge_tts.search.ledger import Ledger
+from edge_tts.search.pace import Pace
 from edge_tts.search.selection import shares
 from edge_tts.search.strategy import Strategy
+
+ENDING_S, ENDING_SHARE = 0.1, 0.1
+"""What is kept of a deadline for ending the search, in seconds and as a share of the deadline; the less counts."""
 
 
 class Solver:
@@ -103,6 +107,7 @@ class Solver:
         self.plan = plan_for(
             found, self.profile, memory_mb, deadline_s, generations, prompt_tokens, verifier, max_tokens
         )
+        self._pace = Pace(self.plan.tokens_per_second)
         self.deadline_s: float | None = self.plan.deadline_s
         """Seconds for a question whose budget names none; None for as long as it takes."""
         self.pack = prepare_pack(found, progress)
@@ -253,7 +258,7 @@ class Solver:
                 )
             ledger, generations = self._ledger(call, strategy, began, cancel)
             task = self._task(call, messages, alone=strategy is not None)
-            driver = Driver(task, self.policy, self.verifier_of(task.asked.name), ledger)
+            driver = Driver(task, self.policy, self.verifier_of(task.asked.name), ledger, self._pace)
             if strategy:
                 yield StrategyChosen(str(strategy), "asked for")
                 proposer = strategy.proposer(call.aggregate)
@@ -277,7 +282,8 @@ class Solver:
         """What the call may spend, and how many generations that is."""
         generations = call.budget.generations or (strategy.generations if strategy else self.plan.generations)
         budget = replace(call.budget, generations=generations, seconds=call.budget.seconds or self.deadline_s)
-        deadline = None if budget.seconds is None else began + budget.seconds
+        seconds = budget.seconds
+        deadline = None if seconds is None else began + seconds - min(ENDING_S, ENDING_SHARE * seconds)
         verifier = self.verifier.info if self.verifier else None
         limits = (budget, deadline, self.profile.watts, cancel)
         return Ledger(self.policy.info, verifier, *limits, shared=call.shared), generations

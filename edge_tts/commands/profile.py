@@ -64,24 +64,30 @@ def detect(as_json: bool) -> None:
 
 @command.command()
 @click.argument("name", required=False)
-@click.option("--pack", default=None, help="Name or folder of the pack to measure with; the default pack if left out.")
+@click.option("--model", default=None, help="Model to measure with, as for `solve`; the one that `solve` would use.")
+@click.option("--pack", default=None, help="Name or folder of a pack to measure with.")
 @click.option(
     "--seconds", type=click.FloatRange(min=0.1), default=3.0, show_default=True, help="Time for each measurement."
 )
 @_AS_JSON
-def calibrate(name: str | None, pack: str | None, seconds: float, as_json: bool) -> None:
+def calibrate(name: str | None, model: str | None, pack: str | None, seconds: float, as_json: bool) -> None:
     """Measure this machine's speeds and store them in your own copy of the profile NAME (detected if left out)."""
     from rich.console import Console
 
     from edge_tts.files.folders import profiles_folder
-    from edge_tts.packs.pack import find_pack, prepare_pack
+    from edge_tts.packs.pack import prepare_pack
+    from edge_tts.packs.planned import find
     from edge_tts.profiles.loader import detect as detect_profile
     from edge_tts.profiles.loader import load, save
 
     profile = load(name) if name else detect_profile()[0]
     console = Console(stderr=True)
-    with console.status("preparing the pack") as status:
-        found = prepare_pack(find_pack(pack), lambda _, label: status.update(label))
+    with console.status("preparing the model") as status:
+
+        def progress(_: float, label: str) -> None:
+            status.update(label)
+
+        found = prepare_pack(find(pack, model, profile.memory_mb, progress)[0], progress)
         measured = _measure(profile, found, seconds, status.update)
     profile = replace(profile, calibration=measured)
     path = profiles_folder() / f"{profile.name}.toml"
@@ -97,7 +103,7 @@ def _measure(profile: Profile, pack: Pack, seconds: float, progress: Any) -> Cal
     from edge_tts.runtimes.llama import LlamaPolicy
 
     def policy(config: EngineConfig) -> Policy:
-        return LlamaPolicy(pack.policy_path, config)
+        return LlamaPolicy(pack.policy_path, config, pack.policy.parameters)
 
     verifier = _open_verifier(pack, profile.threads)
     configs = _configs(profile, pack.policy, pack.verifier)
@@ -139,7 +145,7 @@ def _configs(profile: Profile, policy: PolicyShape, verifier: VerifierShape | No
         needed = memory_plan(policy, verifier, wanted[0]).total
         raise ResourceError(
             f"the profile {profile.name} allows {profile.memory_mb:.0f} MB, but the smallest measurement needs "
-            f"{needed:.0f} MB; raise memory_mb in a profile of your own, or use a smaller pack"
+            f"{needed:.0f} MB; raise memory_mb in a profile of your own, or use a smaller model"
         )
     return fitting
 

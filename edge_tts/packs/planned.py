@@ -11,6 +11,7 @@ from edge_tts.packs.bare_model import default_model, find_model
 from edge_tts.packs.pack import Pack, find_pack
 from edge_tts.planning.planner import PROMPT_TOKENS, Plan, make_plan
 from edge_tts.profiles.loader import Profile, detect, load
+from edge_tts.reasoning.formats import USUAL_TOKENS
 
 DEFAULT_GENERATIONS = 16
 LEAST_VOTE = 4
@@ -19,8 +20,6 @@ VOTE_TIMES = 3
 """How many times the predicted time of such a vote there is by default: predictions are for an idle machine, and a
 search that is decided earlier ends earlier."""
 LONG_S = 86400.0
-USUAL_TOKENS = {"text": 300, "program": 60, "equations": 50}
-"""New tokens of a usual trace: what the formats took on GSM8K."""
 PROMPT_OF_FORMAT = {"text": 60, "equations": 0}
 """Tokens of the instructions in a format's prompt; examples of programs take 200 more."""
 

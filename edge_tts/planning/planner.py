@@ -52,6 +52,8 @@ class Plan:
     """Predicted time of one answer."""
     joules: float
     """Predicted time at the profile's power."""
+    tokens_per_second: float
+    """Predicted speed of decoding, all sequences together."""
     speeds: str
     """Where the speeds behind the prediction come from."""
     notes: tuple[str, ...]
@@ -70,7 +72,8 @@ class Plan:
         data = asdict(self)
         data["memory"] = self.memory.to_dict()
         data["notes"] = list(self.notes)
-        data["seconds"], data["joules"] = round(self.seconds, 3), round(self.joules, 2)
+        for key, digits in (("seconds", 3), ("joules", 2), ("tokens_per_second", 1)):
+            data[key] = round(data[key], digits)
         return data
 
 
@@ -147,6 +150,7 @@ def make_plan(
         deadline_s=deadline,
         seconds=seconds(possible),
         joules=seconds(possible) * profile.watts,
+        tokens_per_second=profile.speeds.decode_at(width, prompt + typical, policy.parameters),
         speeds=f"measured here on {known.date} with {known.pack}" if known else "stated by the profile, not measured",
         notes=tuple(notes),
     )

@@ -31,6 +31,8 @@ FormatName = Literal["text", "program", "equations"]
 
 TRACE_TOKENS: Mapping[FormatName, int] = MappingProxyType({"text": 512, "program": 256, "equations": 200})
 """New tokens a trace may take where the caller sets no limit."""
+USUAL_TOKENS: Mapping[FormatName, int] = MappingProxyType({"text": 300, "program": 60, "equations": 50})
+"""New tokens of a usual trace: what the formats took on GSM8K."""
 
 
 DOUBTED_WEIGHT = 0.5

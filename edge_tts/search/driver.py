@@ -30,9 +30,10 @@ from edge_tts.events import (
     Outcome,
     StepTaken,
 )
-from edge_tts.reasoning.formats import Asked
+from edge_tts.reasoning.formats import USUAL_TOKENS, Asked
 from edge_tts.search.confidence import UNCALIBRATED, Calibration, Standing
 from edge_tts.search.ledger import Ledger
+from edge_tts.search.pace import Pace
 from edge_tts.search.selection import Aggregate, Choice, aggregate, voters
 from edge_tts.search.wave import Candidate, End, Proposer, Start, Wave
 
@@ -86,12 +87,18 @@ class Task:
 class Driver:
     """Runs one search. A driver is used once."""
 
-    def __init__(self, task: Task, policy: Policy, verifier: Verifier | None, ledger: Ledger) -> None:
-        """Raises InputError for a question that fills the policy's context."""
+    def __init__(
+        self, task: Task, policy: Policy, verifier: Verifier | None, ledger: Ledger, pace: Pace | None = None
+    ) -> None:
+        """``pace`` is read and kept up to date; None: samples of a wave always begin together.
+
+        Raises InputError for a question that fills the policy's context.
+        """
         self.task = task
         self.ledger = ledger
         self._policy, self._verifier = policy, verifier
         self._candidates: list[Candidate] = []
+        self._pace = pace
         self._requests = 0
         self._family = next(_FAMILIES)
         self._announced: tuple[str, float] | None = None
@@ -177,7 +184,8 @@ class Driver:
         count = granted // wave.generations if wave.generations else len(wave.starts)
         ids += [self._begin(start) for start in wave.starts[:count]]
         before = {id: len(self._candidates[id].trace.tokens) for id in ids}
-        yield from self._grow(ids, wave, strategy)
+        unbegun = yield from self._grow(ids, wave, strategy)
+        self.ledger.give_back(wave.generations * len(unbegun.intersection(ids[len(wave.resume) :])))
         grown = [self._candidates[id] for id in ids]
         if wave.score == "answers":
             yield from self._score([c for c in grown if voters([c.trace])])
@@ -199,11 +207,41 @@ class Driver:
         self._candidates.append(Candidate(len(self._candidates), name, trace, prompt_tokens, room, way))
         return len(self._candidates) - 1
 
-    def _grow(self, ids: Sequence[int], wave: Wave, strategy: Proposer) -> Generator[Event, None, None]:
-        """Run the policy; steps that the deadline cuts short are charged and dropped."""
+    def _grow(self, ids: Sequence[int], wave: Wave, strategy: Proposer) -> Generator[Event, None, set[int]]:
+        """Grow those of ``ids`` that can, together or, where time is short, a few after the other.
+
+        Returns those that the policy did not come to before the search was over.
+        """
         lanes = [id for id in ids if self._candidates[id].can_grow]
-        if not lanes:
-            return
+        unbegun: set[int] = set()
+        while lanes and not self.ledger.exhausted():
+            count = self._at_once(lanes, wave, ids)
+            before, begun = self.ledger.policy_tokens, self.ledger.clock()
+            unbegun |= yield from self._grow_together(lanes[:count], ids, wave, strategy)
+            lanes = lanes[count:]
+            if self._pace:
+                self._pace.measured(self.ledger.policy_tokens - before, self.ledger.clock() - begun)
+        return unbegun.union(lanes)
+
+    def _at_once(self, lanes: Sequence[int], wave: Wave, ids: Sequence[int]) -> int:
+        """How many of ``lanes`` to run together: all, but where that would end none in time, as many as will end."""
+        ends = self._policy_deadline(wave, ids)
+        if self._pace is None or ends is None or wave.steps is not None:
+            return len(lanes)
+        finished = [c for c in self._candidates if c.trace.finished]
+        lengths = [len(c.trace.tokens) - c.prompt_tokens for c in finished]
+        usual = sum(lengths) / len(lengths) if lengths else USUAL_TOKENS[self.task.asked.name]
+        count = self._pace.at_once(usual, ends - self.ledger.clock())
+        return count if count < self._policy.width else len(lanes)
+
+    def _grow_together(
+        self, lanes: Sequence[int], ids: Sequence[int], wave: Wave, strategy: Proposer
+    ) -> Generator[Event, None, set[int]]:
+        """Run the policy on ``lanes``; steps that the deadline cuts short are charged and dropped.
+
+        Returns those of which nothing was evaluated.
+        """
+        unbegun: set[int] = set()
         requests = [self._request(self._candidates[id], wave) for id in lanes]
         running = set(lanes)
         events = self._policy.generate(requests, self._policy_deadline(wave, ids), self.ledger.cancel)
@@ -219,6 +257,8 @@ class Driver:
                     continue  # the rest of a step that was under way when the answer was there
                 if event.stop == "cancelled":
                     self.ledger.cut_short()
+                    if not event.prefill_tokens and not event.tokens:
+                        unbegun.add(id)
                 else:
                     yield self._take(candidate, event)
                     trace = self._candidates[id].trace
@@ -227,10 +267,11 @@ class Driver:
                     if trace.finished and event.stop is None:
                         unwanted.append(event.request)
                 if running and all(self._candidates[id].trace.finished for id in running):
-                    return  # nothing after an answer is wanted
+                    return unbegun  # nothing after an answer is wanted
                 bounded = self.ledger.budget.flops is not None
                 if self.ledger.overspent(self._scoring_tokens(wave, ids) if bounded else 0):
-                    return
+                    return unbegun
+            return unbegun
         finally:
             events.close()
             self.ledger.charge_abandoned(min(len(running), self._policy.width))

@@ -89,6 +89,11 @@ class Ledger:
         """Full traces, or their equivalent in candidates, that were started."""
         return self._spent.generations
 
+    @property
+    def policy_tokens(self) -> int:
+        """Tokens that the policy has evaluated."""
+        return self._spent.policy_tokens
+
     def seconds_left(self) -> float:
         """Time until the search has to be over: at least 0, infinite where nothing bounds it, 0 once cancelled."""
         return 0.0 if self.cancel.requested else max(0.0, self.ends - self.clock())
@@ -128,6 +133,10 @@ class Ledger:
         self._spend(Usage(generations=granted))
         self.clipped = self.clipped or granted < wanted
         return granted
+
+    def give_back(self, generations: int) -> None:
+        """Return generations that were claimed and never began."""
+        self._spend(Usage(generations=-generations))
 
     def tokens_left(self) -> int | None:
         """Policy tokens that the budget still allows, at least 1; None where it does not bound them."""

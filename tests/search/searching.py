@@ -22,6 +22,7 @@ from edge_tts.runtimes.scripted import ScriptedPolicy, ScriptedVerifier
 from edge_tts.search.confidence import UNCALIBRATED, Calibration
 from edge_tts.search.driver import Driver, Task, Way
 from edge_tts.search.ledger import Ledger
+from edge_tts.search.pace import Pace
 from edge_tts.search.selection import Aggregate, Choice, majority
 from edge_tts.search.wave import Candidate, End, Proposer, Wave, Waves, traces
 
@@ -43,13 +44,14 @@ class Search:
         seed: int = 0,
         others: tuple[Way, ...] = (),
         calibration: Calibration = UNCALIBRATED,
+        pace: Pace | None = None,
         **limits: Any,
     ) -> None:
         self.policy = policy
         self.ledger = Ledger(policy.info, verifier.info if verifier else None, **limits)
         asked = AskedEquations(PROMPTS, question)
         task = Task(question, asked, sampling or Sampling(), aggregate, seed, others, calibration)
-        self.driver = Driver(task, policy, verifier, self.ledger)
+        self.driver = Driver(task, policy, verifier, self.ledger, pace)
 
     @property
     def usage(self) -> Usage:

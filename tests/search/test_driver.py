@@ -27,6 +27,7 @@ from edge_tts.errors import InputError
 from edge_tts.events import StepTaken
 from edge_tts.runtimes.scripted import ScriptedClock, ScriptedPolicy, ScriptedVerifier
 from edge_tts.search.ledger import Ledger
+from edge_tts.search.pace import Pace
 from edge_tts.search.sampling import BestOfN, Majority, Weighted
 from edge_tts.search.strategy import Strategy
 from edge_tts.search.wave import Start, Wave
@@ -160,6 +161,34 @@ def test_generations_are_claimed_once() -> None:
     assert [ledger.claim(n) for n in (3, 0, -1, 3, 3)] == [3, 0, 0, 2, 0]
     assert ledger.generations == 5
     assert ledger.clipped
+
+
+def test_samples_begin_a_few_at_once_where_time_is_short() -> None:
+    clock = ScriptedClock()
+    policy = ScriptedPolicy(lambda text, seed: "1+1=2\n#### 2", width=8, clock=clock, batch_seconds=1.0)
+    pace = Pace(1.0)  # of 50 tokens each, one ends in half of 100 s
+    search = context(policy, clock=clock, deadline=100.0, pace=pace)
+    _, outcome = drain(search.run(Majority(20)))
+    first, second, third = (len(call) for call in policy.calls)
+    assert first == 1
+    assert 1 < second < policy.width  # the first was shorter than usual
+    assert third == 20 - first - second
+    assert outcome.best is not None
+    assert outcome.stop_reason == "complete"
+    assert pace.tokens_per_second > second  # they ran side by side
+
+
+def test_samples_that_never_began_are_not_counted() -> None:
+    clock = ScriptedClock()
+    policy = ScriptedPolicy(lambda text, seed: "1+1=2\n#### 2", width=4, clock=clock, batch_seconds=1.0)
+    short = context(policy, clock=clock, deadline=20.0, pace=Pace(1.0))
+    _, outcome = drain(short.run(Majority(20)))
+    assert outcome.stop_reason == "deadline"
+    assert [len(call) for call in policy.calls] == [1, 1]
+    assert short.usage.generations == 2
+    wide = context(policy, clock=clock, deadline=clock() + 20.0)
+    drain(wide.run(Majority(20)))
+    assert wide.usage.generations == 8  # of four at once, four ended and four were cut
 
 
 def test_the_policy_leaves_time_for_scoring() -> None:

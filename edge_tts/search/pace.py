@@ -1,0 +1,25 @@
+"""How fast samples come, so that a search with little time left draws no more of them at once than it can finish."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FINISHING_SHARE = 0.5
+"""Part of the time left in which samples drawn together should end: some are longer than usual, and predictions err."""
+
+
+@dataclass
+class Pace:
+    """The speed of a policy in samples that run side by side."""
+
+    tokens_per_second: float
+    """Predicted at first; what was measured last once there is something. Above 0."""
+
+    def measured(self, tokens: int, seconds: float) -> None:
+        """Take the speed at which ``tokens`` were evaluated in ``seconds``."""
+        if tokens > 0 and seconds > 0:
+            self.tokens_per_second = tokens / seconds
+
+    def at_once(self, tokens: float, seconds_left: float) -> int:
+        """How many samples of ``tokens`` tokens each to draw together; at least 1."""
+        return max(1, int(FINISHING_SHARE * seconds_left * self.tokens_per_second / tokens))
