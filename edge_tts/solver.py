@@ -43,6 +43,7 @@ from edge_tts.reasoning.interpreter import Interpreter
 from edge_tts.reasoning.messages import Message, as_messages
 from edge_tts.reasoning.program_format import AskedProgram, suits
 from edge_tts.reasoning.question_kind import AnswerKind, kind_of
+from edge_tts.reasoning.text_prompt import EXAMPLES
 from edge_tts.runtimes import trial
 from edge_tts.runtimes.common_prefix import common_prefix
 from edge_tts.runtimes.interrupts import holding_interrupts
@@ -178,6 +179,8 @@ class Solver:
         if self.pack.format == "equations":
             return AskedEquations(self.pack.prompts, text, self.pack.calculator if self.calculator else None)
         kind = kind or kind_of(text)
+        examples = EXAMPLES[kind] if self.pack.has_text_examples else ()
+        in_words = replace(AskedText.of(self._template, messages, kind), examples=examples)
         if format == "program" or (format == "auto" and self.pack.writes_programs and suits(text, kind)):
             try:
                 self._interpreter.start()
@@ -185,8 +188,8 @@ class Solver:
             except BackendError as error:
                 if format == "program":
                     raise
-                return replace(AskedText.of(self._template, messages, kind), extra=(str(error),))
-        return AskedText.of(self._template, messages, kind)
+                return replace(in_words, extra=(str(error),))
+        return in_words
 
     def solve(
         self,
@@ -223,8 +226,9 @@ class Solver:
 
         ``question`` is a text, or a chat whose last message asks. ``strategy`` is "auto" or what
         :meth:`Strategy.parse` reads. The deadline is the budget's ``seconds``, else ``deadline_s``, counted from
-        here. Same seed, pack, width and threads: same answer. ``options`` are those of :class:`Options`. Closing the
-        generator stops the work at once. Raises InputError for an argument that cannot be used.
+        here. Same seed, pack, width and threads: same answer, where time is not short. ``options`` are those of
+        :class:`Options`. Closing the generator stops the work at once. Raises InputError for an argument that cannot
+        be used.
         """
         return self._search(Call(question, strategy, budget or Budget(), seed, **options), Cancellation())
 

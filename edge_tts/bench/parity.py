@@ -27,8 +27,7 @@ from edge_tts.core import Request, Sampling, Trace
 from edge_tts.export import command
 from edge_tts.questions.reading import Question, read_questions
 from edge_tts.reasoning.answer_reading import read_answer
-from edge_tts.reasoning.messages import Message
-from edge_tts.reasoning.text_format import ask
+from edge_tts.reasoning.formats import AskedText
 from edge_tts.runtimes.config import EngineConfig
 from edge_tts.solver import Solver
 
@@ -68,8 +67,8 @@ class Reference:
                 verbose=False,
             )
 
-    def complete(self, question: str, prompt: Sequence[int], max_tokens: int) -> Written:
-        """The answer to ``question``, whose prompt has the tokens ``prompt`` on both sides."""
+    def complete(self, asked: AskedText, prompt: Sequence[int], max_tokens: int) -> Written:
+        """The answer to what is ``asked``, whose prompt has the tokens ``prompt`` on both sides."""
         import llama_cpp
 
         seen: list[int] = []
@@ -81,7 +80,7 @@ class Reference:
             logits.append(dict(zip(top.tolist(), scores[top].tolist(), strict=True)))
             return scores
 
-        messages: Any = [asdict(message) for message in ask((Message("user", question),), "math")]
+        messages: Any = [asdict(message) for message in asked.turns]
         reply: Any = self._llama.create_chat_completion(
             messages, temperature=0, max_tokens=max_tokens, logits_processor=llama_cpp.LogitsProcessorList([look])
         )
@@ -90,7 +89,7 @@ class Reference:
         choice = reply["choices"][0]
         drawn = [*seen[len(prompt) :], max(logits[-1], key=logits[-1].__getitem__)]
         is_cut = choice["finish_reason"] == "length"
-        answer = read_answer(choice["message"]["content"], question, "math", is_cut=is_cut)
+        answer = read_answer(choice["message"]["content"], asked.messages[-1].content, "math", is_cut=is_cut)
         return Written(tuple(drawn if is_cut else drawn[:-1]), answer, tuple(logits))
 
 
@@ -112,9 +111,8 @@ class Compared:
     there is none."""
 
 
-def ours(solver: Solver, question: Question, max_tokens: int) -> tuple[Trace, int]:
-    """The greedy trace of ``question``, and how many of its tokens are its prompt."""
-    asked = solver.asked(question.question, "math", "text")
+def ours(solver: Solver, asked: AskedText, max_tokens: int) -> tuple[Trace, int]:
+    """The greedy trace of what is ``asked``, and how many of its tokens are its prompt."""
     prompt = asked.prompt(solver.policy)
     trace = Trace(prompt)
     for event in solver.policy.generate(
@@ -170,8 +168,10 @@ def main() -> None:
         for number, question in enumerate(questions, 1):
             if question.id in rows:
                 continue
-            trace, prompt = ours(solver, question, most)
-            written = reference.complete(question.question, trace.tokens[:prompt], most)
+            asked = solver.asked(question.question, "math", "text")
+            assert isinstance(asked, AskedText)
+            trace, prompt = ours(solver, asked, most)
+            written = reference.complete(asked, trace.tokens[:prompt], most)
             rows[question.id] = compare(question, trace, prompt, written)
             compared = [rows[one.id] for one in questions if one.id in rows]
             known[name] = {

@@ -15,7 +15,8 @@ from edge_tts.events import Escalated
 from edge_tts.reasoning.answer_reading import read_answer
 from edge_tts.reasoning.messages import Message
 from edge_tts.reasoning.question_kind import AnswerKind
-from edge_tts.reasoning.text_format import ask, split_steps
+from edge_tts.reasoning.text_format import split_steps
+from edge_tts.reasoning.text_prompt import ask
 from edge_tts.runtimes.endpoint import Endpoint, EndpointSettings
 
 KEY_VARIABLE = "EDGE_REASON_ENDPOINT_KEY"

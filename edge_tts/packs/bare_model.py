@@ -60,6 +60,7 @@ def catalogued(entry: Entry) -> Pack:
     described = replace(
         described,
         writes_programs=programs,
+        has_text_examples=any(format.name == "text" and format.examples for format in entry.formats),
         program_verifier=read_json(PROGRAM_VERIFIER) if programs else None,
         controller=read_json(fitted) if fitted.exists() else None,
     )

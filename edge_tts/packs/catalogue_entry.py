@@ -50,6 +50,8 @@ class GoodFormat:
     """A format of reasoning a model is known to follow."""
 
     name: _Text
+    examples: bool = False
+    """Whether the model does better when worked examples are shown; only looked at for ``text``."""
     measured: tuple[Measurement, ...] = ()
     """Empty: not measured here."""
 

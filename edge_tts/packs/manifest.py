@@ -114,6 +114,8 @@ class Pack:
     """What :class:`edge_tts.runtimes.program_verifier.SignWeights` reads; None: programs are not scored."""
     writes_programs: bool = False
     """Whether the model is at its best writing a program where the question is a computation."""
+    has_text_examples: bool = False
+    """Whether worked examples are shown where the model reasons in words."""
 
     @property
     def title(self) -> str:

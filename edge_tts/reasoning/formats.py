@@ -24,7 +24,8 @@ from edge_tts.reasoning.messages import Message
 from edge_tts.reasoning.prompt_tokens import prompt_tokens
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 from edge_tts.reasoning.question_kind import AnswerKind, kind_of
-from edge_tts.reasoning.text_format import ask, split_steps
+from edge_tts.reasoning.text_format import split_steps
+from edge_tts.reasoning.text_prompt import Examples, ask
 from edge_tts.reasoning.thinking import split_thinking
 
 FormatName = Literal["text", "program", "equations"]
@@ -107,6 +108,8 @@ class AskedText:
     kind: AnswerKind
     extra: tuple[str, ...] = ()
     """Notes that are not the template's."""
+    examples: Examples = ()
+    """Shown before the messages."""
 
     @classmethod
     def of(cls, template: ChatTemplate, messages: tuple[Message, ...], kind: AnswerKind | None = None) -> AskedText:
@@ -127,15 +130,20 @@ class AskedText:
     def notes(self) -> tuple[str, ...]:
         return (*self.extra, *self._rendered.notes)
 
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """All that the policy is told before it answers."""
+        return ask(self.messages, self.kind, self.examples)
+
     @cached_property
     def _rendered(self) -> Prompt:
-        return self.template.render(ask(self.messages, self.kind))
+        return self.template.render(self.turns)
 
     def prompt(self, policy: Policy, attempts: Sequence[Trace] = ()) -> tuple[int, ...]:
         if not attempts:
             return prompt_tokens(self._rendered.pieces, policy)
-        turns = [turn for trace in attempts for turn in (Message("assistant", trace.text), Message("user", _REVISE))]
-        return prompt_tokens(self.template.render((*ask(self.messages, self.kind), *turns)).pieces, policy)
+        revised = [turn for trace in attempts for turn in (Message("assistant", trace.text), Message("user", _REVISE))]
+        return prompt_tokens(self.template.render((*self.turns, *revised)).pieces, policy)
 
     def extended(self, trace: Trace, event: StepEvent) -> Trace:
         text = trace.text + event.text + (self.delimiter if event.stop in (None, "step") else "")

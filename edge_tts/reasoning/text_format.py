@@ -7,22 +7,6 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from types import MappingProxyType
-
-from edge_tts.reasoning.messages import Message
-from edge_tts.reasoning.question_kind import AnswerKind
-
-INSTRUCTIONS: Mapping[AnswerKind, str] = MappingProxyType(
-    {
-        "math": r"Please reason step by step, and put your final answer within \boxed{}.",
-        "choice": r"Please reason step by step, and put the letter of the right option within \boxed{}.",
-        "yes-no": r"Please reason step by step, and put your final answer, Yes or No, within \boxed{}.",
-        "text": r"Please reason briefly, and put your final answer, as few words as possible, within \boxed{}.",
-    }
-)
-"""What a model is told, by the kind of answer wanted. The first is the sentence Qwen's mathematics models know."""
 
 LONGEST_DISPLAY = 2000
 """Characters after which a formula or code that was opened and not closed no longer holds a step together."""
@@ -30,15 +14,6 @@ LONGEST_DISPLAY = 2000
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _DISPLAY = re.compile(r"(?<!\\)\\[\[\]]|\$\$")
 """Not the "\\\\[2pt]" of a line break within a formula."""
-
-
-def ask(messages: Sequence[Message], kind: AnswerKind) -> tuple[Message, ...]:
-    """``messages`` with the instruction for ``kind`` in the system message, after what is said there already."""
-    instruction = INSTRUCTIONS[kind]
-    if messages and messages[0].role == "system":
-        system = replace(messages[0], content=f"{messages[0].content.rstrip()}\n\n{instruction}".lstrip())
-        return (system, *messages[1:])
-    return (Message("system", instruction), *messages)
 
 
 def split_steps(text: str) -> tuple[str, ...]:

@@ -118,7 +118,7 @@ def test_a_users_entry_is_added_and_one_key_of_a_known_entry_changed() -> None:
         (
             'name = "text"',
             'nam = "text"',
-            "models.mine: unknown key formats[0].nam = 'text'; known keys are measured",
+            "models.mine: unknown key formats[0].nam = 'text'; known keys are examples, measured, name",
         ),
         ('{ name = "text" }', "", "models.mine: formats must be a list of length >= 1, found []; correct the file"),
         ("temperature = 0.5", "temperature = nan", "models.mine: sampling.temperature must be a number"),

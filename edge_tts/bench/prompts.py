@@ -1,6 +1,6 @@
-"""Compares prompts of the program format.
+"""Compares prompts of the formats for computations.
 
-``python -m edge_tts.bench.program_prompts --model NAME --data FILE --out FILE``. Every prompt gets the same problems
+``python -m edge_tts.bench.prompts --model NAME --data FILE --out FILE``. Every prompt gets the same problems
 and seeds. The record has the rights of each problem, so that prompts can be compared pair by pair.
 """
 
@@ -21,8 +21,10 @@ from edge_tts.bench.runtime_settings import RuntimeSettings
 from edge_tts.core import Trace
 from edge_tts.profiles.loader import detect
 from edge_tts.questions.reading import Question
+from edge_tts.reasoning.formats import Asked, AskedText
 from edge_tts.reasoning.program_format import AskedProgram
 from edge_tts.reasoning.program_prompt import BOOK, INSTRUCTION, PROMPT, ROLLS, ProgramPrompt
+from edge_tts.reasoning.text_prompt import EXAMPLES, Examples
 from edge_tts.search.concurrency import together
 from edge_tts.search.selection import majority
 from edge_tts.solver import Solver
@@ -76,6 +78,8 @@ PROMPTS = {
     "four examples": ProgramPrompt(INSTRUCTION, (*PROMPT.examples, *_MORE)),
     "comments": COMMENTED,
 }
+WORDS: dict[str, Examples] = {"words": EXAMPLES["math"], "words, no examples": ()}
+"""Examples of reasoning in words."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +105,23 @@ class Outcome:
     """The commonest reasons for no answer."""
 
 
-def measure(solver: Solver, name: str, prompt: ProgramPrompt, problems: tuple[Question, ...], samples: int) -> Outcome:
-    """Draw ``samples`` programs of every problem with ``prompt``."""
+def prompted(solver: Solver, name: str, problem: Question) -> Asked:
+    """``problem`` with the prompt that has that name."""
+    if name in WORDS:
+        in_words = solver.asked(problem.question, "math", "text")
+        assert isinstance(in_words, AskedText)
+        return replace(in_words, examples=WORDS[name])
+    asked = solver.asked(problem.question, "math", "program")
+    assert isinstance(asked, AskedProgram)
+    return replace(asked, asks=PROMPTS[name])
+
+
+def measure(solver: Solver, name: str, problems: tuple[Question, ...], samples: int) -> Outcome:
+    """Draw ``samples`` solutions of every problem with the prompt ``name``."""
     errors: Counter[str] = Counter()
 
     def work(problem: Question, stopped: object) -> Pool | None:
-        asked = solver.asked(problem.question, format="program")
-        assert isinstance(asked, AskedProgram)
-        return draw(solver, problem, samples, 0, False, lambda: False, replace(asked, asks=prompt))
+        return draw(solver, problem, samples, 0, False, lambda: False, prompted(solver, name, problem))
 
     began = time.monotonic()
     pools = {pool.id: pool for pool in together(problems, work, 4)}
@@ -145,9 +158,9 @@ def measure(solver: Solver, name: str, prompt: ProgramPrompt, problems: tuple[Qu
 @click.option("--skip", type=click.IntRange(0), default=0, help="Problems to leave out at the beginning.")
 @click.option("--first", type=click.IntRange(1), default=60, show_default=True)
 @click.option("--samples", type=click.IntRange(1), default=4, show_default=True)
-@click.option("--prompts", default=",".join(PROMPTS), show_default=True)
+@click.option("--prompt", "prompts", multiple=True, type=click.Choice([*PROMPTS, *WORDS]), help="Repeatable; all.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="JSON file; earlier results stay.")
-def command(model: str, data: str, skip: int, first: int, samples: int, prompts: str, out: Path) -> None:
+def command(model: str, data: str, skip: int, first: int, samples: int, prompts: tuple[str, ...], out: Path) -> None:
     """Measure the prompts and add their results to OUT."""
     problems = datasets.load(data, False).problems[skip : skip + first]
     settings = RuntimeSettings(
@@ -155,8 +168,8 @@ def command(model: str, data: str, skip: int, first: int, samples: int, prompts:
     )
     record = json.loads(out.read_text(encoding="utf-8")) if out.exists() else []
     with settings.open() as solver:
-        for name in prompts.split(","):
-            result = measure(solver, name, PROMPTS[name], problems, samples)
+        for name in prompts or (*PROMPTS, *WORDS):
+            result = measure(solver, name, problems, samples)
             made = {"model": solver.pack.title, "made_on": machine.describe(), "problems": len(problems)}
             record.append({**made, "samples": samples, "seed": 0, **asdict(result)})
             out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
