@@ -1,6 +1,6 @@
 r"""How a policy is asked to reason in words: an instruction, and worked examples, shown as earlier turns.
 
-Examples keep answers short: a model without them explains at length, with headings and LaTeX.
+Examples keep solutions short: a model without them explains at length, with headings and LaTeX.
 """
 
 from __future__ import annotations
@@ -43,29 +43,12 @@ EXAMPLES: Mapping[AnswerKind, Examples] = MappingProxyType(
                 r"\boxed{54}",
             ),
         ),
-        "choice": (
-            (
-                "Which of these is the heaviest?\n(A) 1500 g of iron\n(B) 2 kg of feathers\n(C) 1.9 kg of water",
-                "In kilograms they are 1.5, 2 and 1.9.\n\nThe largest of these is 2.\n\n\\boxed{B}",
-            ),
-            (
-                "Which planet is closest to the sun? A. Venus B. Earth C. Mars D. Mercury",
-                "From the sun outwards the planets are Mercury, Venus, Earth, Mars.\n\n\\boxed{D}",
-            ),
-        ),
-        "yes-no": (
-            (
-                "Are 5 boxes of 12 eggs enough for a cook who needs 58 eggs?",
-                "5 boxes hold 5 * 12 = 60 eggs.\n\n60 is at least 58, so they are enough.\n\n\\boxed{Yes}",
-            ),
-            (
-                "Can a penguin fly over a fence?",
-                "A penguin's wings are made for swimming.\n\nIt cannot fly at all.\n\n\\boxed{No}",
-            ),
-        ),
+        "choice": (),
+        "yes-no": (),
         "text": (),
     }
 )
+"""Only for computations: where yes, no or a letter is wanted, short answers were less often right."""
 
 
 def ask(messages: Sequence[Message], kind: AnswerKind, examples: Examples = ()) -> tuple[Message, ...]:
