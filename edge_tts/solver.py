@@ -179,9 +179,11 @@ class Solver:
         if self.pack.format == "equations":
             return AskedEquations(self.pack.prompts, text, self.pack.calculator if self.calculator else None)
         kind = kind or kind_of(text)
-        examples = EXAMPLES[kind] if self.pack.has_text_examples else ()
-        in_words = replace(AskedText.of(self._template, messages, kind), examples=examples)
-        if format == "program" or (format == "auto" and self.pack.writes_programs and suits(text, kind)):
+        computes = suits(text, kind)
+        in_words = AskedText.of(self._template, messages, kind)
+        if computes and kind == "math" and self.pack.has_text_examples:
+            in_words = replace(in_words, examples=EXAMPLES)
+        if format == "program" or (format == "auto" and self.pack.writes_programs and computes):
             try:
                 self._interpreter.start()
                 return AskedProgram.of(self._template, messages, self._interpreter, kind)

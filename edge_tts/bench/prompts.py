@@ -78,7 +78,7 @@ PROMPTS = {
     "four examples": ProgramPrompt(INSTRUCTION, (*PROMPT.examples, *_MORE)),
     "comments": COMMENTED,
 }
-WORDS: dict[str, Examples] = {"words": EXAMPLES["math"], "words, no examples": ()}
+WORDS: dict[str, Examples] = {"words": EXAMPLES, "words, no examples": ()}
 """Examples of reasoning in words."""
 
 

@@ -51,7 +51,7 @@ class GoodFormat:
 
     name: _Text
     examples: bool = False
-    """Whether the model does better when worked examples are shown; only looked at for ``text``."""
+    """Whether the model computes better when worked examples are shown; only looked at for ``text``."""
     measured: tuple[Measurement, ...] = ()
     """Empty: not measured here."""
 

@@ -115,7 +115,7 @@ class Pack:
     writes_programs: bool = False
     """Whether the model is at its best writing a program where the question is a computation."""
     has_text_examples: bool = False
-    """Whether worked examples are shown where the model reasons in words."""
+    """Whether worked examples are shown where the model computes in words."""
 
     @property
     def title(self) -> str:

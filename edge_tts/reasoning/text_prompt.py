@@ -26,29 +26,22 @@ INSTRUCTIONS: Mapping[AnswerKind, str] = MappingProxyType(
 Examples = tuple[tuple[str, str], ...]
 """Questions and what solves them."""
 
-EXAMPLES: Mapping[AnswerKind, Examples] = MappingProxyType(
-    {
-        "math": (
-            (
-                ROLLS,
-                "The trays hold 4 * 15 = 60 rolls.\n\n"
-                "After the morning 60 - 38 = 22 rolls are left.\n\n"
-                "In the afternoon he sells 22 / 2 = 11 rolls, so 22 - 11 = 11 are left.\n\n"
-                r"\boxed{11}",
-            ),
-            (
-                BOOK,
-                "Mia pays 100% - 20% = 80% of the full price, so the full price is 24 / 0.8 = 30 dollars.\n\n"
-                "Together they pay 24 + 30 = 54 dollars.\n\n"
-                r"\boxed{54}",
-            ),
-        ),
-        "choice": (),
-        "yes-no": (),
-        "text": (),
-    }
+EXAMPLES: Examples = (
+    (
+        ROLLS,
+        "The trays hold 4 * 15 = 60 rolls.\n\n"
+        "After the morning 60 - 38 = 22 rolls are left.\n\n"
+        "In the afternoon he sells 22 / 2 = 11 rolls, so 22 - 11 = 11 are left.\n\n"
+        r"\boxed{11}",
+    ),
+    (
+        BOOK,
+        "Mia pays 100% - 20% = 80% of the full price, so the full price is 24 / 0.8 = 30 dollars.\n\n"
+        "Together they pay 24 + 30 = 54 dollars.\n\n"
+        r"\boxed{54}",
+    ),
 )
-"""Only for computations: where yes, no or a letter is wanted, short answers were less often right."""
+"""For computations only: where yes, no or a letter is wanted, solutions as short as this were less often right."""
 
 
 def ask(messages: Sequence[Message], kind: AnswerKind, examples: Examples = ()) -> tuple[Message, ...]:

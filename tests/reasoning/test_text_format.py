@@ -80,10 +80,10 @@ def test_the_instruction_goes_into_the_system_message() -> None:
 
 def test_examples_come_before_the_question_and_read_as_right_steps() -> None:
     question = Message("user", "What is 12 times 8?")
-    turns = replace(AskedText.of(ChatTemplate(None), (question,)), examples=EXAMPLES["math"]).turns
+    turns = replace(AskedText.of(ChatTemplate(None), (question,)), examples=EXAMPLES).turns
     assert [turn.role for turn in turns] == ["system", "user", "assistant", "user", "assistant", "user"]
     assert turns[-1] == question
-    for example, solved in EXAMPLES["math"]:
+    for example, solved in EXAMPLES:
         answering = AskedText.of(ChatTemplate(None), (Message("user", example),), "math")
         trace = answering.extended(Trace((1,)), StepEvent(0, solved, (2,), -0.1, 0, 0, "end"))
         assert trace.answer
