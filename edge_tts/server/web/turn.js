@@ -82,7 +82,7 @@ export class Turn {
     this.fact("Format", {text: "words", program: "a program that is run", equations: "equations"}[result.format] ?? "–");
     this.fact("Tokens", (usage.policy_tokens + usage.verifier_tokens).toLocaleString("en"));
     this.fact("Compute", `${((usage.policy_flops + usage.verifier_flops) / 1e9).toFixed(1)} GFLOP`);
-    this.fact("Peak memory", `${Math.round(usage.peak_memory_mb)} MB`);
+    this.fact("Peak memory of the process", `${Math.round(usage.peak_memory_mb)} MB`);
     if (result.explanation) this.$("why").replaceChildren(paragraph(result.explanation.trim(), "span"));
     if (result.escalation && !result.escalation.kept) {
       this.$("reasons").append(make("li", `${result.escalation.model} was asked too; its answer was not taken`));
