@@ -224,14 +224,14 @@ class Driver:
         return unbegun.union(lanes)
 
     def _at_once(self, lanes: Sequence[int], wave: Wave, ids: Sequence[int]) -> int:
-        """How many of ``lanes`` to run together: all, but where that would end none in time, as many as will end."""
+        """How many of ``lanes`` to run together: where time is short, side by side all might grow and none end."""
         ends = self._policy_deadline(wave, ids)
         if self._pace is None or ends is None or wave.steps is not None:
             return len(lanes)
         finished = [c for c in self._candidates if c.trace.finished]
         lengths = [len(c.trace.tokens) - c.prompt_tokens for c in finished]
-        usual = sum(lengths) / len(lengths) if lengths else USUAL_TOKENS[self.task.asked.name]
-        count = self._pace.at_once(usual, ends - self.ledger.clock())
+        usual = max(1.0, sum(lengths) / len(lengths)) if lengths else USUAL_TOKENS[self.task.asked.name]
+        count = self._pace.at_once(len(lanes), usual, ends - self.ledger.clock())
         return count if count < self._policy.width else len(lanes)
 
     def _grow_together(

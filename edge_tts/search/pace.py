@@ -20,6 +20,10 @@ class Pace:
         if tokens > 0 and seconds > 0:
             self.tokens_per_second = tokens / seconds
 
-    def at_once(self, tokens: float, seconds_left: float) -> int:
-        """How many samples of ``tokens`` tokens each to draw together; at least 1."""
-        return max(1, int(FINISHING_SHARE * seconds_left * self.tokens_per_second / tokens))
+    def at_once(self, count: int, tokens: float, seconds_left: float) -> int:
+        """How many of ``count`` samples of ``tokens`` tokens each to draw together; at least 1.
+
+        All where all end in time, else as many as end in ``FINISHING_SHARE`` of it.
+        """
+        possible = seconds_left * self.tokens_per_second / tokens
+        return count if possible >= count else max(1, int(FINISHING_SHARE * possible))
