@@ -99,7 +99,7 @@ class LoadedModels:
     def keep_prefix(self, tokens: tuple[int, ...]) -> None:
         if len(tokens) >= saved_prefix.LEAST_TOKENS:
             config = self._config
-            self._policy.keep_prefix(tokens, saved_prefix.file_for(config.policy, config.engine.kv_type, tokens))
+            self._policy.keep_prefix(tokens, saved_prefix.file_for(config.policy, config.engine, tokens))
 
     def peak_memory_mb(self) -> float:
         return peak_memory_mb()

@@ -1,7 +1,8 @@
 """Keys and values of a fixed prompt on the disk, so that a new process need not evaluate it again.
 
 They are of a format's instruction and examples; nothing of a user's text is in them. A file holds its tokens and a
-checksum, and is named by what it depends on: the model's file, the cache's type and llama.cpp's version.
+checksum, and is named by what it depends on: the model's file, the cache's type and number of sequences, and
+llama.cpp's version.
 """
 
 from __future__ import annotations
@@ -18,20 +19,22 @@ from pathlib import Path
 from edge_tts.errors import EdgeError
 from edge_tts.files.atomic import building, exclusive, publish
 from edge_tts.files.folders import cache_folder
+from edge_tts.runtimes.config import EngineConfig
 
 MAGIC = b"EDGEPREFIX1"
 CHECKSUM = hashlib.sha256().digest_size
 LEAST_TOKENS = 64
 """A shorter prompt is evaluated sooner than read."""
-KEPT = 6
+KEPT = 12
 """Files that are kept; those used longest ago are deleted."""
 
 
-def file_for(model: Path, kv_type: str, tokens: Sequence[int]) -> Path:
+def file_for(model: Path, engine: EngineConfig, tokens: Sequence[int]) -> Path:
     """Where the state of ``tokens`` is kept. Raises OSError where ``model`` cannot be looked at."""
     stat = model.stat()
     version = importlib.metadata.version("llama-cpp-python")
-    key = f"{model.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{kv_type}:{version}:{list(tokens)}"
+    made = f"{engine.kv_type}:{engine.width}:{version}"  # llama.cpp reads no state of another number of sequences
+    key = f"{model.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{made}:{list(tokens)}"
     return cache_folder() / f"{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.kv"
 
 

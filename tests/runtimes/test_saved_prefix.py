@@ -18,9 +18,9 @@ FIXED = "Solve the problem. " + "Ann has 3 bags of 4 pears and eats 2, so 3*4=12
 QUESTION = "Tom has 8 boxes of 12 pencils. How many pencils are there?\n"
 
 
-def answered(pack: Pack, file: Path | None) -> tuple[list[StepEvent], int]:
+def answered(pack: Pack, file: Path | None, width: int = 4) -> tuple[list[StepEvent], int]:
     """What a new engine draws, and how long the prefix is."""
-    policy = LlamaPolicy(pack.policy_path, EngineConfig(width=4, context=512, threads=2))
+    policy = LlamaPolicy(pack.policy_path, EngineConfig(width, context=512, threads=2))
     try:
         fixed = policy.tokenize(FIXED)
         if file is not None:
@@ -50,6 +50,16 @@ def test_a_later_process_reads_it_and_draws_the_same(pack: Pack, tmp_path: Path)
     assert prefill[0] == prefill[1] == prefill[2] - length
 
 
+def test_engines_of_different_width_do_not_take_each_others_files_away(pack: Pack, tmp_path: Path) -> None:
+    engines = [EngineConfig(width) for width in (1, 4)]
+    assert len({saved_prefix.file_for(pack.policy_path, engine, (1, 2, 3)).name for engine in engines}) == 2
+    file = tmp_path / "one.kv"
+    answered(pack, file, width=4)
+    written = file.read_bytes()
+    answered(pack, file, width=1)
+    assert file.read_bytes() != written  # what the wider one wrote could not be read, and was made again
+
+
 @pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: b"x" * len(data), lambda data: b"", None])
 def test_a_damaged_file_is_made_again(pack: Pack, tmp_path: Path, damage: object) -> None:
     file = tmp_path / "one.kv"
@@ -65,7 +75,7 @@ def test_a_damaged_file_is_made_again(pack: Pack, tmp_path: Path, damage: object
 def test_a_deadline_does_not_wait_for_it(pack: Pack, tmp_path: Path) -> None:
     file = tmp_path / "one.kv"
     policy = LlamaPolicy(pack.policy_path, EngineConfig(width=1, context=4096, micro_batch=512, threads=1))
-    long = (policy.tokenize(FIXED) * 40)[:2000]  # seconds of work
+    long = (policy.tokenize(FIXED) * 40)[:1200]  # seconds of work
     policy.keep_prefix(long, file)
     begun = time.monotonic()
     events = list(policy.generate([Request(policy.tokenize(QUESTION), 0)], begun + 0.3))
