@@ -33,7 +33,7 @@ def problems(path: Path, count: int) -> Path:
 
 def settings(folder: Path, data: Path, base: Path) -> pipeline.Settings:
     return pipeline.Settings(
-        data, base, folder, minutes=0.3, problems=4, samples=4, rounds=1, validation=3, rank=8, vocabulary=None,
+        data, base, folder, minutes=0.1, problems=4, samples=4, rounds=1, validation=3, rank=8, vocabulary=None,
         torch=False,
     )  # fmt: skip
 
