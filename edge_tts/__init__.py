@@ -6,9 +6,15 @@ The names below are loaded when they are first used, so that importing the packa
 from __future__ import annotations
 
 import importlib
+import os.path
 from typing import TYPE_CHECKING, Any
 
-from edge_tts.runtimes.privacy import disable_telemetry
+_HERE = os.path.dirname(__file__)
+if not os.path.isdir(os.path.join(_HERE, "runtimes")):
+    # In a checkout three subpackages lie beside this folder, so that Python started there finds them too.
+    __path__.append(os.path.dirname(_HERE))
+
+from edge_tts.runtimes.privacy import disable_telemetry  # noqa: E402
 
 if TYPE_CHECKING:
     from edge_tts.core import Budget, Sampling, Usage

@@ -58,7 +58,7 @@ from edge_tts.search.difficulty import Auto
 from edge_tts.search.driver import Driver, Task, Way
 from edge_tts.search.fit import Fit, parse
 from edge_tts.search.ledger import Ledger
-from edge_tts.search.pace import Pace
+from edge_tts.search.pace import PREDICTED_SHARE, Pace
 from edge_tts.search.selection import shares
 from edge_tts.search.strategy import Strategy
 
@@ -108,7 +108,7 @@ class Solver:
         self.plan = plan_for(
             found, self.profile, memory_mb, deadline_s, generations, prompt_tokens, verifier, max_tokens
         )
-        self._pace = Pace(self.plan.tokens_per_second)
+        self._pace = Pace(PREDICTED_SHARE * self.plan.tokens_per_second)
         self.deadline_s: float | None = self.plan.deadline_s
         """Seconds for a question whose budget names none; None for as long as it takes."""
         self.pack = prepare_pack(found, progress)

@@ -120,7 +120,7 @@ def quantise(source: Path, out: Path, name: str, importance: Path | None = None)
 
     ``importance`` is a .npz of column importances by tensor name. Raises BackendError.
     """
-    command = [sys.executable, "-m", "edge_tts.export.ladder", str(source), str(out), name]
+    command = [sys.executable, "-P", "-m", "edge_tts.export.ladder", str(source), str(out), name]
     if importance is not None:
         command.append(str(importance))
     yield from follow(command, _TENSOR, None, dict(os.environ))

@@ -48,7 +48,7 @@ def measure(
     if not shapes:
         return []
     asked = json.dumps([sorted(shapes, key=lambda shape: shape[0] * shape[1]), device, threads])
-    command = [sys.executable, "-m", "edge_tts.export.prm_cost", str(model), asked]
+    command = [sys.executable, "-P", "-m", "edge_tts.export.prm_cost", str(model), asked]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

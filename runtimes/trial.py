@@ -26,7 +26,7 @@ SECONDS = 600.0
 
 def run(module: str, *arguments: str) -> tuple[str, str | None]:
     """Run ``python -m module arguments``: what it printed, and what ended it ("SIGABRT") unless it ended by itself."""
-    command = [sys.executable, "-m", module, *arguments]
+    command = [sys.executable, "-P", "-m", module, *arguments]
     environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}  # otherwise llama.cpp starts a debugger where there is one
     try:
         done = subprocess.run(

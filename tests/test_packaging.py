@@ -86,3 +86,26 @@ def test_type_check_sees_planted_errors(tmp_path: Path) -> None:
     assert done.returncode != 0
     for name in folders:
         assert f"planted_in_{name}.py:1: error: Incompatible types in assignment" in done.stdout
+
+
+def test_python_that_starts_in_a_checkout_finds_all_subpackages() -> None:
+    code = (
+        "import sys\n"
+        "sys.meta_path = [each for each in sys.meta_path if 'editable' not in repr(each).lower()]\n"
+        "from edge_tts import Solver\n"
+        "import edge_tts.export, edge_tts.profiles.loader, edge_tts.runtimes.trial\n"
+        "print(edge_tts.runtimes.trial.__file__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()) == ROOT / "runtimes" / "trial.py"
+
+
+def test_processes_we_start_import_nothing_from_the_users_folder(tmp_path: Path) -> None:
+    (tmp_path / "edge_tts").mkdir()
+    for module in ("edge_tts/__init__.py", "numpy.py", "json.py"):
+        (tmp_path / module).write_text("raise SystemExit('imported from the folder')\n")
+    code = "from edge_tts.runtimes.trial import run; print(run('edge_tts.answers.formulas'))"
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert done.stdout == "('ready\\n', None)\n", done.stderr

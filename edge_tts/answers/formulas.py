@@ -101,7 +101,7 @@ class _Child:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "edge_tts.answers.formulas"],
+            [sys.executable, "-P", "-m", "edge_tts.answers.formulas"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

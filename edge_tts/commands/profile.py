@@ -108,7 +108,7 @@ def _measure(profile: Profile, pack: Pack, seconds: float, progress: Any) -> Cal
     verifier = _open_verifier(pack, profile.threads)
     configs = _configs(profile, pack.policy, pack.verifier)
     with closing(verifier) if verifier else nullcontext():
-        return measure(policy, verifier, configs, f"{pack.name} {pack.version}", profile.speeds, seconds, progress)
+        return measure(policy, verifier, configs, pack.title, profile.speeds, seconds, progress)
 
 
 def _open_verifier(pack: Pack, threads: int | None) -> Verifier | None:

@@ -257,7 +257,8 @@ class Driver:
                     continue  # the rest of a step that was under way when the answer was there
                 if event.stop == "cancelled":
                     self.ledger.cut_short()
-                    if not event.prefill_tokens and not event.tokens:
+                    before = len(candidate.trace.tokens) - candidate.prompt_tokens
+                    if not event.prefill_tokens and not event.tokens and not before:
                         unbegun.add(id)
                 else:
                     yield self._take(candidate, event)

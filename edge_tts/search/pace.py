@@ -8,6 +8,10 @@ FINISHING_SHARE = 0.5
 """Part of the time left in which samples drawn together should end: some are longer than usual, and predictions err."""
 
 
+PREDICTED_SHARE = 1 / 3
+"""How much of a predicted speed is counted on: predictions are for an idle machine."""
+
+
 @dataclass
 class Pace:
     """The speed of a policy in samples that run side by side."""

@@ -69,7 +69,14 @@ def stages(asked: Settings) -> Iterator[Stage]:
     yield recipe(out, "adapter", "adapter", *base, *converted)
     yield sample("before", "validation", asked.validation)
     yield sample("after", "validation", asked.validation, "--tuned", tuned / "adapter")
-    compared = [sys.executable, "-m", "edge_tts.bench.compare_policies", out / "before.jsonl", out / "after.jsonl"]
+    compared = [
+        sys.executable,
+        "-P",
+        "-m",
+        "edge_tts.bench.compare_policies",
+        out / "before.jsonl",
+        out / "after.jsonl",
+    ]
     yield Stage("gain", lambda: run_command(out, "gain", [*compared, "--out", out / "gain.json"]))
     yield recipe(out, "prm-head", "train.fit_prm", *base, "--data", rows, "--out", head)
     trained = ["--base", head, "--data", rows, "--rank", asked.rank, "--minutes", asked.prm_minutes]

@@ -116,7 +116,7 @@ def stages(settings: Settings) -> Iterator[Stage]:
     held = ["--data", out / "labelled.jsonl", "--validation", best / "validation.jsonl"]
     held += ["--base", best / "policy.gguf", "--out", out / "prm", "--minutes", minutes * SHARES["prm"]]
     yield _stage(settings, "prm", "train.train_prm", *held)
-    export = [sys.executable, "-m", "edge_tts", "export", "prm", out / "prm", "--out", out / "verifier"]
+    export = [sys.executable, "-P", "-m", "edge_tts", "export", "prm", out / "prm", "--out", out / "verifier"]
     yield Stage("prm-export", lambda: run_command(settings.out, "prm-export", export))
     yield from _packed(settings, best)
 
@@ -135,10 +135,10 @@ def _packed(settings: Settings, policy: Path) -> Iterator[Stage]:
     bench = ["bench", "run", "--data", problems, "--pack", pack, "--strategies", "majority,weighted,best-of-n,beam"]
     budgets = ["--budgets", "4,8,16", "--search-budgets", "16", "--out", study]
     yield Stage(
-        "study", lambda: run_command(settings.out, "study", [sys.executable, "-m", "edge_tts", *bench, *budgets])
+        "study", lambda: run_command(settings.out, "study", [sys.executable, "-P", "-m", "edge_tts", *bench, *budgets])
     )
     fit = ["bench", "fit", study, "--pack", pack]
-    yield Stage("table", lambda: run_command(settings.out, "table", [sys.executable, "-m", "edge_tts", *fit]))
+    yield Stage("table", lambda: run_command(settings.out, "table", [sys.executable, "-P", "-m", "edge_tts", *fit]))
 
 
 def _converted(settings: Settings, folder: Path) -> Stage:

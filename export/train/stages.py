@@ -43,7 +43,7 @@ def recipe(out: Path, name: str, module: str, *arguments: object) -> Stage:
 
 def run_recipe(out: Path, stage: str, module: str, *arguments: object) -> None:
     """Run a recipe as a part of ``stage``. Raises InputError where it fails, with the end of its output."""
-    run_command(out, stage, [sys.executable, "-m", f"edge_tts.export.{module}", *arguments])
+    run_command(out, stage, [sys.executable, "-P", "-m", f"edge_tts.export.{module}", *arguments])
 
 
 def run_command(out: Path, stage: str, arguments: Sequence[object]) -> None:

@@ -189,6 +189,10 @@ def test_samples_that_never_began_are_not_counted() -> None:
     wide = context(policy, clock=clock, deadline=clock() + 20.0)
     drain(wide.run(Majority(20)))
     assert wide.usage.generations == 8  # of four at once, four ended and four were cut
+    steps = ScriptedPolicy(lambda text, seed: "1+1=2\n" * 9, width=1, clock=clock, batch_seconds=1.0)
+    cut = context(steps, clock=clock, deadline=clock() + 12.0)  # right after the second step
+    drain(cut.run(Majority(4)))
+    assert cut.usage.generations == 1
 
 
 def test_the_policy_leaves_time_for_scoring() -> None:
