@@ -6,15 +6,14 @@ The names below are loaded when they are first used, so that importing the packa
 from __future__ import annotations
 
 import importlib
-import os.path
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-_HERE = os.path.dirname(__file__)
-if not os.path.isdir(os.path.join(_HERE, "runtimes")):
-    # In a checkout three subpackages lie beside this folder, so that Python started there finds them too.
-    __path__.append(os.path.dirname(_HERE))
+if not (Path(__file__).parent / "runtimes").is_dir():
+    # In a checkout three subpackages lie beside this one. So Python finds them where it is started there.
+    __path__.append(str(Path(__file__).parent.parent))
 
-from edge_tts.runtimes.privacy import disable_telemetry  # noqa: E402
+from edge_tts.runtimes.privacy import disable_telemetry
 
 if TYPE_CHECKING:
     from edge_tts.core import Budget, Sampling, Usage
