@@ -21,7 +21,7 @@ def print_answer(out: Console, errors: Console, result: Result, least: float = 0
         if result.partial:
             print_text(out, "\n".join(result.partial))
         longest = "; above is the longest" if result.partial else ""
-        errors.print(f"no answer: no sample finished{longest}", style="yellow")
+        errors.print(f"no answer: no sample reached one{longest}", style="yellow")
     elif result.confidence < least:
         out.print("not sure", style="yellow")
         for answer, share in result.votes:

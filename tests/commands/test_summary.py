@@ -91,10 +91,10 @@ def test_below_the_least_confidence_there_is_no_answer_but_the_votes() -> None:
 def test_without_an_answer_the_longest_sample_is_shown() -> None:
     out, errors = console(), console()
     print_answer(out, errors, result(answer=None, confidence=0.0, partial=("I think",)))
-    assert (said(out), said(errors)) == ("I think\n", "no answer: no sample finished; above is the longest\n")
+    assert (said(out), said(errors)) == ("I think\n", "no answer: no sample reached one; above is the longest\n")
     out, errors = console(), console()
     print_answer(out, errors, result(answer=None, confidence=0.0))
-    assert (said(out), said(errors)) == ("", "no answer: no sample finished\n")
+    assert (said(out), said(errors)) == ("", "no answer: no sample reached one\n")
 
 
 def test_the_cost_is_in_plain_words_and_details_are_for_verbose() -> None:
