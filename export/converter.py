@@ -60,7 +60,7 @@ def architectures(progress: Progress = silent) -> frozenset[str]:
     """Architectures (as config.json names them) that the converter knows as text models."""
     folder = install(progress)
     code = "import json; from conversion import TEXT_MODEL_MAP; print(json.dumps(sorted(TEXT_MODEL_MAP)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=_environment(folder))
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=_environment(folder))
     if done.returncode:
         raise BackendError(f"the converter does not start: {_last_line(done.stderr)}; see `edge-reason doctor`")
     return frozenset(json.loads(done.stdout))

@@ -164,7 +164,7 @@ _ARGUMENTS += ["--quiet", "--no-input", "--retries=1", f"--timeout={_NETWORK_TIM
 def _pip() -> list[str]:
     """How to run pip: this environment's, otherwise one on the PATH. Raises UnavailableError without any."""
     if importlib.util.find_spec("pip"):
-        return [sys.executable, "-m", "pip"]
+        return [sys.executable, "-P", "-m", "pip"]
     for name in ("pip3", "pip"):
         if found := shutil.which(name):
             return [found]
