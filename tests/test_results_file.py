@@ -16,6 +16,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from scripted_solver import ScriptedSolver, limited_file_size, run, settings
 
+from edge_tts.core import Budget
 from edge_tts.errors import EdgeError, InputError, ResourceError
 from edge_tts.events import Result
 from edge_tts.questions.lines import question_lines
@@ -239,6 +240,9 @@ def test_results_of_other_settings_are_not_mixed(file: Path, out: Path) -> None:
     before = out.read_bytes()
     with pytest.raises(InputError, match="seed: 0, now 7"):
         run(ScriptedSolver(), file, out, settings(seed=7))
+    others = settings(budget=Budget(generations=4), sampling={"temperature": 0.5})
+    with pytest.raises(InputError, match=r"\(budget.generations: 2, now 4; sampling.temperature: null, now 0.5\)"):
+        run(ScriptedSolver(), file, out, others)
     assert out.read_bytes() == before
 
 

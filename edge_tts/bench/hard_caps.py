@@ -60,7 +60,7 @@ def limited(cap_mb: float) -> Iterator[Path]:
 
 def solve(model: Sequence[str], cap_mb: float, strategy: str, budget: int, question: str) -> dict[str, Any]:
     """One solve under a hard limit: "answered", "unanswered", "refused" or "killed", and its peak."""
-    run = [sys.executable, "-m", "edge_tts", "solve", *model, "--json", "--memory", f"{cap_mb:.0f}"]
+    run = [sys.executable, "-P", "-m", "edge_tts", "solve", *model, "--json", "--memory", f"{cap_mb:.0f}"]
     run += ["--strategy", strategy, "--budget", str(budget), "--deadline", str(DEADLINE_S), question]
     with limited(round(cap_mb)) as group:
         joined = ["sh", "-c", f'echo $$ > "{group}/cgroup.procs"; exec "$@"', "sh", *run]

@@ -49,7 +49,7 @@ LONG_QUESTION = (
     "are still unsold and are given to the neighbours. How many dollars does the school take for its muffins that day?"
 )
 """About as long as the questions a plan makes room for."""
-CLI = (sys.executable, "-m", "edge_tts")
+CLI = (sys.executable, "-P", "-m", "edge_tts")
 
 
 def _alone(work: Callable[..., float], *arguments: Any) -> float:

@@ -68,7 +68,7 @@ def running_server(*options: str) -> Iterator[ServerProcess]:
     """``edge-reason serve`` with ``options`` on a free port of this machine, for the length of the block."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.txt"
-        command = [sys.executable, "-m", "edge_tts", "serve", "--port", "0", *options]
+        command = [sys.executable, "-P", "-m", "edge_tts", "serve", "--port", "0", *options]
         with log.open("wb") as sink:
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=sink)
         try:

@@ -87,8 +87,13 @@ def calibrate(name: str | None, model: str | None, pack: str | None, seconds: fl
         def progress(_: float, label: str) -> None:
             status.update(label)
 
+        def measuring(label: str) -> None:
+            status.update(label)
+            if not console.is_terminal:  # where a status is not drawn
+                console.print(label, highlight=False, soft_wrap=True)
+
         found = prepare_pack(find(pack, model, profile.memory_mb, progress)[0], progress)
-        measured = _measure(profile, found, seconds, status.update)
+        measured = _measure(profile, found, seconds, measuring)
     profile = replace(profile, calibration=measured)
     path = profiles_folder() / f"{profile.name}.toml"
     save(profile, path)
@@ -178,9 +183,13 @@ def _print_profile(profile: Profile, as_json: bool) -> None:
         "speeds.verifier": f"{speeds.verifier:.0f}",
     }
     known = profile.calibration
-    measured = f"measured on {known.date} with {known.pack} on {known.machine}" if known else None
+    measured = {"speeds.decode", "speeds.prefill"} if known else set()
+    if speeds.verifier != profile.stated.verifier:  # a model without a verifier leaves what the profile states
+        measured.add("speeds.verifier")
     for key, value in rows.items():
-        source = measured if measured and key.startswith("speeds.") else profile.sources.get(key)
+        source = profile.sources.get(key)
+        if known and key in measured:
+            source = f"measured on {known.date} with {known.pack} on {known.machine}"
         click.echo(f"  {key:16} {value}" + (f"\n  {'':16} {source}" if source else ""))
 
 

@@ -154,7 +154,7 @@ def _answer(solver: Solver, question: str, asking: Asking, showing: _Showing, co
     else:
         if showing.verbose:
             print_thinking(errors, result)
-        print_answer(output, errors, result, least)
+        print_answer(output, errors, result, least, recording.attempts)
         print_cost(errors, result, len(recording.attempts), solver.pack.title, showing.verbose)
     if showing.save is not None:
         from edge_tts.questions.saved_search import SavedSearch, save
@@ -173,8 +173,8 @@ def _searched(
     verbose: bool,
     consoles: tuple[Console, Console],
 ) -> Result:
-    """The result; on Ctrl-C the best answer so far is printed first."""
-    from edge_tts.commands.console import answer_line
+    """The result; on Ctrl-C what there is so far is printed first."""
+    from edge_tts.commands.summary import print_so_far
     from edge_tts.commands.watching import watching
     from edge_tts.events import Done
 
@@ -190,7 +190,6 @@ def _searched(
                 show(event)
     except KeyboardInterrupt:
         events.close()
-        if best := recording.best:
-            output.print(answer_line("answer so far", best.answer, recording.confidence), soft_wrap=True)
+        print_so_far(output, errors, recording)
         raise
     raise AssertionError("a stream ends with Done")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edge_tts.commands.console import answer_line, harmless, one_line
@@ -11,10 +12,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edge_tts.events import Result
+    from edge_tts.questions.recording import Attempt, Recording
 
 
-def print_answer(out: Console, errors: Console, result: Result, least: float = 0.0) -> None:
-    """The solution and its answer; where the confidence is below ``least`` in [0, 1], the answers and their votes."""
+def print_answer(
+    out: Console, errors: Console, result: Result, least: float = 0.0, attempts: Sequence[Attempt] = ()
+) -> None:
+    """The solution and its answer; where the confidence is below ``least`` in [0, 1], the answers and their votes.
+
+    Without an answer: the longest of the ``attempts``, and by what they ended where that was an error.
+    """
     from rich.text import Text
 
     if result.answer is None:
@@ -22,6 +29,9 @@ def print_answer(out: Console, errors: Console, result: Result, least: float = 0
             print_text(out, "\n".join(result.partial))
         longest = "; above is the longest" if result.partial else ""
         errors.print(f"no answer: no sample reached one{longest}", style="yellow")
+        if failed := [attempt.error for attempt in attempts if attempt.error]:
+            ended = f"{len(failed)} of {len(attempts)} samples ended by an error"
+            errors.print(f"{ended}, the last by {one_line(failed[-1])}", style="yellow", soft_wrap=True)
     elif result.confidence < least:
         out.print("not sure", style="yellow")
         for answer, share in result.votes:
@@ -30,6 +40,17 @@ def print_answer(out: Console, errors: Console, result: Result, least: float = 0
     else:
         print_solution(out, result)
         out.print(answer_line("answer", result.answer, result.confidence), soft_wrap=True)
+
+
+def print_so_far(out: Console, errors: Console, recording: Recording) -> None:
+    """What an interrupted search leaves: its best answer; without one the attempt with most text."""
+    if best := recording.best:
+        out.print(answer_line("answer so far", best.answer, recording.confidence), soft_wrap=True)
+        return
+    longest = max(("\n".join(attempt.steps) for attempt in recording.attempts), key=len, default="")
+    if longest.strip():
+        print_text(out, longest)
+        errors.print("no answer yet; above is the longest attempt so far", style="yellow")
 
 
 def print_solution(out: Console, result: Result) -> None:

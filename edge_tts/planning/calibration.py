@@ -49,22 +49,23 @@ def calibrate(
     one point. Raises BackendError where a policy produces nothing.
     """
     decode: list[DecodeSpeed] = []
-    prefill: list[float] = []
+    prefill: dict[int, float] = {}
     parameters = 0
-    for config in configs:
-        progress(f"decoding {config.width} wide, {config.context} tokens of context")
+    for number, config in enumerate(configs, 1):
+        progress(f"decoding {config.width} wide, {config.context} tokens of context ({number} of {len(configs)})")
         with closing(policy_factory(config)) as policy:
             parameters = policy.info.parameters
             prompt = _prompt(policy, config.context // 2)
             decode.append(DecodeSpeed(config.width, len(prompt), _decode_speed(policy, prompt, config, seconds)))
-            prefill.append(_prefill_speed(policy, prompt, seconds / 3))
+            if config.context not in prefill:  # the width makes no difference to one prompt
+                prefill[config.context] = _prefill_speed(policy, prompt, seconds / 3)
     if verifier is not None:
         progress("scoring steps")
         before = replace(
             before, verifier=_verifier_speed(verifier, seconds), verifier_parameters=verifier.info.parameters
         )
     # Other programs only ever slow a measurement down, so the fastest is nearest to the truth.
-    speeds = Speeds(parameters, tuple(decode), max(prefill), before.verifier, before.verifier_parameters)
+    speeds = Speeds(parameters, tuple(decode), max(prefill.values()), before.verifier, before.verifier_parameters)
     return Calibration(speeds, datetime.now(UTC).date().isoformat(), machine(), pack)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -216,8 +217,8 @@ class ResultsFile:
             return
         if not isinstance(found, dict):
             raise self._no_result(stored.number, "settings")
-        different = [f"{k}: {found.get(k)!r}, now {v!r}" for k, v in self._settings.items() if found.get(k) != v]
-        raise InputError(f"{self._shown} was made with other settings ({'; '.join(different)}); choose another --out")
+        different = "; ".join(_differences(found, self._settings))
+        raise InputError(f"{self._shown} was made with other settings ({different}); choose another --out")
 
     def _no_result(self, number: int, missing: str) -> InputError:
         return InputError(
@@ -277,3 +278,22 @@ def _writing(shown: Path) -> Iterator[None]:
                 "continues after the lines written so far"
             ) from error
         raise InputError(f"cannot write {shown}: {error.strerror or error}; choose another --out") from error
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What of two settings differs, such as "budget.generations: null, now 4"."""
+    different: list[str] = []
+    for name in dict.fromkeys((*now, *then)):
+        before, after = then.get(name), now.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            different += _differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            different.append(f"{prefix}{name}: {_json(before)}, now {_json(after)}")
+    return different
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:  # a file's own content
+        return "too deeply nested to show"

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 from showing import console, result, said
 
-from edge_tts.commands.summary import print_answer, print_cost, print_thinking
-from edge_tts.events import Difficulty, Escalated
+from edge_tts.commands.summary import print_answer, print_cost, print_so_far, print_thinking
+from edge_tts.events import BestSoFar, Difficulty, Escalated, StepTaken
+from edge_tts.questions.recording import Attempt, Recording
 
 ESCAPES = re.compile(r"\x1b\[([\d;]*)m")
 GREEN, RED = "32", "31"
@@ -95,6 +96,32 @@ def test_without_an_answer_the_longest_sample_is_shown() -> None:
     out, errors = console(), console()
     print_answer(out, errors, result(answer=None, confidence=0.0))
     assert (said(out), said(errors)) == ("", "no answer: no sample reached one\n")
+
+
+def test_without_an_answer_it_says_by_what_samples_ended() -> None:
+    errors = console(width=200)
+    attempts = (Attempt(1, error="line 2: name 'x' is not defined"), Attempt(2), Attempt(3, error="line 1: 1 / 0\x1b"))
+    print_answer(console(), errors, result(answer=None, confidence=0.0), attempts=attempts)
+    assert said(errors).splitlines()[1] == (
+        "2 of 3 samples ended by an error, the last by line 1: 1 / 0\N{REPLACEMENT CHARACTER}"
+    )
+
+
+def test_an_interrupted_search_leaves_its_best_answer_or_its_longest_attempt() -> None:
+    recording = Recording()
+    out, errors = console(), console()
+    print_so_far(out, errors, recording)
+    assert (said(out), said(errors)) == ("", "")
+    recording.take(StepTaken(0, "x = 12", False, ("x = 12",)))
+    recording.take(StepTaken(1, "a = 1", False, ("a = 1",)))
+    recording.take(StepTaken(0, "y = 2", False, ("x = 12", "y = 2")))
+    print_so_far(out, errors, recording)
+    assert said(out) == "x = 12\ny = 2\n"
+    assert said(errors) == "no answer yet; above is the longest attempt so far\n"
+    recording.take(BestSoFar("14", 1.0, 0.9))
+    out = console()
+    print_so_far(out, errors, recording)
+    assert said(out) == "answer so far: 14 (about 90% sure)\n"
 
 
 def test_the_cost_is_in_plain_words_and_details_are_for_verbose() -> None:
