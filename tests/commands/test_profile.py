@@ -31,7 +31,8 @@ def test_own_model_is_measured_by_the_weights_it_multiplies(tmp_path: Path, monk
 
     # What was not measured keeps the source that the profile states.
     shown = CliRunner().invoke(cli.group, ["profile", "show", "phone"]).stdout
-    assert shown.count("measured on") == 2 and load("phone").sources["speeds.verifier"] in shown
+    assert shown.count("measured on") == 2
+    assert load("phone").sources["speeds.verifier"] in shown
 
     plan = CliRunner().invoke(cli.group, ["plan", "--profile", "phone", "--model", str(model), "--json"])
     assert "measured here" in json.loads(plan.stdout)["speeds"]
