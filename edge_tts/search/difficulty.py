@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from math import fsum
 
 from edge_tts.answers.formulas import Timeout
@@ -39,7 +40,10 @@ def probe_score(samples: Sequence[Candidate], how: Aggregate, scored: bool) -> f
 
 
 class Auto:
-    """Estimates the difficulty with a first wave of samples, looks the strategy up, and goes on from the samples."""
+    """Estimates the difficulty with a first wave of samples, looks the strategy up, and goes on from the samples.
+
+    A vote goes on wave by wave, as the controller says; a search runs as it was looked up.
+    """
 
     needs_verifier = False
 
@@ -70,15 +74,23 @@ class Auto:
             else:
                 yield self._estimated(self._table.bin(score), score)
                 self.strategy, self.reason = self._table.choose(self._table.bin(score), controller.n)
-                self._chosen = self.strategy.proposer(controller.aggregate)
+                self._chosen = self._proposer()
         yield StrategyChosen(str(self.strategy), self.reason)
-        if self._chosen is not controller:
-            return (yield from self._chosen.waves(sampled))
-        return (yield from self._controlled(sampled))
+        if isinstance(self._chosen, Controller):
+            return (yield from self._controlled(self._chosen, sampled))
+        return (yield from self._chosen.waves(sampled))
 
-    def _controlled(self, sampled: Sequence[Candidate]) -> Waves:
-        """Go on as the controller says; its confidence after the first wave is the difficulty."""
-        waves = self._controller.waves(sampled)
+    def _proposer(self) -> Proposer:
+        """What runs the strategy that was looked up."""
+        controller, strategy = self._controller, self.strategy
+        if not strategy.is_vote:
+            return strategy.proposer(controller.aggregate)
+        weighs = controller.scores and (bool(controller.calibration.right) or strategy.needs_verifier)
+        return replace(controller, n=strategy.n, scores=weighs)
+
+    def _controlled(self, controller: Controller, sampled: Sequence[Candidate]) -> Waves:
+        """Go on as the controller says; its confidence after the first wave is the difficulty, where none is known."""
+        waves = controller.waves(sampled)
         with closing(waves):
             proposed = next(waves)
             while True:

@@ -375,7 +375,8 @@ class Driver:
 
     def _confidence(self, choice: Choice) -> float:
         answer = choice.best.answer if choice.best else None
-        standing = Standing.of(self._candidates, answer, self.task.aggregate, self.ledger.seconds_left)
+        among = self._candidates if choice.among is None else [self._candidates[id] for id in choice.among]
+        standing = Standing.of(among, answer, self.task.aggregate, self.ledger.seconds_left)
         return round(self.task.calibration.confidence(standing), 4)
 
 

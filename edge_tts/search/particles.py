@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from edge_tts.answers.formulas import Timeout
-from edge_tts.search.selection import Aggregate, Choice, aggregate, weighted
-from edge_tts.search.wave import Candidate, End, Start, Wave, Waves
+from edge_tts.search.selection import Aggregate, Choice, aggregate, voters, weighted
+from edge_tts.search.wave import Candidate, End, Start, Wave, Waves, traces
 
 MAX_ROUNDS = 40
 LEAST_SCORE = 0.001
@@ -22,12 +22,17 @@ LEAST_SCORE = 0.001
 
 @dataclass
 class Particles:
-    """``n`` particles; the answer is the one with the largest sum of scores among the traces that finished."""
+    """``n`` particles; the answer is the one with the largest sum of scores over the particles that finished.
+
+    A trace that was drawn several times is as many particles.
+    """
 
     n: int
     aggregate: Aggregate = "last"
     needs_verifier = uses_scores = True
     eager = False
+    _particles: list[int] = field(default_factory=list, init=False)
+    """Ids of the present ones."""
 
     def waves(self, initial: Sequence[Candidate]) -> Waves:
         kept = [candidate for candidate in initial if candidate.trace.finished]
@@ -44,12 +49,15 @@ class Particles:
             if not grown:
                 break
             particles = [*finished, *grown]
+            self._particles = [particle.id for particle in (*kept, *particles)]
         ended = {particle.id: particle for particle in particles if particle.trace.finished}
         return End([*kept, *ended.values()])
 
     def choose(self, candidates: Sequence[Candidate], timeout: Timeout) -> Choice:
-        distinct = {candidate.trace.steps: candidate.trace for candidate in candidates}
-        return weighted(list(distinct.values()), self.aggregate, timeout)
+        present = [candidates[id] for id in self._particles]
+        pool = present if voters(traces(present)) else candidates
+        choice = weighted(traces(pool), self.aggregate, timeout)
+        return replace(choice, among=tuple(candidate.id for candidate in pool))
 
 
 def resample(particles: Sequence[Candidate], scores: Sequence[float], count: int, round: int) -> list[Candidate]:

@@ -27,6 +27,8 @@ class Choice:
     """Share of the (weighted) vote its answer got, in [0, 1]."""
     score: float = 0.0
     """Its own weight: an aggregated verifier score in [0, 1], or the support where nothing is scored."""
+    among: tuple[int, ...] | None = None
+    """Ids of the candidates that took part, each as often as it counted; None: all, once."""
 
 
 def aggregate(scores: Sequence[float], how: Aggregate) -> float:

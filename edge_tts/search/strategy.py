@@ -103,6 +103,11 @@ class Strategy:
         return self.kind in ("greedy", "beam", "lookahead", "dvts", "particles")
 
     @property
+    def is_vote(self) -> bool:
+        """Whether independent samples vote: then a controller can say when they are enough."""
+        return self.kind in ("majority", "adaptive", "weighted")
+
+    @property
     def needs_verifier(self) -> bool:
         """Whether it cannot run without a verifier."""
         return self.kind in ("best-of-n", "weighted", "beam", "lookahead", "dvts", "particles")

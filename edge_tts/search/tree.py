@@ -9,12 +9,12 @@ is n / m subtrees of one beam each. Lookahead scores each candidate at the end o
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_tts.answers.formulas import Timeout
 from edge_tts.events import Event
 from edge_tts.search.selection import Aggregate, Choice, aggregate, weighted
-from edge_tts.search.wave import Candidate, End, Start, Wave, Waves
+from edge_tts.search.wave import Candidate, End, Start, Wave, Waves, traces
 
 MAX_ROUNDS = 40
 """Most steps of a trace (Snell et al. 2024, section 5.1)."""
@@ -72,8 +72,10 @@ class TreeSearch:
         return End([*finished, *(node for tree in trees for node in tree.nodes)])
 
     def choose(self, candidates: Sequence[Candidate], timeout: Timeout) -> Choice:
-        distinct = {candidate.trace.steps: candidate.trace for candidate in candidates}
-        return weighted(list(distinct.values()), self.aggregate, timeout)
+        # Several rollouts may end in the same text: that is one attempt.
+        distinct = list({candidate.trace.steps: candidate for candidate in candidates}.values())
+        choice = weighted(traces(distinct), self.aggregate, timeout)
+        return replace(choice, among=tuple(candidate.id for candidate in distinct))
 
     def _count(self, n: int) -> int:
         """Number of subtrees for ``n`` candidates."""

@@ -5,6 +5,7 @@ The terminal, the web page and the desktop app use these words, so that a number
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Literal
 
 from edge_tts.core import Usage
@@ -111,4 +112,13 @@ def escalated(asked: Escalated) -> str:
         "no answer" if asked.answer_before is None else f"{asked.answer_before} ({sureness(asked.confidence_before)})"
     )
     kept = "its answer was taken" if asked.kept else "its answer was not taken"
-    return f"{asked.model} ({asked.where}) was asked too, in {duration(asked.seconds)}; before: {before}; {kept}"
+    took = [duration(asked.seconds)]
+    if tokens := asked.prompt_tokens + asked.completion_tokens:
+        took.append(f"{amount(tokens)} tokens")
+    took += [] if asked.price is None else [f"price {money(asked.price)}"]
+    return f"{asked.model} ({asked.where}) was asked too: {', '.join(took)}; before: {before}; {kept}"
+
+
+def money(price: float) -> str:
+    """A sum in the currency of the prices it was made from: "1.27", "0.000075"."""
+    return f"{Decimal(f'{price:.2f}' if price >= 1 else f'{price:.2g}'):f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from searching import context, drain, in_turn, last_step
+from searching import context, drain, finished, in_turn, last_step
 
 from edge_tts.core import Trace
 from edge_tts.runtimes.scripted import ScriptedPolicy, ScriptedVerifier
@@ -47,3 +47,14 @@ def test_a_search_that_never_finishes_ends() -> None:
     verifier = ScriptedVerifier(last_step({}))
     _, outcome = drain(context(policy, verifier).run(Particles(2)))
     assert outcome.best is None
+
+
+def test_a_trace_that_was_drawn_several_times_counts_as_often() -> None:
+    """Three particles grow from one step; the two others' answer scores more than one of them, less than three."""
+    policy = ScriptedPolicy(in_turn("good\n-", "bad\n-", "bad\n-", *["#### 7"] * 3))
+    verifier = ScriptedVerifier(last_step({"good": 0.98, "bad": 0.0, "#### 7": 0.5}))
+    _, outcome = drain(context(policy, verifier).run(Particles(3), [finished("8", 0.9)]))
+    assert outcome.best is not None
+    assert outcome.best.answer == "7"
+    assert outcome.support == pytest.approx(1.5 / 2.4)
+    assert outcome.confidence == pytest.approx(3 / 5)  # of four samples three agree

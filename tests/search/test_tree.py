@@ -145,6 +145,17 @@ def test_lookahead_costs_k_plus_1_generations_each_and_keeps_finished_rollouts()
     assert outcome.stop_reason == "budget: generations"
 
 
+def test_rollouts_that_end_in_one_text_are_one_attempt_for_the_confidence_too() -> None:
+    def continue_fn(text: str, seed: int) -> str:
+        return "#### 5" if seed == GREEDY_SEED else "step\n"
+
+    search = context(ScriptedPolicy(continue_fn), ScriptedVerifier(last_step({})), budget=Budget(generations=8))
+    _, outcome = drain(search.run(TreeSearch(n=4, m=2, lookahead=1), [finished("6", 0.1)]))
+    distinct = {trace.steps for trace in outcome.traces if trace.answer == "5"}
+    assert answer_of(outcome) == "5"
+    assert outcome.confidence == pytest.approx(len(distinct) / (len(distinct) + 2), abs=1e-4)
+
+
 def test_a_search_that_is_over_before_the_rollouts_ends_with_what_it_has() -> None:
     waves = TreeSearch(2, 2, lookahead=1).waves([])
     assert isinstance(next(waves), Wave)
