@@ -57,12 +57,18 @@ def fit(study: Loaded) -> dict[str, Any]:
 def _text(cell: Cell, budget: int) -> str:
     """The cell in the words of :meth:`Strategy.parse`; one that takes the whole budget leaves n to it."""
     strategy, own = cell
-    return strategy if own == budget else str(Strategy.parse(strategy, own))
+    return strategy if _taken(cell) == budget else str(Strategy.parse(strategy, own))
+
+
+def _taken(cell: Cell) -> int:
+    """What a cell takes of a budget in generations; a search that starts anew has the estimate's samples beside it."""
+    strategy, own = cell
+    return own + PROBE if Strategy.parse(strategy, max(own, 1)).starts_anew else own
 
 
 def _column(study: Loaded, where: NDArray[np.int64], chosen_on: NDArray[np.bool_], budget: int) -> list[Cell]:
     """The cell of each bin at ``budget``, chosen on some of the problems."""
-    cells = [cell for cell in candidates(study) if PROBE <= cell[1] <= budget or cell[0] == "greedy"]
+    cells = [cell for cell in candidates(study) if PROBE <= _taken(cell) <= budget]
     correct = np.stack([study.cells[cell].correct for cell in cells], axis=1)
     flops = np.array([with_probe(study, cell, "flops")[chosen_on].mean() for cell in cells])
     overall = correct[chosen_on].mean(axis=0)

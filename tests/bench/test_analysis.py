@@ -186,6 +186,23 @@ def test_the_table_uses_the_samples_it_has_paid_for(tmp_path: Path) -> None:
     assert min(strategy.n for strategy in chosen if strategy.kind != "greedy") >= 4
 
 
+def test_a_search_that_starts_anew_fits_the_budget_beside_the_estimate(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "s")
+    rows = [json.loads(line) for line in (folder / RECORDS).read_text().splitlines()]
+    for budget in (8, 16):
+        rows += [
+            row | {"strategy": "beam:m=4", "budget": budget, "correct": True}
+            for row in rows
+            if (row["strategy"], row["budget"]) == ("weighted", 16)
+        ]
+    (folder / RECORDS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    content = fit(load_study(folder))
+    at_16 = [row[content["budgets"].index(16)] for row in content["cells"]]
+    assert at_16 == ["beam:n=8,m=4"] * 5  # 16 and the estimate's 4 are more than 16
+    assert content["evidence"]["cross_validated"][-1]["predicted"]["accuracy"]["value"] == 1
+    assert str(StrategyTable.parse(content).choose(0, 16)[0]) == "beam:n=8,m=4"
+
+
 def test_a_study_without_a_verifier_predicts_by_agreement(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path / "s", verifier=False))
     assert study.predicted is not None
