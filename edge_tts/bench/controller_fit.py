@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edge_tts.bench.controller_replay import ORDERS, Problem, Ran, are_scored, look, mixed, orders, run_all, weighed
 from edge_tts.bench.intervals import mean_interval, ratio_interval
 from edge_tts.reasoning.formats import FormatName
+from edge_tts.search.allocation import BINS as DIFFICULTIES
 from edge_tts.search.confidence import Calibration
 from edge_tts.search.controller import Controller, Pacing
 from edge_tts.search.fit import FORMAT, Fit
@@ -164,10 +165,40 @@ def _account(problems: Sequence[Problem], ran: Sequence[Ran], most: int) -> dict
         "orders": ORDERS,
         "controller": summary(ran),
         "against": {name: _against(ran, vote) for name, vote in votes.items()},
+        "difficulty": by_difficulty(problems, ran, votes),
     }
     if problems[0].other:
         found["mixes"] = mixes(problems)
     return {**found, "problem_ids": [problem.id for problem in problems]}
+
+
+def by_difficulty(
+    problems: Sequence[Problem], ran: Sequence[Ran], votes: Mapping[str, Sequence[Ran]]
+) -> dict[str, Any]:
+    """The paper's five bins of problems (Snell et al. 2024, section 3.2), the easiest first, about equally many in each.
+
+    Predicted difficulty is the controller's confidence after the first wave, oracle difficulty the share of a problem's
+    samples that are right. For each bin: its problems, and how right and how dear the controller and the votes are.
+    """
+    right = {problem.id: _mean([c.trace.vote in problem.right for c in problem.usual]) for problem in problems}
+    found = {}
+    for name, easy in (("predicted", _by_problem(ran, "first")), ("oracle", right)):
+        ordered = sorted(easy, key=lambda id: -easy[id])
+        bins = [set(ids) for ids in np.array_split(np.array(ordered), DIFFICULTIES)]
+        found[name] = [
+            {"problems": len(inside), "controller": _within(ran, inside)}
+            | {vote: _within(drawn, inside) for vote, drawn in votes.items()}
+            for inside in bins
+        ]
+    return found
+
+
+def _within(ran: Sequence[Ran], ids: Collection[str]) -> dict[str, float]:
+    inside = [r for r in ran if r.id in ids]
+    return {
+        "accuracy": round(_mean([r.right for r in inside]), 4),
+        "tokens": round(_mean([r.tokens for r in inside]), 1),
+    }
 
 
 def mixes(problems: Sequence[Problem]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_tts.answers.equivalence import group
 from edge_tts.bench.pool import Pool, Sample, read_pools
-from edge_tts.bench.records import SAMPLES, stored
+from edge_tts.bench.records import SAMPLES, read_config, stored
 from edge_tts.core import Trace
 from edge_tts.errors import InputError
 from edge_tts.events import Decided
@@ -34,8 +34,8 @@ class Seen:
 
     answer: str | None
     standing: Standing
-    tokens: int
-    """Evaluated for them."""
+    tokens: float
+    """Evaluated for them, by the policy or for as much compute by the verifier."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,29 @@ class Problem:
     """Tokens evaluated for the prompt of each way."""
     alike: tuple[tuple[int, ...], ...]
     """By the ids of two candidates: how many tokens they begin with alike, which are evaluated once."""
+    scoring: tuple[float, ...] = ()
+    """By the id of a candidate: what scoring it costs, in tokens of the policy; empty: nothing."""
     seen: dict[tuple[bool, tuple[int, ...]], Seen] = field(default_factory=dict, compare=False, repr=False)
     """What is known of samples that were looked at, by whether they weigh their scores, and their ids in order."""
 
 
 def read(usual: Path, other: Path | None = None) -> list[Problem]:
     """The problems of a study in the usual format, and of one in another format. Raises InputError."""
-    pools = _pools(usual)
-    others = _pools(other) if other else {}
+    pools, others = _pools(usual), _pools(other) if other else {}
     if other and not pools.keys() <= others.keys():
         missing = sorted(pools.keys() - others.keys())
         raise InputError(f"{other} lacks {len(missing)} problems of {usual}, such as {missing[0]}; resume that study")
-    return [problem_of(pool, others.get(id)) for id, pool in pools.items()]
+    share = _verifier_share(usual) if any(s.verifier_tokens for pool in pools.values() for s in pool.samples) else 0.0
+    return [problem_of(pool, others.get(id), share) for id, pool in pools.items()]
+
+
+def _verifier_share(study: Path) -> float:
+    """What a token of the verifier costs in tokens of the policy: FLOPs are 2 x parameters x tokens for both."""
+    config = read_config(study)
+    policy, verifier = config.get("policy_parameters"), config.get("verifier_parameters")
+    if not (isinstance(policy, int) and isinstance(verifier, int) and policy > 0):
+        raise InputError(f"{study}/study.json does not say how many parameters its models have; draw the study again")
+    return verifier / policy
 
 
 def _pools(folder: Path) -> dict[str, Pool]:
@@ -72,8 +83,11 @@ def _pools(folder: Path) -> dict[str, Pool]:
     return found
 
 
-def problem_of(pool: Pool, other: Pool | None = None) -> Problem:
-    """The problem of ``pool``, and of its samples in another format where there are some."""
+def problem_of(pool: Pool, other: Pool | None = None, verifier_share: float = 0.0) -> Problem:
+    """The problem of ``pool``, and of its samples in another format where there are some.
+
+    A token of the verifier costs ``verifier_share`` of one of the policy.
+    """
     samples = [(sample, 0) for sample in pool.samples] + [(sample, 1) for sample in (other.samples if other else ())]
     ids = group([sample.answer or "" for sample, _ in samples])
     candidates = [
@@ -87,6 +101,7 @@ def problem_of(pool: Pool, other: Pool | None = None) -> Problem:
         frozenset(str(id) for (sample, _), id in zip(samples, ids, strict=True) if sample.correct),
         (pool.prompt_cost, other.prompt_cost if other else 0),
         tuple(tuple(_common(a, b) for b in candidates) for a in candidates),
+        tuple(verifier_share * sample.verifier_tokens for sample, _ in samples),
     )
 
 
@@ -127,7 +142,8 @@ def look(problem: Problem, drawn: Sequence[Candidate], scores: bool = False) -> 
     if key not in problem.seen:
         best = (weighted(traces(drawn), "last") if scores else majority(traces(drawn))).best
         answer = best.answer if best else None
-        problem.seen[key] = Seen(answer, Standing.of(drawn, answer), evaluated(problem, drawn))
+        scoring = sum(problem.scoring[candidate.id] for candidate in drawn) if scores and problem.scoring else 0
+        problem.seen[key] = Seen(answer, Standing.of(drawn, answer), evaluated(problem, drawn) + scoring)
     return problem.seen[key]
 
 
@@ -156,10 +172,13 @@ class Ran:
     right: bool
     answered: bool
     confidence: float
+    first: float
+    """The confidence after the first wave."""
     samples: int
     others: int
-    tokens: int
-    """Evaluated by the policy: prompts and new text; what samples begin with alike counts once."""
+    tokens: float
+    """Evaluated by the policy: prompts and new text; what samples begin with alike counts once. Scoring them adds what
+    costs as much."""
 
 
 def drawn(problem: Problem, controller: Controller) -> list[Candidate]:
@@ -172,20 +191,21 @@ def run(problem: Problem, controller: Controller) -> Ran:
     pool, sure = _carried_out(problem, controller)
     found = look(problem, pool, controller.scores)
     others = sum(candidate.way for candidate in pool)
-    known = (problem.id, found.answer in problem.right, found.answer is not None, sure)
+    known = (problem.id, found.answer in problem.right, found.answer is not None, sure[-1], sure[0])
     return Ran(*known, len(pool) - others, others, found.tokens)
 
 
-def _carried_out(problem: Problem, controller: Controller) -> tuple[list[Candidate], float]:
-    """The samples that were drawn, and the confidence of the last decision."""
+def _carried_out(problem: Problem, controller: Controller) -> tuple[list[Candidate], list[float]]:
+    """The samples that were drawn, and the confidence after each wave."""
     waves = _Replayed(**{f.name: getattr(controller, f.name) for f in fields(controller)}, problem=problem).waves([])
     pool: list[Candidate] = []
-    taken, sure = [0, 0], 0.0
+    taken = [0, 0]
+    sure: list[float] = []
     try:
         proposed = next(waves)
         while True:
             if isinstance(proposed, Decided):
-                sure = proposed.confidence
+                sure.append(proposed.confidence)
                 proposed = next(waves)
             elif isinstance(proposed, Wave):
                 for start in proposed.starts:
@@ -224,7 +244,8 @@ def mixed(problems: Sequence[Problem], usual: int, other: int = 0, scores: bool 
 
 def _mixed(problem: Problem, usual: int, other: int, scores: bool) -> Ran:
     found = look(problem, (*problem.usual[:usual], *problem.other[:other]), scores)
-    return Ran(problem.id, found.answer in problem.right, found.answer is not None, 0.0, usual, other, found.tokens)
+    known = (problem.id, found.answer in problem.right, found.answer is not None, 0.0, 0.0)
+    return Ran(*known, usual, other, found.tokens)
 
 
 def always(samples: int) -> Controller:

@@ -47,6 +47,13 @@ def test_the_fit_is_calibrated_stops_early_and_loses_little(
     assert against["times_the_tokens"] > 1.3
     assert against["gain"]["value"] > -0.08
     assert evidence["against"]["majority:n=1"]["accuracy"] < held_out["accuracy"]["value"]
+    for name in ("predicted", "oracle"):
+        bins = evidence["difficulty"][name]
+        assert [bin["problems"] for bin in bins] == [20] * 5
+        assert bins[0]["controller"]["accuracy"] > bins[-1]["controller"]["accuracy"] + 0.3
+        assert bins[0]["controller"]["tokens"] < bins[-1]["controller"]["tokens"]  # easy ones end early
+        whole = evidence["against"]["majority:n=16"]["accuracy"]
+        assert sum(bin["majority:n=16"]["accuracy"] for bin in bins) / 5 == pytest.approx(whole, abs=1e-3)
     sure, unsure = (fit.calibration.confidence(Standing(4, votes, 0, -0.1)) for votes in (4, 1))
     assert sure > 0.75 > 0.5 > unsure
     assert controller_fit.measure(problems, fit, 16)["controller"]["samples"] < 11
@@ -96,7 +103,8 @@ def test_a_replay_of_weighed_votes_decides_as_the_search_does() -> None:
 
 def test_a_perfect_confidence_errs_by_chance_more_where_problems_are_few() -> None:
     draw = np.random.default_rng(2)
-    ran = [Ran(f"p{i}", bool(draw.random() < sure), True, sure, 4, 0, 100) for i, sure in enumerate(draw.random(400))]
+    sures = draw.random(400)
+    ran = [Ran(f"p{i}", bool(draw.random() < sure), True, sure, sure, 4, 0, 100) for i, sure in enumerate(sures)]
     few, many = (controller_fit.error_by_chance(some) for some in (ran[:50], ran))
     assert few["mean"] > 1.5 * many["mean"]
     assert controller_fit.calibration_error(ran) < many["high"]
@@ -114,6 +122,22 @@ def test_a_study_in_another_format_must_have_the_same_problems(tmp_path: Path) -
     assert (len(problem.usual), len(problem.other)) == (16, 4)
     ran = controller_replay.run(problem, Controller(16, pacing=Pacing(2, 2)))
     assert ran.others == 0
+
+
+def test_scoring_is_charged_in_tokens_of_the_policy_where_votes_weigh_scores(tmp_path: Path) -> None:
+    one = pool(0, 0.5, np.random.default_rng(1), 4)
+    samples = tuple(replace(sample, scores=(0.5,), verifier_tokens=50) for sample in one.samples)
+    study = written(tmp_path / "study", [replace(one, samples=samples)])
+    with pytest.raises(InputError, match="holds no study"):
+        controller_replay.read(study)
+    config = {"format": 1, "policy_parameters": 1000, "verifier_parameters": 100}
+    (study / "study.json").write_text(json.dumps(config))
+    (problem,) = controller_replay.read(study)
+    plain, weighed = (controller_replay.look(problem, problem.usual, scores).tokens for scores in (False, True))
+    assert weighed - plain == pytest.approx(4 * 50 * 100 / 1000)
+    (study / "study.json").write_text(json.dumps({**config, "policy_parameters": None}))
+    with pytest.raises(InputError, match="how many parameters"):
+        controller_replay.read(study)
 
 
 def test_a_study_without_samples_is_refused(tmp_path: Path) -> None:
