@@ -27,7 +27,7 @@ from edge_tts.solver import Solver, solve_all
 
 QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
 SAMPLE = Path(__file__).parent / "data" / "svamp_sample.jsonl"
-KINDS = ("greedy", "majority", "adaptive", "best-of-n", "weighted", "beam", "lookahead:k=1", "dvts", "revise")
+KINDS = ("greedy", "majority", "adaptive", "best-of-n", "weighted", "beam", "lookahead:k=1", "dvts", "particles", "revise")
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +213,16 @@ def test_bad_files_are_named_with_their_line(tmp_path: Path, content: bytes, com
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read"):
         read_questions(tmp_path / "none.jsonl")
+
+
+def test_a_vote_that_stops_early_costs_no_more_than_the_whole_vote(solver: Solver) -> None:
+    """But for the last token of a sample, which is charged to the wave that drew it."""
+    spent = []
+    for seed in range(5):
+        question = QUESTION.replace("12 boxes", f"{30 + seed} boxes")
+        budget = Budget(generations=8)
+        solver.solve(question, "greedy", budget)  # afterwards what both have in common with it is there for both
+        whole, stopped = (solver.solve(question, kind, budget, seed) for kind in ("majority", "adaptive"))
+        assert stopped.usage.policy_tokens <= whole.usage.policy_tokens + 8
+        spent.append((stopped.usage.policy_tokens, whole.usage.policy_tokens))
+    assert sum(stopped for stopped, _ in spent) < sum(whole for _, whole in spent)
