@@ -13,13 +13,25 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tts.bench.controller_replay import ORDERS, Problem, Ran, are_scored, look, mixed, orders, run_all, weighed
+from edge_tts.bench.controller_replay import (
+    ORDERS,
+    Problem,
+    Ran,
+    are_scored,
+    look,
+    lost,
+    mixed,
+    orders,
+    run_all,
+    weighed,
+    without_lost,
+)
 from edge_tts.bench.intervals import mean_interval, ratio_interval
 from edge_tts.reasoning.formats import FormatName
 from edge_tts.search.allocation import BINS as DIFFICULTIES
@@ -40,6 +52,9 @@ TARGETS = (0.6, 0.7, 0.8, 0.9)
 GAINS = (0.0, 0.02, 0.05)
 FIRST = (1, 2, 4)
 WAVES = (2,)
+LOOK_AFTER = (1, 2, 3)
+LOST = 0.01
+"""Right samples, in parts of all, that may be given up early."""
 OTHER_WEIGHTS = (1.0, 1.5, 2.0)
 BOTH = ((2, 2), (4, 2), (4, 4), (8, 4))
 MIXES = ((1, 0), (4, 0), (16, 0), (0, 1), (0, 2), (0, 4), (1, 1), *BOTH)
@@ -102,21 +117,43 @@ def _logistic(names: Sequence[str], features: Array, labels: NDArray[np.bool_], 
     return {name: round(float(weight), 4) for name, weight in zip(names, raw, strict=True)}
 
 
-def choose_pacing(problems: Sequence[Problem], calibration: Calibration, most: int) -> Pacing:
-    """The cheapest pacing of the grid that loses at most ``LOSS`` against the best fixed vote on ``problems``."""
-    scores = calibration.weighs_scores
+def choose_pacing(problems: Sequence[Problem], most: int) -> tuple[Calibration, Pacing]:
+    """The cheapest pacing of the grid that loses at most ``LOSS`` against the best fixed vote on ``problems``.
+
+    Gives it with the calibration on what a search with it sees.
+    """
+    scores, ways = are_scored(problems), 2 if problems[0].other else 1
     wanted = max(_right(problems, [votes], scores) for votes in _votes(most)) - LOSS
-    ways = 2 if problems[0].other else 1
-    tried: list[tuple[float, float, Pacing]] = []
-    for first, wave, target, gain, other in itertools.product(
-        FIRST, WAVES, TARGETS, GAINS, OTHERS if ways > 1 else (0,)
-    ):
-        pacing = Pacing(first, wave, target, gain, other)
-        ran = run_all(problems, Controller(most, calibration, pacing, scores=scores, ways=ways))
-        tried.append((_mean([r.right for r in ran]), _mean([r.tokens for r in ran]), pacing))
+    tried: list[tuple[float, float, Calibration, Pacing]] = []
+    for giving_up in (Pacing(), *givings_up(problems)):
+        seen = [without_lost(problem, giving_up) for problem in problems]
+        calibration = calibrate(seen)
+        for first, wave, target, gain, other in itertools.product(
+            FIRST, WAVES, TARGETS, GAINS, OTHERS if ways > 1 else (0,)
+        ):
+            pacing = replace(giving_up, first=first, wave=wave, target=target, least_gain=gain, other=other)
+            ran = run_all(seen, Controller(most, calibration, pacing, scores=scores, ways=ways))
+            tried.append((_mean([r.right for r in ran]), _mean([r.tokens for r in ran]), calibration, pacing))
     accurate = [trial for trial in tried if trial[0] >= wanted]
     best = min(accurate, key=lambda trial: trial[1]) if accurate else max(tried, key=lambda trial: trial[0])
-    return best[2]
+    return best[2:]
+
+
+def givings_up(problems: Sequence[Problem]) -> list[Pacing]:
+    """For each number of steps, the highest score at which at most ``LOST`` of the right samples are given up.
+
+    None where no verifier scored samples while it read their steps, or where no sample would be given up.
+    """
+    right = [(problem, c) for problem in problems for c in problem.usual if c.trace.vote in problem.right]
+    allowed = int(LOST * len(right))
+    found = []
+    for steps in LOOK_AFTER:
+        known = sorted(c.trace.scores[steps - 1] for problem, c in right if len(problem.ends[c.id]) > steps)
+        if any(problem.scoring and any(problem.scoring) for problem in problems) and len(known) > allowed:
+            pacing = Pacing(look_after=steps, give_up=known[allowed])
+            if any(lost(problem, c, pacing) for problem in problems for c in problem.usual):
+                found.append(pacing)
+    return found
 
 
 def fit(problems: Sequence[Problem], most: int, other: FormatName | None) -> tuple[Fit, dict[str, Any]]:
@@ -133,8 +170,7 @@ def _fitted(problems: Sequence[Problem], most: int, other: FormatName | None) ->
     weights = OTHER_WEIGHTS if other else (1.0,)
     choices = {weight: [weighed(problem, weight) for problem in problems] for weight in weights}
     weight = max(choices, key=lambda weight: _right(choices[weight], BOTH)) if other else 1.0
-    calibration = calibrate(choices[weight])
-    pacing = choose_pacing(choices[weight], calibration, most)
+    calibration, pacing = choose_pacing(choices[weight], most)
     return Fit(calibration, pacing, other if pacing.other else None, weight)
 
 
@@ -146,7 +182,7 @@ def _right(problems: Sequence[Problem], votes: Sequence[tuple[int, int]], scores
 def _run(problems: Sequence[Problem], fit: Fit, most: int) -> list[Ran]:
     """What a controller with ``fit`` does with ``problems``."""
     ways = 2 if problems[0].other else 1
-    known = [weighed(problem, fit.other_weight) for problem in problems]
+    known = [without_lost(weighed(problem, fit.other_weight), fit.pacing) for problem in problems]
     scores = fit.calibration.weighs_scores
     return run_all(known, Controller(most, fit.calibration, fit.pacing, scores=scores, ways=ways))
 
@@ -175,7 +211,7 @@ def _account(problems: Sequence[Problem], ran: Sequence[Ran], most: int) -> dict
 def by_difficulty(
     problems: Sequence[Problem], ran: Sequence[Ran], votes: Mapping[str, Sequence[Ran]]
 ) -> dict[str, Any]:
-    """The paper's five bins of problems (Snell et al. 2024, section 3.2), the easiest first, about equally many in each.
+    """The paper's five bins of problems (Snell et al. 2024, section 3.2), the easiest first, about as many in each.
 
     Predicted difficulty is the controller's confidence after the first wave, oracle difficulty the share of a problem's
     samples that are right. For each bin: its problems, and how right and how dear the controller and the votes are.

@@ -53,6 +53,8 @@ class Problem:
     """By the ids of two candidates: how many tokens they begin with alike, which are evaluated once."""
     scoring: tuple[float, ...] = ()
     """By the id of a candidate: what scoring it costs, in tokens of the policy; empty: nothing."""
+    ends: tuple[tuple[int, ...], ...] = ()
+    """By the id of a candidate: how many tokens it has after each of its steps; empty where that is not known."""
     seen: dict[tuple[bool, tuple[int, ...]], Seen] = field(default_factory=dict, compare=False, repr=False)
     """What is known of samples that were looked at, by whether they weigh their scores, and their ids in order."""
 
@@ -102,7 +104,18 @@ def problem_of(pool: Pool, other: Pool | None = None, verifier_share: float = 0.
         (pool.prompt_cost, other.prompt_cost if other else 0),
         tuple(tuple(_common(a, b) for b in candidates) for a in candidates),
         tuple(verifier_share * sample.verifier_tokens for sample, _ in samples),
+        tuple(_ends(sample) for sample, _ in samples),
     )
+
+
+def _ends(sample: Sample) -> tuple[int, ...]:
+    ends: list[int] = []
+    reached = 0
+    for part in sample.parts:
+        reached += part.tokens
+        if part.text.strip():
+            ends.append(reached)
+    return tuple(ends) if len(ends) == len(sample.steps) == len(sample.scores) else ()
 
 
 def _candidate(number: int, sample: Sample, way: int, vote: str) -> Candidate:
@@ -124,6 +137,28 @@ def weighed(problem: Problem, other_weight: float) -> Problem:
         return problem  # and what is known of its samples
     other = tuple(replace(c, trace=replace(c.trace, weight=other_weight)) for c in problem.other)
     return replace(problem, other=other, seen={})
+
+
+def lost(problem: Problem, candidate: Candidate, pacing: Pacing) -> bool:
+    """Whether a search with ``pacing`` gives the candidate up on its way."""
+    ends, scores = problem.ends[candidate.id], candidate.trace.scores
+    return 0 < pacing.look_after < len(ends) and scores[pacing.look_after - 1] < pacing.give_up
+
+
+def without_lost(problem: Problem, pacing: Pacing) -> Problem:
+    """The problem with the samples that ``pacing`` gives up cut there: they have no answer, and cost less."""
+    if not any(lost(problem, candidate, pacing) for candidate in problem.usual):
+        return problem  # and what is known of its samples
+    usual, scoring, kept = [], list(problem.scoring), pacing.look_after
+    for candidate in problem.usual:
+        if lost(problem, candidate, pacing):
+            trace, length = candidate.trace, problem.ends[candidate.id][kept - 1]
+            if scoring:
+                scoring[candidate.id] *= length / len(trace.tokens)
+            cut = replace(trace, tokens=trace.tokens[:length], steps=trace.steps[:kept], scores=trace.scores[:kept])
+            candidate = replace(candidate, trace=replace(cut, answer=None))
+        usual.append(candidate)
+    return replace(problem, usual=tuple(usual), scoring=tuple(scoring), seen={})
 
 
 def orders(problem: Problem, seed: int = 0) -> Iterator[Problem]:
@@ -226,7 +261,8 @@ def evaluated(problem: Problem, drawn: Sequence[Candidate]) -> int:
     """
     total = sum(problem.prompts[way] for way in {candidate.way for candidate in drawn})
     for number, candidate in enumerate(drawn):
-        alike = max((problem.alike[candidate.id][other.id] for other in drawn[:number]), default=0)
+        before = drawn[:number]
+        alike = max((min(problem.alike[candidate.id][o.id], len(o.trace.tokens)) for o in before), default=0)
         tokens = len(candidate.trace.tokens)
         total += tokens - min(alike, max(0, tokens - 1))
     return total

@@ -7,7 +7,7 @@ kind would not help. Then another way of asking may, since formats of reasoning 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -36,6 +36,10 @@ class Pacing:
     """Expected rise of the confidence, in [0, 1), below which samples of the same kind end."""
     other: int = 0
     """Samples asked for in the other way before the search ends below the target; 0: none."""
+    look_after: int = 0
+    """Steps after which the verifier looks at a sample that is not finished; 0: it does not."""
+    give_up: float = 0.0
+    """Samples that score less then end there; in [0, 1]."""
 
     def __post_init__(self) -> None:
         if self.first < 1 or self.wave < 1 or self.other < 0:
@@ -43,6 +47,10 @@ class Pacing:
         if not 0 < self.target <= 1 or not 0 <= self.least_gain < 1:
             raise InputError(
                 f"target must be in (0, 1] and least_gain in [0, 1); got {self.target:g} and {self.least_gain:g}"
+            )
+        if self.look_after < 0 or not 0 <= self.give_up <= 1:
+            raise InputError(
+                f"look_after must be 0 or more and give_up in [0, 1]; got {self.look_after} and {self.give_up:g}"
             )
 
 
@@ -78,10 +86,20 @@ class Controller:
                     return End(pool, reason)
                 action = judged.action
             starts = tuple(self._starts(pool, action))
-            grown = yield Wave(starts, resume=tuple(pool), score=self._scored)
+            grown = yield from self._grown(starts, pool)
             if len(grown) == len(pool):
                 return End(pool)
             pool = grown
+
+    def _grown(
+        self, starts: tuple[Start, ...], pool: Sequence[Candidate]
+    ) -> Generator[Wave, list[Candidate], list[Candidate]]:
+        """``pool`` and the samples of a wave; those that the verifier thinks lost on the way end there."""
+        steps, below = self.pacing.look_after, self.pacing.give_up
+        if self.scores and steps and below:
+            pool = yield Wave(starts, resume=tuple(pool), steps=steps, score="grown", give_up=below)
+            starts = ()
+        return (yield Wave(starts, resume=tuple(pool), score=self._scored))
 
     def choose(self, candidates: Sequence[Candidate], timeout: Timeout) -> Choice:
         pool = traces(candidates)

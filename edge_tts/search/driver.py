@@ -194,7 +194,20 @@ class Driver:
             yield from self._score([c for c in longer if c.trace.finished or c.can_grow])
         elif wave.score == "all":
             yield from self._score(grown)
+        if wave.give_up:
+            yield from self._give_up(ids, wave.give_up)
         return [self._candidates[id] for id in ids]
+
+    def _give_up(self, ids: Sequence[int], below: float) -> Iterator[Event]:
+        """End those of ``ids`` that can grow on and score less."""
+        for candidate in (self._candidates[id] for id in ids):
+            trace = candidate.trace
+            if candidate.can_grow and trace.steps and _is_scored(trace):
+                score = aggregate(trace.scores, self.task.aggregate)
+                if score < below:
+                    trace = replace(trace, finished=True, error=f"given up: the verifier scores it {score:.3f}")
+                    self._candidates[candidate.id] = replace(candidate, trace=trace, room=0)
+                    yield StepTaken(candidate.name, "", True, trace.steps, (), trace.error, trace.doubts)
 
     def _begin(self, start: Start) -> int:
         if start.parent is not None:

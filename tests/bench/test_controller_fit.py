@@ -12,6 +12,7 @@ from pools import pool, written
 
 from edge_tts.bench import controller_fit, controller_replay
 from edge_tts.bench.controller_replay import Problem, Ran
+from edge_tts.bench.pool import Part
 from edge_tts.core import Sampling
 from edge_tts.errors import InputError
 from edge_tts.events import Decided, Outcome
@@ -138,6 +139,43 @@ def test_scoring_is_charged_in_tokens_of_the_policy_where_votes_weigh_scores(tmp
     (study / "study.json").write_text(json.dumps({**config, "policy_parameters": None}))
     with pytest.raises(InputError, match="how many parameters"):
         controller_replay.read(study)
+
+
+def test_samples_that_a_prm_tells_early_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first step scores low where the sample is wrong, for one in a hundred that are right too."""
+    for name, values in (("TARGETS", (0.9,)), ("GAINS", (0.02,)), ("FIRST", (4,)), ("LOOK_AFTER", (1,))):
+        monkeypatch.setattr(controller_fit, name, values)
+    monkeypatch.setattr(controller_replay, "ORDERS", 2)
+    draw, right = np.random.default_rng(3), 0
+    pools = []
+    for number in range(60):
+        made = pool(number, draw.choice((0.2, 0.8)), draw)
+        samples = []
+        for sample in made.samples:
+            right += sample.correct
+            seems_lost = right % 200 == 0 if sample.correct else draw.random() < 0.7
+            first, last = Part("a", 20, -2.0, 0), Part("b", len(sample.tokens) - 20, -2.0, 0)
+            scores = (0.05 if seems_lost else 0.5, 0.8 if sample.correct else 0.3)
+            samples.append(replace(sample, parts=(first, last), steps=("a", "b"), scores=scores, verifier_tokens=40))
+        pools.append(replace(made, samples=tuple(samples)))
+    study = written(tmp_path / "study", pools)
+    config = {"format": 1, "policy_parameters": 1000, "verifier_parameters": 100}
+    (study / "study.json").write_text(json.dumps(config))
+    problems = controller_replay.read(study)
+    (pacing,) = controller_fit.givings_up(problems)
+    assert pacing.give_up == 0.5
+    cut = [controller_replay.without_lost(problem, pacing) for problem in problems]
+    for whole, short in zip(problems, cut, strict=True):
+        for before, after in zip(whole.usual, short.usual, strict=True):
+            given_up = before.trace.scores[0] < 0.5
+            assert after.trace.answer == (None if given_up else before.trace.answer)
+            assert len(after.trace.tokens) == (20 if given_up else len(before.trace.tokens))
+        both = [controller_replay.look(problem, problem.usual, True).tokens for problem in (whole, short)]
+        assert both[1] <= both[0]
+    fit, evidence = controller_fit.fit(problems, 16, None)
+    assert (fit.pacing.look_after, fit.pacing.give_up) == (1, 0.5)
+    assert evidence["controller"]["accuracy"]["value"] > evidence["against"]["weighted:n=16"]["accuracy"] - 0.05
+    assert controller_fit.givings_up([replace(problem, scoring=()) for problem in problems]) == []
 
 
 def test_a_study_without_samples_is_refused(tmp_path: Path) -> None:

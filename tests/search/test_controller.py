@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from searching import QUESTION, Search, drain, in_turn
+from searching import PROMPT, QUESTION, Search, drain, in_turn, last_step
 
 from edge_tts.core import Sampling
 from edge_tts.errors import InputError
-from edge_tts.events import Decided, Event, Outcome
+from edge_tts.events import Decided, Event, Outcome, StepTaken
 from edge_tts.reasoning.formats import AskedEquations
 from edge_tts.reasoning.prompts import PromptFormat
 from edge_tts.runtimes.scripted import ScriptedPolicy, ScriptedVerifier
@@ -120,3 +120,23 @@ def test_same_seed_same_decisions() -> None:
 def test_a_pacing_out_of_range_is_refused(settings: dict[str, float]) -> None:
     with pytest.raises(InputError, match="got"):
         Pacing(**settings)  # type: ignore[arg-type]
+
+
+def test_samples_that_the_verifier_thinks_lost_end_early_and_count_as_samples_without_an_answer() -> None:
+    starts = iter(["good\n-", "bad\n-", "bad\n-", "fine\n-"])
+    policy = ScriptedPolicy(lambda text, seed: "#### 7" if "\n" in text.removeprefix(PROMPT) else next(starts))
+    scores = last_step({"good": 0.9, "fine": 0.3, "bad": 0.01, "#### 7": 0.8})
+    pacing = Pacing(first=4, look_after=1, give_up=0.2)
+    search = Search(policy, ScriptedVerifier(scores))
+    events, outcome = drain(search.run(Controller(4, pacing=pacing, scores=True)))
+    assert [trace.steps for trace in outcome.traces] == [("good", "#### 7"), ("bad",), ("bad",), ("fine", "#### 7")]
+    given_up = [event for event in events if isinstance(event, StepTaken) and event.error]
+    assert [(event.candidate, event.error) for event in given_up] == [
+        (1, "given up: the verifier scores it 0.010"),
+        (2, "given up: the verifier scores it 0.010"),
+    ]
+    assert outcome.best is not None
+    assert outcome.best.answer == "7"
+    assert outcome.confidence == pytest.approx(2 / 5)
+    assert len(policy.calls[1]) == 2  # only the two that are left
+    assert search.usage.policy_tokens == policy.evaluated_tokens

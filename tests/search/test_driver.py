@@ -294,7 +294,7 @@ def test_best_so_far_is_announced_when_it_changes() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.1, 1.5])
-@pytest.mark.parametrize("kind", ["best-of-n", "weighted", "beam", "dvts", "lookahead", "revise"])
+@pytest.mark.parametrize("kind", ["best-of-n", "weighted", "beam", "dvts", "lookahead", "particles", "revise"])
 def test_a_score_out_of_range_never_wins_and_never_costs_the_question(kind: str, bad: float) -> None:
     class Faulty(ScriptedVerifier):
         def score(self, question: str, traces: Sequence[Sequence[str]], cancel: object = None) -> list[Scored]:

@@ -9,6 +9,7 @@ import psutil
 import pytest
 from searching import drain, steps_taken
 
+from edge_tts.bench.hostile import HOSTILE
 from edge_tts.core import Sampling
 from edge_tts.reasoning.chat_template import ChatTemplate
 from edge_tts.reasoning.interpreter import Interpreter, Limits
@@ -41,6 +42,21 @@ def test_an_error_ends_a_candidate_and_what_it_would_have_cost_is_not_spent() ->
     assert sum("NameError" in event.error for event in steps_taken(events)) == 2
     assert driver.ledger.usage.generated_tokens < 2 * len(RIGHT) + len(FAILING)
     assert driver.ledger.usage.interpreter_seconds > 0
+
+
+def test_hostile_programs_among_the_candidates_do_not_change_the_answer() -> None:
+    hostile = [program for program in HOSTILE if program.isascii()][:: len(HOSTILE) // 13]
+    programs = iter([part for program in hostile for part in (RIGHT, f"pencils = 8 * 12\n{program}\n```")])
+    n = 2 * len(hostile)
+    with Interpreter() as interpreter:
+        driver = search(interpreter, ScriptedPolicy(lambda text, seed: next(programs)))
+        events, outcome = drain(driver.run(Strategy.parse(f"majority:n={n}").proposer()))
+    assert n >= 24
+    assert outcome.best is not None
+    assert outcome.best.answer == "76"
+    assert [trace.answer for trace in outcome.traces[::2]] == ["76"] * len(hostile)
+    assert outcome.stop_reason == "complete"
+    assert len({event.error.partition(":")[0] for event in steps_taken(events) if event.error}) > 3
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")

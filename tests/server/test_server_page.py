@@ -214,7 +214,7 @@ def test_samples_that_failed_and_ran_away(browser: Browser, server: ServerProces
     assert browser.text(".steps").split("\n") == ["total = boxes * 8", "96", "answer = total", "96"]
     assert browser.text(".support") == "only one sample reached an answer; 1 ended without one"
     assert "NameError" in browser.text(".failed")
-    assert "the program failed" in browser.text(".failed")
+    assert "failed on the way" in browser.text(".failed")
     for reason in ("something that this page does not know", "the vote is settled"):
         assert reason in browser.text(".reasons")
     heights = browser.run("[...document.querySelectorAll('.sample > summary')].map(each => each.offsetHeight)")

@@ -2,7 +2,7 @@
 import {answerOf, bar, cut, make, paragraph, plain} from "/page/text.js";
 
 const BY_STEPS = ["beam", "lookahead", "dvts", "particles"];
-const WRITING = "still writing", FAILED = "no answer: the program failed", NOTHING = "ended without an answer";
+const WRITING = "still writing", FAILED = "no answer: failed on the way", NOTHING = "ended without an answer";
 
 /* What a step shows: "name = expression" and the value that running it gave. */
 export function line(text, values) {
