@@ -62,6 +62,11 @@ class StrategyTable:
                 raise PackError(f"the strategy table has an unusable cell {cell!r}: {error}") from error
         return table
 
+    @property
+    def only_votes(self) -> bool:
+        """Whether every cell is a vote, which goes on wave by wave."""
+        return all(Strategy.parse(cell).is_vote for row in self.cells for cell in row)
+
     def bin(self, score: float) -> int:
         """The difficulty bin of a probe score, 0 (easiest) to 4."""
         return sum(score < edge for edge in self.edges)

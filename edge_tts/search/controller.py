@@ -8,7 +8,7 @@ kind would not help. Then another way of asking may, since formats of reasoning 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from edge_tts.answers.formulas import LONGEST_SECONDS, Timeout
@@ -88,6 +88,8 @@ class Controller:
             starts = tuple(self._starts(pool, action))
             grown = yield from self._grown(starts, pool)
             if len(grown) == len(pool):
+                if pool:
+                    yield replace(judged, action="stop", reason="nothing is left of the budget or the time")
                 return End(pool)
             pool = grown
 

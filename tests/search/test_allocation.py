@@ -38,6 +38,12 @@ def test_the_nearest_budget_is_taken_and_the_strategy_sized() -> None:
     assert str(table.choose(4, 64)[0]) == "lookahead:n=30,m=4,k=1"
 
 
+def test_a_table_of_votes_alone_is_told_from_one_that_names_searches() -> None:
+    assert not StrategyTable.parse(TABLE).only_votes
+    votes = [["weighted", "majority:n=8"]] * 4 + [["adaptive", "weighted"]]
+    assert StrategyTable.parse({**TABLE, "cells": votes}).only_votes
+
+
 @pytest.mark.parametrize(
     "change",
     [

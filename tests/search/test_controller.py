@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from searching import PROMPT, QUESTION, Search, drain, in_turn, last_step
 
-from edge_tts.core import Sampling
+from edge_tts.core import Budget, Sampling
 from edge_tts.errors import InputError
 from edge_tts.events import Decided, Event, Outcome, StepTaken
 from edge_tts.reasoning.formats import AskedEquations
@@ -51,6 +51,14 @@ def test_it_goes_on_while_samples_may_help_and_stops_when_all_are_drawn() -> Non
     assert outcome.stop_reason == "complete"
     assert outcome.best is not None
     assert outcome.best.answer == "1"
+
+
+def test_the_end_of_the_budget_is_a_decision_too() -> None:
+    search = Search(answers(*"12341234"), calibration=HOPEFUL, budget=Budget(generations=6))
+    events, outcome = drain(search.run(Controller(8, HOPEFUL, Pacing(first=4, wave=2))))
+    last = decisions(events)[-1]
+    assert (last.action, last.samples, last.reason) == ("stop", 6, "nothing is left of the budget or the time")
+    assert outcome.stop_reason == "budget: generations"
 
 
 def test_it_stops_where_samples_would_not_help() -> None:
