@@ -46,7 +46,9 @@ class StepTaken:
 
     @property
     def told(self) -> str:
-        """``text`` for people: the fence that ends a program is told in words."""
+        """``text`` for people: a program's line with what it assigned, and the fence that ends it in words."""
+        if self.values and self.steps:
+            return self.steps[-1]
         return "(end of the program)" if self.text.strip() == "```" else self.text
 
 
@@ -132,7 +134,7 @@ class Escalated:
     completion_tokens: int
     seconds: float
     price: float | None = None
-    """In the currency of the prices that were given; None where there are none."""
+    """In the currency of the prices that were given; None where there are none, or the endpoint tells no tokens."""
     answer_before: str | None = None
     """The small model's."""
     confidence_before: float = 0.0

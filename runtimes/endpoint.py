@@ -143,6 +143,8 @@ class Endpoint:
         self._key = _key(settings.key_variable)
         self._one_at_a_time = False
         """The server gave fewer than ``n`` completions, or refused to."""
+        self._broken: list[_Reading] = []
+        """Answers that broke off, and those under way."""
 
     async def __aenter__(self) -> Self:
         import openai
@@ -159,6 +161,14 @@ class Endpoint:
 
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
+
+    @property
+    def lost_tokens(self) -> tuple[int, int]:
+        """Prompt tokens and new tokens of answers that broke off, as far as the server has told them."""
+        return (
+            sum(reading.prompt_tokens or 0 for reading in self._broken),
+            sum(reading.completion_tokens or 0 for reading in self._broken),
+        )
 
     async def answer(
         self,
@@ -200,8 +210,11 @@ class Endpoint:
             started = time.monotonic()
             attempt = 0
             while True:
+                reading = _Reading()
+                self._broken.append(reading)
                 try:
-                    reading = await (self._streamed(asked) if self.settings.stream else self._whole(asked))
+                    await (self._streamed if self.settings.stream else self._whole)(asked, reading)
+                    self._broken.remove(reading)
                     return reading.reply(n, started)
                 except _PassingError as failure:
                     if attempt == self.settings.retries:
@@ -209,22 +222,20 @@ class Endpoint:
                     await asyncio.sleep(failure.wait_s or min(8.0, 0.5 * 2**attempt) * random.uniform(0.75, 1.0))
                 attempt += 1
 
-    async def _whole(self, asked: Mapping[str, Any]) -> _Reading:
+    async def _whole(self, asked: Mapping[str, Any], reading: _Reading) -> None:
         answer = await self._opened({**asked, "stream": False})
-        reading = _Reading()
         try:
             reading.add(answer)
         except (AttributeError, TypeError) as error:
             raise self._garbage(_as_sent(answer)) from error
         if not reading.is_whole:
             raise self._garbage(_as_sent(answer))
-        return reading
 
-    async def _streamed(self, asked: Mapping[str, Any]) -> _Reading:
+    async def _streamed(self, asked: Mapping[str, Any], reading: _Reading) -> None:
         import openai
 
         stream = await self._opened({**asked, "stream": True, "stream_options": {"include_usage": True}})
-        reading, chunk = _Reading(), None
+        chunk = None
         try:
             async with stream:
                 if "text/event-stream" not in stream.response.headers.get("content-type", ""):
@@ -246,7 +257,6 @@ class Endpoint:
             raise self._garbage(getattr(error, "doc", None) or _as_sent(chunk)) from error
         if not reading.is_whole:
             raise _PassingError("ended its answer without a finish_reason", _CUT)
-        return reading
 
     async def _opened(self, asked: dict[str, Any]) -> Any:
         """What the client gives for a request: a stream, or the whole answer."""
@@ -325,7 +335,7 @@ class _PassingError(Exception):
         self.wait_s = wait_s
 
 
-@dataclass
+@dataclass(eq=False)
 class _Reading:
     """What has come of an answer."""
 
@@ -342,7 +352,8 @@ class _Reading:
             if choice.finish_reason:
                 self.reasons[choice.index] = choice.finish_reason
         if part.usage:
-            self.prompt_tokens, self.completion_tokens = part.usage.prompt_tokens, part.usage.completion_tokens
+            self.prompt_tokens = _count(part.usage.prompt_tokens)
+            self.completion_tokens = _count(part.usage.completion_tokens)
 
     @property
     def is_whole(self) -> bool:
@@ -351,6 +362,11 @@ class _Reading:
     def reply(self, n: int, started: float) -> Reply:
         completions = tuple(Completion(self.texts[i], self.reasons[i]) for i in sorted(self.texts))
         return Reply(completions[:n], self.prompt_tokens, self.completion_tokens, started, time.monotonic())
+
+
+def _count(told: Any) -> int | None:
+    """A number of tokens as a server told it; None where it is none."""
+    return told if isinstance(told, int) and told >= 0 else None
 
 
 async def concurrently(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from edge_tts.commands.question_file import solve_lines
 from edge_tts.core import Budget, Usage
-from edge_tts.events import Done, Result
+from edge_tts.events import Done, Escalated, Result
 from edge_tts.questions.lines import question_lines
 from edge_tts.questions.results import Settings
 
@@ -32,6 +32,9 @@ class ScriptedSolver:
     seconds: float = 0.0
     """What a question takes."""
     asked: list[str] = field(default_factory=list)
+    confidence: Mapping[str, float] = field(default_factory=dict)
+    """By question; 0 of those that are not named."""
+    escalation: Mapping[str, Escalated] = field(default_factory=dict)
     deadline_s: float | None = None
     policy: Any = field(default_factory=lambda: SimpleNamespace(width=8))
     plan: Any = field(default_factory=lambda: SimpleNamespace(generations=8))
@@ -43,9 +46,9 @@ class ScriptedSolver:
         time.sleep(self.seconds)
         found = self.answer_fn(question)
         steps = () if found is None else (f"#### {found}",)
-        yield Done(
-            Result(found, steps, found is not None, strategy, "asked for", None, "complete", 1.0, USAGE, seed, 9)
-        )
+        result = Result(found, steps, found is not None, strategy, "asked for", None, "complete", 1.0, USAGE, seed, 9)
+        confidence = self.confidence.get(question, 0.0)
+        yield Done(replace(result, confidence=confidence, escalation=self.escalation.get(question)))
 
 
 USAGE = Usage(policy_tokens=10, generated_tokens=5, seconds=0.1)

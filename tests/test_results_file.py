@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from scripted_solver import ScriptedSolver, limited_file_size, run, settings
+from scripted_solver import ScriptedSolver, answer, limited_file_size, run, settings
 
+from edge_tts.commands.question_file import ROWS_FAILED
 from edge_tts.core import Budget
-from edge_tts.errors import EdgeError, InputError, ResourceError
-from edge_tts.events import Result
+from edge_tts.errors import NOT_SURE, EdgeError, InputError, ResourceError
+from edge_tts.events import Escalated, Result
 from edge_tts.questions.lines import question_lines
 from edge_tts.questions.results import failure_row
 from edge_tts.questions.results_file import ResultsFile, check_out
@@ -68,8 +69,39 @@ def test_a_row_for_every_question_in_the_order_of_the_file(file: Path, out: Path
 
 def test_names_of_a_row_are_none_of_a_result() -> None:
     names = {field.name for field in fields(Result)}
-    assert names.isdisjoint({"id", "question", "expected", "correct", "error", "settings"})
+    assert names.isdisjoint({"id", "question", "expected", "correct", "sure", "error", "settings"})
     assert "usage" in names  # what tells a result from a failure
+
+
+def test_below_the_least_confidence_a_row_keeps_its_answer_and_is_not_sure(file: Path, out: Path) -> None:
+    confidence = {"abc": 0.8, "abcd": 0.79, "abcde": 0.95, "abcdef": 0.0}
+    solver = ScriptedSolver(lambda question: None if question == "abcdef" else answer(question), confidence=confidence)
+    asked = settings(others={"min_confidence": 0.8})
+    for _ in range(2):  # the second time all rows are there
+        code, said = run(solver, file, out, asked)
+        assert code == NOT_SURE
+        assert "3 answered, 2 of 3 right, 1 without an answer, 2 not sure; results are in" in said
+    assert [row["sure"] for row in rows_of(out)] == [True, False, True, False]
+    assert [(row["answer"], row["confidence"]) for row in rows_of(out)][1] == ("4", 0.79)
+    assert len(solver.asked) == len(QUESTIONS)
+
+
+def test_a_failure_is_said_before_what_is_not_sure(file: Path, out: Path) -> None:
+    def failing(question: str) -> str:
+        if question == "abc":
+            raise InputError("no")
+        return answer(question)
+
+    code, said = run(ScriptedSolver(failing), file, out, settings(others={"min_confidence": 1.0}))
+    assert code == ROWS_FAILED
+    assert "3 not sure, 1 failed" in said
+
+
+def test_what_was_handed_over_and_its_price_are_said(file: Path, out: Path) -> None:
+    asked = Escalated("big", "http://somewhere", 10, 5, 1.0, price=0.25)
+    solver = ScriptedSolver(escalation={"abc": asked, "abcd": replace(asked, price=1.0)})
+    _, said = run(solver, file, out)
+    assert "a larger model was asked too: 2 of these, price 1.25\n" in said
 
 
 def test_what_is_done_is_not_done_again(file: Path, out: Path) -> None:

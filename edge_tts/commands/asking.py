@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_tts.commands.options import overlaid
 from edge_tts.commands.progress import progress_bar
+from edge_tts.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +35,8 @@ class Asking:
     """Whether the answer is explained in words afterwards."""
     total: Budget | None = None
     """What all questions of a file may cost together."""
+    least: float | None = None
+    """Confidence in [0, 1] below which no answer is given."""
 
     def options(self, solver: Solver) -> Options:
         """The options of a call of ``solver``."""
@@ -54,6 +57,8 @@ class Asking:
         others: dict[str, Any] = {"explain": True} if self.explain else {}
         if isinstance(solver, EscalatingSolver):
             others |= {"escalate": solver.to, "below": solver.below}
+        if self.least is not None:
+            others["min_confidence"] = self.least
         if self.total is not None:
             others["total"] = {name: value for name, value in asdict(self.total).items() if value is not None}
         how = (self.kind, self.format, given, others)
@@ -82,6 +87,8 @@ class Loading:
     escalate: str | None = None
     """A larger model, or an endpoint, for answers with less confidence than ``below``."""
     below: float = 0.5
+    prices: tuple[float, float] | None = None
+    """Of an endpoint's million prompt tokens and million new tokens."""
 
     def of_model(self, name: str) -> Loading:
         """The same with the model ``name``."""
@@ -113,6 +120,7 @@ class Loading:
             solver = open_solver(
                 self.escalate,
                 self.below,
+                self.prices,
                 pack=self.pack,
                 profile=self.profile,
                 memory_mb=self.memory,
@@ -131,9 +139,18 @@ class Loading:
         return solver
 
 
-def open_solver(escalate: str | None, below: float, **settings: Any) -> Solver:
-    """A solver with ``settings``; one that hands questions over where ``escalate`` names a larger model."""
+def open_solver(
+    escalate: str | None, below: float, prices: tuple[float, float] | None = None, **settings: Any
+) -> Solver:
+    """A solver with ``settings``; one that hands questions over where ``escalate`` names a larger model.
+
+    Raises InputError for ``prices`` without it.
+    """
     from edge_tts.escalation.solver import EscalatingSolver
     from edge_tts.solver import Solver
 
-    return EscalatingSolver(escalate, below, **settings) if escalate else Solver(**settings)
+    if escalate:
+        return EscalatingSolver(escalate, below, prices, **settings)
+    if prices:
+        raise InputError("--prices are those of the endpoint that --escalate names; name one, or leave them out")
+    return Solver(**settings)

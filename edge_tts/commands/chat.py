@@ -23,6 +23,7 @@ def command(
     budget: str | None,
     format: Format,
     explain: bool,
+    least: float | None,
     seed: int,
     verbose: bool,
     **model: Any,
@@ -37,7 +38,8 @@ def command(
     from edge_tts.search.call import uses_verifier
 
     uses_verifier(strategy)  # an unknown strategy is said before anything is loaded
-    asking = Asking(strategy, parse_budget(budget) if budget else Budget(), seed, format=format, explain=explain)
+    limits = parse_budget(budget) if budget else Budget()
+    asking = Asking(strategy, limits, seed, format=format, explain=explain, least=least)
     loading = Loading(**model, prompt_tokens=CHAT_TOKENS)
     with ChatSession(loading, asking, consoles(), verbose) as session:
         session.run()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from edge_tts.commands.asking import Asking, Loading
 from edge_tts.commands.console import answer_line, one_line
 from edge_tts.commands.search_tree import print_search
-from edge_tts.commands.summary import print_solution, print_text
+from edge_tts.commands.summary import print_notes, print_solution, print_text, print_unsure
 from edge_tts.commands.watching import watching
 from edge_tts.errors import EdgeError
 from edge_tts.events import Done, Result
@@ -145,12 +145,14 @@ class ChatSession:
             result = self._search(question, earlier, recording)
         settings = self._asking.settings(self._solver)
         self._last = SavedSearch.of(question, settings, recording, result, earlier)
-        for note in result.notes:
-            self._errors.print(f"note: {one_line(note)}", style="dim", soft_wrap=True)
+        print_notes(self._errors, result)
+        least = self._asking.least or 0.0
         if result.answer is None:
             if result.partial:
                 print_text(self._out, "\n".join(result.partial))
             self._out.print("no answer", style="yellow")
+        elif result.confidence < least:
+            print_unsure(self._out, self._errors, result, least)
         else:
             print_solution(self._out, result)
             self._out.print(answer_line("answer", result.answer, result.confidence), soft_wrap=True)

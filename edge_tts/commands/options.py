@@ -58,6 +58,23 @@ def _model(context: click.Context, parameter: click.Parameter, value: str | None
     return value
 
 
+def _prices(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, float] | None:
+    """Two numbers with a comma between them. Raises InputError for anything else."""
+    if value is None:
+        return None
+    try:
+        price_in, price_out = map(float, value.split(","))
+    except ValueError:
+        raise InputError(f"--prices are two numbers such as 0.15,0.6; got {value!r}") from None
+    return price_in, price_out
+
+
+def _share(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 <= value <= 1:
+        raise InputError(f"--min-confidence is a probability from 0 to 1, such as 0.8; got {value:g}")
+    return value
+
+
 def model_options(command: _Command) -> _Command:
     """``--model``, ``--pack``, ``--profile``, ``--memory`` and ``--deadline``: what is loaded, and its limits."""
     model = "GGUF file, name (see `model list`), or owner/repo[:file]."
@@ -75,14 +92,16 @@ def model_options(command: _Command) -> _Command:
 
 
 def escalation_options(command: _Command) -> _Command:
-    """``--escalate`` and ``--below``: a larger model for what the model is unsure of."""
+    """``--escalate``, ``--below`` and ``--prices``: a larger model for what the model is unsure of."""
     to = "Larger model for unsure questions, as --model takes it, or an endpoint."
+    prices = "The endpoint's prices of a million prompt tokens and new tokens, such as 0.15,0.6."
     for option in reversed(
         (
             click.option("--escalate", default=None, metavar="MODEL|URL#MODEL", help=to),
             click.option(
                 "--below", type=click.FloatRange(0, 1), default=0.5, help="Confidence below which it is asked."
             ),
+            click.option("--prices", default=None, metavar="IN,OUT", callback=_prices, help=prices),
         )
     ):
         command = option(command)
@@ -90,11 +109,13 @@ def escalation_options(command: _Command) -> _Command:
 
 
 def asking_options(command: _Command) -> _Command:
-    """``--strategy``, ``--budget``, ``--format``, ``--explain`` and ``--seed``: how a question is searched."""
+    """``--strategy``, ``--budget``, ``--format``, ``--explain``, ``--min-confidence`` and ``--seed``: how a question is
+    searched, and when its answer is given."""
     from edge_tts.search.strategy import KINDS
 
     strategies = f"auto (default), {', '.join(KINDS[:-1])} or {KINDS[-1]}; with sizes: adaptive:n=8, beam:n=32,m=8."
     most = "Most generations (16), tokens (2000tok), FLOPs (1e12flop), joules (30j)."
+    least = 'Say "not sure" below this confidence, from 0 to 1.'
     format = "In words, or as a program that is run; auto: programs for computations, if the model is good at them."
     for option in reversed(
         (
@@ -102,6 +123,7 @@ def asking_options(command: _Command) -> _Command:
             click.option("--budget", default=None, help=most),
             click.option("--format", type=click.Choice(FORMATS), default="auto", show_default=True, help=format),
             click.option("--explain", is_flag=True, help="Have a chat model explain its answer in a few sentences."),
+            click.option("--min-confidence", "least", type=float, default=None, callback=_share, help=least),
             click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
         )
     ):

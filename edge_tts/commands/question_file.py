@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_tts.errors import InputError, ResourceError
+from edge_tts.errors import NOT_SURE, InputError, ResourceError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,9 +43,10 @@ def answer_file(file: Path, out: Path, asking: Asking, loading: Loading, paralle
     with open_solver(questions, asking, loading, errors) as solver:
         if loading.deadline is None:
             solver.deadline_s = None  # a file asks for throughput, not for latency
-        if asking.total is not None and asking.strategy == AUTO and solver.table is not None:
+        searches = solver.table is not None and not solver.table.only_votes
+        if asking.total is not None and asking.strategy == AUTO and searches:
             raise InputError(
-                f"the table of {solver.pack.title} chooses strategies for whole questions, so these cannot share a "
+                f"the table of {solver.pack.title} names searches that run as a whole, so questions cannot share a "
                 "total; take --strategy adaptive"
             )
         settings, options = asking.settings(solver), asking.options(solver)
@@ -131,7 +132,9 @@ def solve_lines(
         except ResourceError as error:
             errors.print(f"all rows are in {out}, in the order they were finished: {error}", markup=False)
         _summarise(results.tally, results.others, failures, out, errors)
-    return ROWS_FAILED if failures else 0
+    if failures:
+        return ROWS_FAILED
+    return NOT_SURE if results.tally.unsure else 0
 
 
 def _fits(loading: Loading, asking: Asking) -> bool:
@@ -147,10 +150,16 @@ def _score(tally: Tally) -> str:
 
 
 def _summarise(tally: Tally, others: int, failures: Sequence[str], out: Path, errors: Console) -> None:
+    from edge_tts.search.wording import money
+
     parts = [f"{tally.answered} answered", _score(tally)]
     parts += [f"{tally.unanswered} without an answer"] if tally.unanswered else []
+    parts += [f"{tally.unsure} not sure"] if tally.unsure else []
     parts += [f"{tally.failed} failed"] if tally.failed else []
     said = [f"{', '.join(filter(None, parts))}; results are in {out}"]
+    if tally.handed_over:
+        price = f", price {money(tally.price)}" if tally.price else ""
+        said.append(f"a larger model was asked too: {tally.handed_over} of these{price}")
     said += [f"  {failure}" for failure in failures[:SHOWN]]
     said += [f"  and {len(failures) - SHOWN} more, each in the file"] if len(failures) > SHOWN else []
     said += [f"rows of other questions that {out} had and keeps: {others}"] if others else []

@@ -53,6 +53,7 @@ def command(
     deadline: float | None,
     escalate: str | None,
     below: float,
+    prices: tuple[float, float] | None,
     isolate: bool,
 ) -> None:
     """Serve OpenAI's chat API, and a web page at /."""
@@ -70,7 +71,8 @@ def command(
     def opened(name: str | None, progress: Progress) -> Solver:
         named = {"model": name} if name else {"model": model, "pack": pack}
         limits = {"memory_mb": memory, "deadline_s": deadline, "prompt_tokens": prompt_tokens}
-        return open_solver(escalate, below, profile=profile, isolate=isolate, progress=progress, **named, **limits)
+        settings = {"profile": profile, "isolate": isolate, "progress": progress, **named, **limits}
+        return open_solver(escalate, below, prices, **settings)
 
     # Listen before loading the models, so that a port in use is reported at once.
     listening, loopback = listen(host, port, token)

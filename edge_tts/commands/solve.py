@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edge_tts.search.call import Format
     from edge_tts.solver import Solver
 
+LOADING = ("model", "pack", "profile", "memory", "deadline")
 KINDS = ("math", "choice", "yes-no", "text")
 
 
@@ -36,8 +37,6 @@ KINDS = ("math", "choice", "yes-no", "text")
 class _Showing:
     """What is done with the result of one question."""
 
-    least: float | None
-    """Confidence in [0, 1] below which no answer is given."""
     save: Path | None
     as_json: bool
     verbose: bool
@@ -57,9 +56,6 @@ class _Showing:
     "--budget-total", "total", default=None, help="What all questions of --file may cost together, such as 50000tok."
 )
 @click.option("--parallel", type=click.IntRange(1, 64), default=None, help="Questions of --file under way at once.")
-@click.option(
-    "--min-confidence", "least", type=float, default=None, help='Say "not sure" below this confidence, from 0 to 1.'
-)
 @click.option("--save", type=click.Path(path_type=Path), help="Write the whole search to this file, for `why`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.option("-v", "--verbose", is_flag=True, help="Show votes, candidates and budget while it works.")
@@ -84,7 +80,7 @@ def command(
 ) -> None:
     """Answer QUESTION (or standard input, or the questions of --file).
 
-    Exit code 6 where no answer was found, 7 where its confidence is below --min-confidence, 8 where questions of
+    Exit code 6 where no answer was found, 7 where a confidence is below --min-confidence, 8 where questions of
     --file failed.
     """
     from edge_tts.commands.console import consoles
@@ -93,23 +89,21 @@ def command(
     from edge_tts.core import Budget, Sampling
 
     # What is wrong with the options is said before anything is loaded.
-    model = {name: others.pop(name) for name in ("model", "pack", "profile", "memory", "deadline", "escalate", "below")}
+    model = {name: others.pop(name) for name in (*LOADING, "escalate", "below", "prices")}
     if total is not None and file is None:
         raise InputError("--budget-total is what the questions of --file share; for one question there is --budget")
     shared = checked_total(parse_budget(total), strategy, model["deadline"], model["escalate"]) if total else None
     limits = parse_budget(budget) if budget else Budget()
-    asking = Asking(strategy, limits, seed, kind, format, others, explain, shared)
+    asking = Asking(strategy, limits, seed, kind, format, others, explain, shared, least)
     overlaid(Sampling(), others)
-    if least is not None and not 0 <= least <= 1:
-        raise InputError(f"--min-confidence is a probability from 0 to 1, such as 0.8; got {least:g}")
-    showing = _Showing(least, save, as_json, verbose)
+    showing = _Showing(save, as_json, verbose)
     loading = Loading(**model, calculator=calculator)
     output, errors = consoles()
     if file is not None:
         if question or out is None:
             raise InputError("--file needs --out, and no QUESTION beside it")
-        if least is not None or save is not None:
-            raise InputError("--min-confidence and --save go with one question; --out has every result's confidence")
+        if save is not None:
+            raise InputError("--save goes with one question; --out has the results of --file")
         code = answer_file(file, out, asking, loading, parallel, errors)
     else:
         text = _question(question, out, save)
@@ -148,7 +142,7 @@ def _answer(solver: Solver, question: str, asking: Asking, showing: _Showing, co
     output, errors = consoles
     recording = Recording()
     result = _searched(solver, question, asking, recording, showing.verbose, consoles)
-    least = showing.least or 0.0
+    least = asking.least or 0.0
     if showing.as_json:
         click.echo(json_line(result.to_dict()))
     else:

@@ -22,8 +22,6 @@ def print_answer(
 
     Without an answer: the longest of the ``attempts``, and by what they ended where that was an error.
     """
-    from rich.text import Text
-
     if result.answer is None:
         if result.partial:
             print_text(out, "\n".join(result.partial))
@@ -33,13 +31,28 @@ def print_answer(
             ended = f"{len(failed)} of {len(attempts)} samples ended by an error"
             errors.print(f"{ended}, the last by {one_line(failed[-1])}", style="yellow", soft_wrap=True)
     elif result.confidence < least:
-        out.print("not sure", style="yellow")
-        for answer, share in result.votes:
-            out.print(Text(f"  {one_line(answer)}: {percent(share)} of the vote"), soft_wrap=True)
-        errors.print(f"confidence {percent(result.confidence)} is below the {percent(least)} asked for", soft_wrap=True)
+        print_unsure(out, errors, result, least)
     else:
         print_solution(out, result)
         out.print(answer_line("answer", result.answer, result.confidence), soft_wrap=True)
+
+
+def print_unsure(out: Console, errors: Console, result: Result, least: float) -> None:
+    """That the confidence is below ``least`` in [0, 1], with the answers and their votes."""
+    from rich.text import Text
+
+    out.print("not sure", style="yellow")
+    for answer, share in result.votes:
+        out.print(Text(f"  {one_line(answer)}: {percent(share)} of the vote"), soft_wrap=True)
+    errors.print(f"confidence {percent(result.confidence)} is below the {percent(least)} asked for", soft_wrap=True)
+
+
+def print_notes(errors: Console, result: Result) -> None:
+    """What there is to know about how it was answered, and that a larger model was asked."""
+    for note in result.notes:
+        errors.print(f"note: {one_line(note)}", soft_wrap=True)
+    if result.escalation:
+        errors.print(f"note: {one_line(escalated(result.escalation))}", soft_wrap=True)
 
 
 def print_so_far(out: Console, errors: Console, recording: Recording) -> None:
@@ -79,10 +92,7 @@ def print_text(out: Console, text: str) -> None:
 
 def print_cost(errors: Console, result: Result, candidates: int, model: str, verbose: bool = False) -> None:
     """Why the search stopped, what it took, and what answered, each on a line; with ``verbose`` the details."""
-    for note in result.notes:
-        errors.print(f"note: {one_line(note)}", soft_wrap=True)
-    if result.escalation:
-        errors.print(f"note: {one_line(escalated(result.escalation))}", soft_wrap=True)
+    print_notes(errors, result)
     errors.print(f"stopped because {why_stopped(result.stop_reason)}", style="dim", soft_wrap=True)
     errors.print(cost(result.usage, candidates, result.strategy), style="dim", soft_wrap=True)
     errors.print(", ".join(filter(None, (model, in_format(result.format)))), style="dim", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Generator, Mapping
@@ -51,8 +52,8 @@ class EscalatingSolver(Solver):
             raise InputError(f"a confidence to escalate below is from 0 to 1; got {below}")
         self.to, self.below = to, below
         self._endpoint = EndpointTarget.parse(to)
-        if self._endpoint and prices:
-            self._endpoint = replace(self._endpoint, price_in=prices[0], price_out=prices[1])
+        if prices is not None:
+            self._endpoint = _priced(self._endpoint, to, prices)
         shared = {name: value for name, value in settings.items() if name not in ("pack", "model", "progress")}
         if shared.get("prompt_tokens"):
             shared["prompt_tokens"] += TOLD_TOKENS
@@ -98,7 +99,7 @@ class EscalatingSolver(Solver):
             try:
                 handed = yield from self._handed_over(call, messages, result, left, cancel)
             except EdgeError as error:
-                handed = _noted(result, f"asking {self.to} failed, so the local answer stays: {error}")
+                handed = _noted(result, self._failed(error))
             yield Done(replace(handed, usage=replace(handed.usage, seconds=time.monotonic() - began)))
 
     def _handed_over(
@@ -110,7 +111,8 @@ class EscalatingSolver(Solver):
             reply = answered(self._endpoint, told, kind, left, cancel)
             escalated = replace(reply.escalated, **_before(result), kept=reply.answer is not None)
             if reply.answer is None:
-                return replace(_noted(result, f"{self.to} gave no answer"), escalation=escalated)
+                note = self._failed(reply.failure) if reply.failure else f"{self.to} gave no answer"
+                return replace(_noted(result, note), escalation=escalated)
             same = result.answer is not None and equivalent(reply.answer, result.answer)
             return replace(
                 result,
@@ -149,6 +151,9 @@ class EscalatingSolver(Solver):
         chosen = theirs if kept else result
         return replace(chosen, usage=result.usage + theirs.usage, escalation=escalated, difficulty=result.difficulty)
 
+    def _failed(self, why: EdgeError | str) -> str:
+        return f"asking {self.to} failed, so the local answer stays: {why}"
+
     def _comparable(self, result: Result, theirs: Result) -> bool:
         """Whether both confidences were fitted: shares of two models' votes say nothing about each other."""
         both = ((self.fits, result.format), (self._loaded().fits, theirs.format))
@@ -167,6 +172,14 @@ class EscalatingSolver(Solver):
         if self._larger is not None:
             self._larger.close()
         super().close()
+
+
+def _priced(endpoint: EndpointTarget | None, to: str, prices: tuple[float, float]) -> EndpointTarget:
+    if endpoint is None:
+        raise InputError(f"prices are those of an endpoint, and {to} runs on this machine; leave them out")
+    if not all(0 <= price < math.inf for price in prices):
+        raise InputError(f"prices of a million tokens must be 0 or more; got {prices[0]:g} and {prices[1]:g}")
+    return replace(endpoint, prices=prices)
 
 
 def _planned(settings: Mapping[str, Any]) -> Plan:

@@ -40,9 +40,12 @@ class Settings:
 
 
 def result_row(line: Line, question: Question, result: Result, settings: Settings) -> dict[str, Any]:
-    """A result as a JSON object, with ``expected`` and ``correct`` where the right answer is known."""
+    """A result as a JSON object, with ``expected`` and ``correct`` where the right answer is known, and ``sure`` where
+    the settings have a least confidence."""
     content = result.to_dict()
-    return {"id": line.id, **_asked(question, result.answer), **content, "settings": settings.to_dict()}
+    least = settings.others.get("min_confidence")
+    sure = {} if least is None else {"sure": result.confidence >= least}
+    return {"id": line.id, **_asked(question, result.answer), **sure, **content, "settings": settings.to_dict()}
 
 
 def regraded(row: dict[str, Any], question: Question) -> dict[str, Any]:

@@ -32,9 +32,15 @@ class Tally:
 
     answered: int = 0
     unanswered: int = 0
+    unsure: int = 0
+    """Those of both whose confidence is below the least that the settings ask for."""
     graded: int = 0
     right: int = 0
     failed: int = 0
+    handed_over: int = 0
+    """Those that a larger model was asked too."""
+    price: float = 0.0
+    """What that cost, where prices were given."""
 
     def count(self, row: Mapping[str, Any]) -> None:
         """Add one row."""
@@ -43,6 +49,11 @@ class Tally:
             return
         self.answered += row.get("answer") is not None
         self.unanswered += row.get("answer") is None
+        if isinstance(asked := row.get("escalation"), dict):
+            self.handed_over += 1
+            price = asked.get("price")
+            self.price += price if isinstance(price, int | float) else 0.0
+        self.unsure += row.get("sure") is False
         self.graded += "correct" in row
         self.right += row.get("correct") is True
 

@@ -164,7 +164,9 @@ def reasoning(event: Event) -> str:
         case StrategyChosen(strategy, reason):
             return f"strategy {strategy}: {reason}\n"
         case StepTaken(candidate, told=text, error=error):
-            return f"[{candidate + 1}] {text}\n" + (f"[{candidate + 1}] failed: {error}\n" if error else "")
+            told = [text] if text else []
+            told += [f"failed: {error}"] if error else []
+            return "".join(f"[{candidate + 1}] {line}\n" for line in told)
         case BestSoFar(answer, confidence=confidence):
             return f"best so far: {answer} ({wording.sureness(confidence)})\n"
         case CandidateScored():
@@ -217,11 +219,13 @@ def usage(results: Sequence[Result]) -> dict[str, int]:
 def account(result: Result) -> dict[str, Any]:
     """How the answer was found and what it cost: the result without its steps, which are the content.
 
-    ``words``, ``level`` and ``stopped`` say the confidence and the stop reason for people.
+    ``words``, ``level``, ``stopped`` and ``escalated`` say the confidence, the stop reason and that a larger model was
+    asked for people.
     """
     found = {name: value for name, value in result.to_dict().items() if name != "steps"}
     words = _words(result.confidence) if result.finished else {}
-    return {**found, **words, "stopped": wording.why_stopped(result.stop_reason)}
+    asked = {"escalated": wording.escalated(result.escalation)} if result.escalation else {}
+    return {**found, **words, **asked, "stopped": wording.why_stopped(result.stop_reason)}
 
 
 def _words(confidence: float) -> dict[str, str]:

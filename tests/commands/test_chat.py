@@ -81,10 +81,10 @@ class Answering:
         yield Done(replace(found, stop_reason="cancelled") if self.cancelled else found)
 
 
-def chat(solver: Answering, *lines: str) -> tuple[list[bool], str, str]:
+def chat(solver: Answering, *lines: str, least: float | None = None) -> tuple[list[bool], str, str]:
     """What ``respond`` gave for each line, standard output and standard error."""
     out, errors = console(), console(width=200)
-    asking = Asking("auto", Budget())
+    asking = Asking("auto", Budget(), least=least)
     with ChatSession(solver, asking, (out, errors), False) as session:  # type: ignore[arg-type]
         goes_on = [session.respond(line) for line in lines]
     return goes_on, said(out), said(errors)
@@ -128,6 +128,14 @@ def test_an_unanswered_question_is_not_part_of_the_chat() -> None:
     solver = Answering(answer=None)
     _, out, _ = chat(solver, "First?", "Second?")
     assert out == "no answer\nno answer\n"
+    assert solver.asked[1] == [("user", "Second?")]
+
+
+def test_below_the_least_confidence_the_answers_are_shown_and_none_is_remembered() -> None:
+    solver = Answering()
+    _, out, errors = chat(solver, "First?", "Second?", least=0.8)
+    assert out == "not sure\n  42: 100% of the vote\n" * 2
+    assert errors.count("confidence 70% is below the 80% asked for\n") == 2
     assert solver.asked[1] == [("user", "Second?")]
 
 

@@ -50,6 +50,12 @@ def test_a_step_that_turns_out_to_be_longer_is_the_same_candidate() -> None:
     assert len(attempt.values) == 1
 
 
+def test_a_line_of_a_program_is_told_with_its_value() -> None:
+    step, value = "left = pencils - 20  # 76", StepValue("left", "76")
+    told = Recording().take(StepTaken(1, "left = pencils - 20", False, ("pencils = 96", step), (value,)))
+    assert told.line == f"[1] {step}"
+
+
 def test_the_end_of_a_program_is_told_in_words() -> None:
     recording = Recording()
     recording.take(StepTaken(0, "answer = 3", False, ("answer = 3",)))

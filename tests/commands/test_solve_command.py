@@ -94,8 +94,7 @@ def test_a_search_that_cannot_be_saved_is_answered_all_the_same(
     [
         (("--save", "none/s.json", "1+1?"), "--save none/s.json"),
         (("--save", ".", "1+1?"), "--save ."),
-        (("--min-confidence", "0.5", "--file", "a", "--out", "b"), "go with one question"),
-        (("--save", "s.json", "--file", "a", "--out", "b"), "go with one question"),
+        (("--save", "s.json", "--file", "a", "--out", "b"), "goes with one question"),
         (("--out", "b", "1+1?"), "--out goes with --file"),
         (("--strategy", "poem", "1+1?"), "unknown strategy 'poem'"),
         (("--min-confidence", "80", "1+1?"), "from 0 to 1, such as 0.8; got 80"),

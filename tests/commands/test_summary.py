@@ -75,7 +75,7 @@ def test_it_says_that_a_larger_model_was_asked() -> None:
     errors = console(width=200)
     asked = Escalated("large", "this machine", 10, 20, 3.21, answer_before="75", confidence_before=0.3)
     print_cost(errors, result(escalation=asked), 4, "a-model")
-    line = "large (this machine) was asked too, in 3.2 s; before: 75 (a guess, 30%); its answer was taken"
+    line = "large (this machine) was asked too: 3.2 s, 30 tokens; before: 75 (a guess, 30%); its answer was taken"
     assert said(errors).splitlines()[0] == f"note: {line}"
     errors = console(width=200)
     print_cost(errors, result(escalation=replace(asked, answer_before=None, kept=False)), 4, "a-model")

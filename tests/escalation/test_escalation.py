@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from click.testing import CliRunner
-from faulty_server import Faulty, right, stall, status
+from faulty_server import Faulty, Handler, chunk, right, stall, status, stream_of
 
+from edge_tts.bench.server_process import running_server
+from edge_tts.cancellation import Cancellation
 from edge_tts.cli import group
 from edge_tts.core import Budget
 from edge_tts.errors import EdgeError, InputError
-from edge_tts.escalation.endpoint import KEY_VARIABLE, EndpointTarget
+from edge_tts.escalation.endpoint import KEY_VARIABLE, EndpointTarget, answered
 from edge_tts.escalation.solver import ONE_ANSWER, EscalatingSolver
 from edge_tts.events import (
     Decided,
@@ -21,6 +26,7 @@ from edge_tts.events import (
     StepTaken,
 )
 from edge_tts.packs.pack import Pack
+from edge_tts.reasoning.messages import Message
 
 QUESTION = "Tom has 3 boxes of 8 pencils. How many pencils are there?"
 SMALL = {"profile": "laptop-cpu", "deadline_s": 300, "generations": 4}
@@ -95,12 +101,33 @@ def test_an_endpoint_answers(pack: Pack) -> None:
 def test_an_endpoint_that_fails_leaves_the_local_answer_and_says_so(pack: Pack, fault: object) -> None:
     with (
         Faulty(fault) as server,  # type: ignore[arg-type]
-        EscalatingSolver(f"{server.settings.url}#big", 1.0, **{**SMALL, "deadline_s": 8}) as solver,
+        EscalatingSolver(f"{server.settings.url}#big", 1.0, (1e6, 2e6), **{**SMALL, "deadline_s": 8}) as solver,
     ):
         _, result = asked(solver)
-    assert result.escalation is None
+    assert result.escalation is not None
+    assert not result.escalation.kept
+    assert (result.escalation.answer_before, result.escalation.price) == (result.answer, None)
     assert result.answer is not None
     assert "so the local answer stays" in result.notes[-1]
+
+
+BROKEN_OFF = stream_of(
+    {**chunk(0, "#### 1"), "usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}}
+)
+
+
+@pytest.mark.parametrize(
+    ("then", "tokens", "kept"), [(right("24"), (20, 7), True), (status(400, "no"), (10, 2), False)]
+)
+def test_tokens_of_an_answer_that_broke_off_are_counted(
+    then: Callable[[Handler], None], tokens: tuple[int, int], kept: bool
+) -> None:
+    with Faulty(BROKEN_OFF, then) as server:
+        target = EndpointTarget(server.settings.url, "big", (1e6, 2e6))
+        found = answered(target, [Message("user", QUESTION)], "math", 60.0, _never())
+    assert (found.escalated.prompt_tokens, found.escalated.completion_tokens) == tokens
+    assert found.escalated.price == tokens[0] + 2 * tokens[1]
+    assert (found.answer == "24", bool(found.failure)) == (kept, not kept)
 
 
 def test_a_key_is_sent_only_where_its_variable_is_set(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,16 +164,75 @@ def _call() -> object:
     return Call(QUESTION, "majority:n=2", Budget(generations=2), 1)
 
 
-def _never() -> object:
-    from edge_tts.cancellation import Cancellation
-
+def _never() -> Cancellation:
     return Cancellation()
 
 
-def test_the_command_line_hands_over_and_says_so(pack: Pack) -> None:
+PRICED = ("--below", "1", "--prices", "0.5,2")
+TOOK = "15 tokens, price 0.000015"
+"""10 at 0.5 and 5 at 2 a million."""
+
+
+def test_the_command_line_hands_over_and_says_what_it_took(pack: Pack) -> None:
     with Faulty(right("24")) as server:
         to = f"{server.settings.url}#big"
-        said = CliRunner().invoke(group, ["solve", "--escalate", to, "--below", "1", "--budget", "2", QUESTION])
+        said = CliRunner().invoke(group, ["solve", "--escalate", to, *PRICED, "--budget", "2", QUESTION])
     assert said.exit_code == 0, said.output
     assert "answer: 24" in said.stdout
-    assert "big" in said.stderr
+    assert f"big ({server.settings.shown_url}) was asked too" in said.stderr
+    assert TOOK in said.stderr
+
+
+def test_a_file_hands_over_and_says_what_it_took(pack: Pack, tmp_path: Path) -> None:
+    file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    file.write_text("".join(f"{json.dumps({'question': QUESTION, 'id': i, 'answer': 24})}\n" for i in range(2)))
+    with Faulty(right("24"), status(500, "broken")) as server:
+        to = f"{server.settings.url}#big"
+        files = ("--file", str(file), "--out", str(out), "--parallel", "1")
+        said = CliRunner().invoke(group, ["solve", "--escalate", to, *PRICED, *files, "--strategy", "greedy"])
+    assert said.exit_code == 0, said.output
+    assert "a larger model was asked too: 2 of these, price 0.000015" in said.stderr
+    answered_, failed = (json.loads(line) for line in out.read_text("utf-8").splitlines())
+    assert (answered_["answer"], answered_["correct"], answered_["escalation"]["kept"]) == ("24", True, True)
+    assert not failed["escalation"]["kept"]
+    assert failed["answer"] == failed["escalation"]["answer_before"]
+    assert answered_["settings"]["others"] == {"escalate": to, "below": 1.0}
+
+
+def test_a_chat_hands_over_and_says_what_it_took(pack: Pack) -> None:
+    with Faulty(right("24")) as server:
+        to = f"{server.settings.url}#big"
+        said = CliRunner().invoke(group, ["chat", "--escalate", to, *PRICED, "--budget", "2"], input=f"{QUESTION}\n")
+    assert said.exit_code == 0, said.output
+    assert "answer: 24" in said.stdout
+    assert TOOK in said.stderr
+
+
+def test_a_server_hands_over_and_says_what_it_took(pack: Pack) -> None:
+    body = {"model": "smol-math", "messages": [{"role": "user", "content": QUESTION}], "edge": {"strategy": "greedy"}}
+    with (
+        Faulty(right("24")) as endpoint,
+        running_server("--escalate", f"{endpoint.settings.url}#big", *PRICED) as server,
+    ):
+        reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).raise_for_status().json()
+    assert reply["edge"]["answer"] == "24"
+    assert reply["edge"]["escalation"]["kept"]
+    assert TOOK in reply["edge"]["escalated"]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--escalate", "http://127.0.0.1:8000#big", "--prices", "1"), "two numbers such as 0.15,0.6; got '1'"),
+        (("--escalate", "http://127.0.0.1:8000#big", "--prices", "1,-2"), "0 or more; got 1 and -2"),
+        (("--escalate", "http://127.0.0.1:8000#big", "--prices", "1,nan"), "0 or more; got 1 and nan"),
+        (("--escalate", "smol-math", "--prices", "1,2"), "smol-math runs on this machine"),
+        (("--prices", "1,2"), "--escalate names"),
+    ],
+)
+@pytest.mark.parametrize("verb", [("solve", QUESTION), ("chat",)])
+def test_prices_that_cannot_be_used_are_said_before_anything_is_loaded(
+    options: tuple[str, ...], complaint: str, verb: tuple[str, ...], home: Path
+) -> None:
+    with pytest.raises(InputError, match=re.escape(complaint)):
+        CliRunner().invoke(group, [*verb, *options], catch_exceptions=False)

@@ -84,9 +84,7 @@ export class Turn {
     this.fact("Compute", `${((usage.policy_flops + usage.verifier_flops) / 1e9).toFixed(1)} GFLOP`);
     this.fact("Peak memory of the process", `${Math.round(usage.peak_memory_mb)} MB`);
     if (result.explanation) this.$("why").replaceChildren(paragraph(result.explanation.trim(), "span"));
-    if (result.escalation && !result.escalation.kept) {
-      this.$("reasons").append(make("li", `${result.escalation.model} was asked too; its answer was not taken`));
-    }
+    if (result.escalated) this.$("reasons").append(make("li", result.escalated));
     for (const note of result.notes ?? []) this.$("reasons").append(make("li", note));
     this.$("copy").hidden = !result.finished || answer === null;
   }
