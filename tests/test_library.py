@@ -170,7 +170,7 @@ def test_cancel_ends_every_call_at_once_with_what_it_has(solver: Solver) -> None
     assert solver.solve(QUESTION, "greedy").stop_reason == "complete"
 
 
-@pytest.mark.parametrize("strategy", ["auto", "weighted", "beam", "lookahead:k=1", "dvts", "revise"])
+@pytest.mark.parametrize("strategy", ["auto", "weighted", "beam", "lookahead:k=1", "dvts", "particles", "revise"])
 def test_every_strategy_can_be_cancelled(solver: Solver, strategy: str) -> None:
     waits = []
     apart = Sampling(temperature=3.0)  # samples that agree are drawn once, and soon done

@@ -69,9 +69,10 @@ def test_samples_go_on_from_those_that_estimated_the_difficulty() -> None:
     assert (search.difficulty, search.best, search.spent, search.round) == (1, "2", 2, 0)
 
 
-def test_a_search_over_steps_shows_one_round_at_a_time() -> None:
+@pytest.mark.parametrize("strategy", ["beam:n=4,m=2", "particles:n=4", "dvts:n=4", "lookahead:n=2,k=1"])
+def test_a_search_over_steps_shows_one_round_at_a_time(strategy: str) -> None:
     search = after(
-        StrategyChosen("beam:n=4,m=2", "asked for"),
+        StrategyChosen(strategy, "asked for"),
         StepTaken(0, "a", False, ("a",)),
         StepTaken(1, "b", False, ("b",)),
         CandidateScored(0, 0.2),
@@ -80,6 +81,7 @@ def test_a_search_over_steps_shows_one_round_at_a_time() -> None:
     )
     assert search.candidates == [Candidate(("b", "c"))]
     assert (search.round, search.spent) == (2, 4)
+    assert not search.votes_are_counted
 
 
 def test_a_chain_of_revisions_starts_its_row_over() -> None:
@@ -125,6 +127,14 @@ def test_a_program_that_failed_shows_its_error() -> None:
     assert rows == [["NameError: name 'c' is not defined", "none"], ["answer = 2 # 2", "2"]]
     assert [candidate.failed for candidate in model.search.candidates] == [True, False]
     assert (model.search.voters, model.search.ended) == (1, 2)
+
+
+def test_what_does_not_hold_is_told_below_the_steps() -> None:
+    model = CandidateModel()
+    model.start(Search(4, "#### "))
+    model.take(StepTaken(0, "12 * 8 = 98", False, ("12 * 8 = 98",), doubts=("12 * 8 = 98", "1 + 1 = 3")))
+    shown = model.data(model.index(0, 1), Qt.ItemDataRole.ToolTipRole)
+    assert "12 * 8 = 98\ndoes not hold: 12 * 8 = 98; 1 + 1 = 3<" in shown
 
 
 def test_what_was_decided_is_told_and_unknown_events_change_nothing() -> None:

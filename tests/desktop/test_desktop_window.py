@@ -24,7 +24,9 @@ from PySide6.QtWidgets import QApplication, QLabel
 from tiny_model import write_tiny_model
 
 from edge_tts import StepTaken, StrategyChosen
+from edge_tts.core import StepValue
 from edge_tts.packs.pack import Pack
+from edge_tts.reasoning.interpreter import Interpreter
 from edge_tts.search.strategy import Strategy
 
 BLOCKED_SECONDS = 0.1
@@ -319,6 +321,8 @@ def test_the_frozen_app_starts_by_itself(tmp_path: Path, home: Path) -> None:
     subprocess.run([sys.executable, "-m", "PyInstaller", *folders, str(DESKTOP / "edge-reason.spec")], check=True)
     (folder,) = (tmp_path / "dist").iterdir()
     assert (folder / "_internal" / "pack" / "policy.gguf").exists()
+    with Interpreter(binary=folder / "_internal" / "monty") as carried:
+        assert carried.run(["answer = 6 * 7"]).values == (StepValue("answer", "42"),)
     environment = {"HOME": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"}  # neither Python nor this project on the path
     seconds = []
     for _ in range(3):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 import stat
@@ -17,12 +16,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hostile_programs import HOSTILE
 
+from edge_tts.bench.hostile import HOSTILE, PROGRAMS, WITNESS, ended, generated
 from edge_tts.errors import BackendError
-from edge_tts.reasoning.interpreter import MOST_CHARACTERS, Interpreter, Limits
+from edge_tts.reasoning.interpreter import MOST_CHARACTERS, Interpreter, Limits, Run
 
-WITNESS = ["pencils = 96", "left = pencils - 20"]
 SECONDS_EACH = 4
 """More than the limit of a run, its grace and a new worker, on a machine that has other things to do."""
 
@@ -136,27 +134,10 @@ def test_sleep_takes_no_time(interpreter: Interpreter) -> None:
 # --- hostile programs ------------------------------------------------------------------------
 
 
-def generated(count: int) -> list[str]:
-    """Programs made of pieces of others and of noise."""
-    draw = random.Random(17)
-    alphabet = "abcxyz019 =+-*/%()[]{}:.,'\"\n\t\\#@!<>&|^~$?é🙂\x00\x7f"
-    pieces = [line for program in HOSTILE for line in program.split("\n") if 0 < len(line) < 100 and "True" not in line]
-    made = []
-    for number in range(count):
-        if number % 3 == 0:
-            made.append("".join(draw.choices(alphabet, k=draw.randrange(1, 120))))
-        elif number % 3 == 1:
-            made.append("\n".join(draw.choices(pieces, k=draw.randrange(1, 5))))
-        else:
-            good = [f"v{i} = {draw.randrange(100)} {draw.choice('+-*/%')} {draw.randrange(9)}" for i in range(6)]
-            good[draw.randrange(6)] = draw.choice(pieces)
-            made.append("\n".join(good))
-    return made
-
-
 def test_hostile_programs_cost_no_more_than_themselves(interpreter: Interpreter) -> None:
-    programs = HOSTILE + generated(500 - len(HOSTILE))
+    programs = [*HOSTILE, *generated(PROGRAMS - len(HOSTILE))]
     assert len(programs) >= 500
+    assert 100 < len(HOSTILE) < PROGRAMS
     begin = time.monotonic()
     failed = 0
     for number, program in enumerate(programs):
@@ -175,6 +156,20 @@ def test_hostile_programs_cost_no_more_than_themselves(interpreter: Interpreter)
     assert failed > len(programs) / 3
     assert time.monotonic() - begin < 120
     assert len(workers()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ("", "ran"),
+        ("NameError: name 'x' is not defined", "NameError"),
+        ("SystemExit", "SystemExit"),
+        ("Exception: the program prints more than 20000 characters", "the program prints more than N characters"),
+        ("the interpreter ended while it ran this program", "the interpreter ended while it ran this program"),
+    ],
+)
+def test_ends_are_told_by_kind(error: str, kind: str) -> None:
+    assert ended(Run(error=error)) == kind
 
 
 # --- workers ---------------------------------------------------------------------------------

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hostile_programs import HOSTILE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_tts.bench.hostile import HOSTILE
 from edge_tts.core import Request as PolicyRequest
 from edge_tts.core import (
     Sampling,

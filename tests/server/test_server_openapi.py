@@ -29,7 +29,8 @@ DEADLINE_S = 0.5
 """Of the server: bounds what a request may ask for."""
 SECONDS = 20.0
 """After which a request counts as hanging."""
-STRATEGIES = ("auto", "greedy", "majority:n=2", "adaptive", "weighted:n=2", "beam:n=4,m=2", "revise:n=2,s=2")
+VOTES = ("auto", "greedy", "majority:n=2", "adaptive", "weighted:n=2")
+STRATEGIES = (*VOTES, "beam:n=4,m=2", "particles:n=2", "revise:n=2,s=2")
 
 load_all_checks()
 CHECKED = CHECKS.get_by_names(

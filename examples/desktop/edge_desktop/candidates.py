@@ -74,7 +74,8 @@ class CandidateModel(QAbstractTableModel):
     def data(self, index: _Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         if role == Qt.ItemDataRole.ToolTipRole:
             candidate = self.search.candidates[index.row()]
-            lines = escape("\n".join((*candidate.steps, *filter(None, (candidate.error,)))))
+            doubts = f"does not hold: {'; '.join(candidate.doubts)}" if candidate.doubts else ""
+            lines = escape("\n".join((*candidate.steps, *filter(None, (candidate.error, doubts)))))
             return f'<p style="white-space: pre-wrap">{lines}</p>' if index.column() == STEPS else None
         if role not in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
             return None

@@ -18,7 +18,7 @@ from edge_tts import (
 from edge_tts.search.strategy import Strategy
 from edge_tts.search.wording import counted
 
-_OVER_STEPS = ("beam", "lookahead", "dvts")
+_OVER_STEPS = ("beam", "lookahead", "dvts", "particles")
 _GOING_ON = ("majority", "adaptive", "best-of-n", "weighted")
 """Strategies with independent samples. They go on from the samples that estimated the difficulty."""
 _TOKEN = re.compile(r"\d|[^\W\d_]+|[^\w\s]")
@@ -34,6 +34,8 @@ class Candidate:
     answer: str | None = None
     error: str = ""
     """Why it ended without an answer, in the program format."""
+    doubts: tuple[str, ...] = ()
+    """What its steps state that does not hold."""
 
     @property
     def failed(self) -> bool:
@@ -138,7 +140,7 @@ class Search:
         if not self._over_steps and (not old.steps or old.finished):
             self._spend(1)
         self.candidates[event.candidate] = Candidate(
-            event.steps, event.finished, answer=event.answer, error=event.error
+            event.steps, event.finished, answer=event.answer, error=event.error, doubts=event.doubts
         )
         self.ended += event.finished
         self.voters += event.answer is not None

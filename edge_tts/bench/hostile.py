@@ -1,8 +1,33 @@
-"""Programs that loop, allocate, recurse, print, break out, or are no programs at all."""
+"""Programs that loop, allocate, recurse, print, break out, or are no programs at all, and how each one ends.
+
+    python -m edge_tts.bench.hostile --out records/hostile.json
+
+A third are written by hand; the others are put together from pieces of these and from noise. Every tenth is followed
+by a good program, which has to give its value.
+"""
 
 from __future__ import annotations
 
-HOSTILE = [
+import json
+import random
+import re
+import time
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_tts.bench import machine
+from edge_tts.reasoning.interpreter import Interpreter, Run
+
+PROGRAMS = 500
+WITNESS = ("pencils = 96", "left = pencils - 20")
+"""A good program."""
+EVERY = 10
+"""A good program comes after so many others."""
+HOSTILE = (
     "",
     " ",
     "\n\n\n",
@@ -179,4 +204,69 @@ HOSTILE = [
     "x = ' ' * 10 ** 6\nraise ValueError(x)",
     "class E(Exception): pass\nraise E",
     "x = E = 1\n\n\n",
-]
+)
+
+
+def generated(count: int) -> list[str]:
+    """Programs made of pieces of others and of noise; the same ones each time."""
+    draw = random.Random(17)
+    alphabet = "abcxyz019 =+-*/%()[]{}:.,'\"\n\t\\#@!<>&|^~$?é🙂\x00\x7f"
+    pieces = [line for program in HOSTILE for line in program.split("\n") if 0 < len(line) < 100 and "True" not in line]
+    made = []
+    for number in range(count):
+        if number % 3 == 0:
+            made.append("".join(draw.choices(alphabet, k=draw.randrange(1, 120))))
+        elif number % 3 == 1:
+            made.append("\n".join(draw.choices(pieces, k=draw.randrange(1, 5))))
+        else:
+            good = [f"v{i} = {draw.randrange(100)} {draw.choice('+-*/%')} {draw.randrange(9)}" for i in range(6)]
+            good[draw.randrange(6)] = draw.choice(pieces)
+            made.append("\n".join(good))
+    return made
+
+
+def ended(run: Run) -> str:
+    """How a program ended: "ran", the class of its error, or a limit in words."""
+    if not run.error:
+        return "ran"
+    if (found := re.match(r"([\w.]+)(?::|$)", run.error)) and found[1] != "Exception":
+        return found[1]
+    return re.sub(r"\d+", "N", run.error.removeprefix("Exception: "))
+
+
+def outcomes(interpreter: Interpreter, programs: list[str]) -> dict[str, Any]:
+    """Run ``programs``, one after the other: how they ended, the longest in seconds, and the good programs between."""
+    ends: Counter[str] = Counter()
+    longest, good, right = 0.0, 0, 0
+    for number, program in enumerate(programs):
+        began = time.monotonic()
+        ends[ended(interpreter.run(program.split("\n")))] += 1
+        longest = max(longest, time.monotonic() - began)
+        if number % EVERY == 0:
+            good += 1
+            # With a line of its own, so that it is really run.
+            values = interpreter.run([*WITNESS, f"x = {number}"]).values
+            right += any((value.name, value.value) == ("left", "76") for value in values)
+    return {
+        "programs": len(programs),
+        "ends": dict(ends.most_common()),
+        "longest_seconds": round(longest, 3),
+        "good_programs": good,
+        "good_programs_right": right,
+    }
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Record.")
+def main(out: Path) -> None:
+    """Run all hostile programs and write how they ended."""
+    sets = {"by_hand": list(HOSTILE), "generated": generated(PROGRAMS - len(HOSTILE))}
+    with Interpreter() as interpreter:
+        found = {name: outcomes(interpreter, programs) for name, programs in sets.items()}
+    versions = {"pydantic-monty": version("pydantic-monty")}
+    out.write_text(json.dumps({"machine": machine.describe(), **versions, **found}, indent=1) + "\n", encoding="utf-8")
+    click.echo(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
