@@ -190,7 +190,7 @@ class Solver:
             except BackendError as error:
                 if format == "program":
                     raise
-                return replace(in_words, extra=(str(error),))
+                return replace(in_words, extra=(f"asked in words, since {error}",))
         return in_words
 
     def solve(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from questions import HARD
+from tiny_model import write_speaking_model
 
 from edge_tts.core import Budget
-from edge_tts.errors import InputError, ResourceError
+from edge_tts.errors import BackendError, InputError, ResourceError
 from edge_tts.events import (
     DifficultyEstimated,
     Done,
@@ -27,7 +31,18 @@ from edge_tts.solver import Solver, solve_all
 
 QUESTION = "Tom has 12 boxes with 8 pencils each. He gives away 20 pencils. How many pencils are left?"
 SAMPLE = Path(__file__).parent / "data" / "svamp_sample.jsonl"
-KINDS = ("greedy", "majority", "adaptive", "best-of-n", "weighted", "beam", "lookahead:k=1", "dvts", "particles", "revise")
+KINDS = (
+    "greedy",
+    "majority",
+    "adaptive",
+    "best-of-n",
+    "weighted",
+    "beam",
+    "lookahead:k=1",
+    "dvts",
+    "particles",
+    "revise",
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +73,22 @@ def test_every_strategy_answers_and_counts_its_cost(solver: Solver, strategy: st
     scored = strategy not in ("greedy", "majority", "adaptive")
     assert (result.usage.verifier_tokens > 0) == scored
     assert (result.usage.verifier_flops > 0) == scored
+
+
+def test_where_no_program_can_run_auto_asks_in_words_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "_MEIPASS", str(tmp_path / "frozen app without the worker"), raising=False)
+    model = write_speaking_model(tmp_path / "tiny.gguf", [[r"\boxed{24}"]])
+    with Solver(model=model, profile="laptop-cpu", generations=2, prompt_tokens=1000, max_tokens=20) as solver:
+        solver.pack = replace(solver.pack, writes_programs=True)
+        result = solver.solve("Tom has 3 boxes of 8 pencils. How many pencils are there?", "greedy")
+        assert (result.answer, result.format) == ("24", "text")
+        assert re.match(
+            "asked in words, since the interpreter for programs does not start: .*pydantic-monty", result.notes[0]
+        )
+        with pytest.raises(BackendError, match=r"does not start: .*reinstall pydantic-monty"):
+            solver.solve("What is 3 times 8?", "greedy", format="program")
 
 
 def test_same_seed_same_answer(solver: Solver) -> None:
