@@ -22,7 +22,7 @@ from edge_tts.core import (
     Usage,
     Verifier,
 )
-from edge_tts.errors import BackendError, ResourceError
+from edge_tts.errors import BackendError, InputError, ResourceError
 from edge_tts.events import (
     Difficulty,
     Done,
@@ -40,7 +40,7 @@ from edge_tts.questions.results import Settings
 from edge_tts.reasoning.chat_template import ChatTemplate
 from edge_tts.reasoning.formats import Asked, AskedEquations, AskedText, FormatName
 from edge_tts.reasoning.interpreter import Interpreter
-from edge_tts.reasoning.messages import Message, as_messages
+from edge_tts.reasoning.messages import Message, as_messages, transcript
 from edge_tts.reasoning.program_format import AskedProgram, suits
 from edge_tts.reasoning.question_kind import AnswerKind, kind_of
 from edge_tts.reasoning.text_prompt import EXAMPLES
@@ -177,6 +177,11 @@ class Solver:
         messages = as_messages(question)
         text = checked_question(messages[-1].content)
         if self.pack.format == "equations":
+            if format != "auto":
+                raise InputError(
+                    f"the pack {self.pack.name} writes equations and nothing else, and the format is {format!r}; leave "
+                    "it at auto, or take a chat model"
+                )
             return AskedEquations(self.pack.prompts, text, self.pack.calculator if self.calculator else None)
         kind = kind or kind_of(text)
         computes = suits(text, kind)
@@ -260,7 +265,8 @@ class Solver:
             if strategy and strategy.needs_verifier and not self._has_room:
                 raise ResourceError(
                     f"{strategy} needs the pack's verifier, for which {self.plan.memory_cap_mb:g} MB of memory leave "
-                    "no room; allow more, or use greedy, majority, adaptive or revise"
+                    f"no room; allow more, at least {self.plan.verifier_needs_mb} MB, or use greedy, majority, "
+                    "adaptive or revise"
                 )
             ledger, generations = self._ledger(call, strategy, began, cancel)
             task = self._task(call, messages, alone=strategy is not None)
@@ -300,7 +306,9 @@ class Solver:
         sampling = call.sampled(self.pack.sampling, asked.name)
         fit = self.fits.get(asked.name, Fit())
         others = () if alone else self._other_ways(call, messages, asked.name, fit)
-        text = messages[-1].content.strip()
+        # A PRM reads one text; a question that goes on with a chat says little without it.
+        whole = self.verifier is not None and self.pack.format == "text"
+        text = transcript(messages) if whole else messages[-1].content.strip()
         return Task(text, asked, sampling, call.aggregate, call.seed, others, fit.calibration)
 
     def _controller(self, call: Call, task: Task, generations: int) -> Controller:

@@ -15,6 +15,7 @@ from edge_tts.errors import PackError
 
 if TYPE_CHECKING:
     from edge_tts.packs.pack import Pack
+    from edge_tts.reasoning.formats import FormatName
 
 _FILE = click.Path(path_type=Path)
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -104,13 +105,24 @@ def assemble(name: str | None, base: Path | None) -> None:
 @click.option("--table", type=_FILE, help="Strategy table, a JSON file from `bench fit`.")
 @click.option("--card", type=_FILE, help="Model card: data, licences, figures, limits.")
 @click.option(
+    "--format",
+    type=click.Choice(("equations", "text", "program")),
+    default="equations",
+    show_default=True,
+    help="How the policy reasons. A chat model: text, or program where it writes good programs for computations. A "
+    "model fine-tuned for it: equations.",
+)
+@click.option(
     "--prompts",
     type=_FILE,
-    help="Prompt templates, a JSON object with any of: prompt, attempt, step_delimiter, answer_marker, end.",
+    help="Prompt templates for equations, a JSON object with any of: prompt, attempt, step_delimiter, answer_marker, "
+    "end. A chat model has a template of its own.",
 )
 @click.option("--licence", required=True, help="SPDX expression, for example Apache-2.0.")
 @click.option("--version", default="1.0.0", show_default=True)
-@click.option("--temperature", type=click.FloatRange(0), default=0.8, show_default=True)
+@click.option(
+    "--temperature", type=click.FloatRange(0), default=None, help="By default 0.8 for equations, 0.7 for a chat model."
+)
 @click.option(
     "--calculator",
     is_flag=True,
@@ -124,23 +136,24 @@ def build(
     tokenizer: Path | None,
     table: Path | None,
     card: Path | None,
+    format: FormatName,
     prompts: Path | None,
     licence: str,
     version: str,
-    temperature: float,
+    temperature: float | None,
     calculator: bool,
     out: Path,
     zipped: bool,
 ) -> None:
     """Build a pack from a policy and, if given, a verifier, a strategy table and prompts."""
-    from edge_tts.core import Sampling
     from edge_tts.packs.archive import write_zip
-    from edge_tts.packs.build import PackFiles, PackSettings, build_pack, read_prompts
+    from edge_tts.packs.build import PackFiles, PackSettings, build_pack, read_prompts, sampling_for
     from edge_tts.reasoning.prompts import CalculatorFormat
 
     files = PackFiles(policy, prm, tokenizer, table, card)
     notation = CalculatorFormat() if calculator else None
-    settings = PackSettings(licence, version, read_prompts(prompts), notation, Sampling(temperature=temperature))
+    templates = read_prompts(prompts) if prompts else None
+    settings = PackSettings(licence, version, templates, notation, sampling_for(format, temperature), format)
     with progress_bar() as progress:
         pack = build_pack(files, settings, out.absolute(), progress)
         if zipped:
@@ -171,8 +184,8 @@ def _description(pack: Pack) -> dict[str, Any]:
     from edge_tts.packs.pack import is_assembled
 
     described: dict[str, Any] = {"name": pack.name, "version": pack.version, "licence": pack.licence}
-    described |= {"state": _state(pack), "folder": str(pack.folder)}
-    for part in ("policy", "verifier", "sampling", "prompts", "calculator"):
+    described |= {"state": _state(pack), "folder": str(pack.folder), "format": pack.reasoning}
+    for part in ("policy", "verifier", "sampling", *(("prompts", "calculator") if pack.format == "equations" else ())):
         value = getattr(pack, part)
         described[part] = dataclasses.asdict(value) if value else None
     described["table"] = pack.table is not None
@@ -187,22 +200,33 @@ def _description(pack: Pack) -> dict[str, Any]:
 def _readable(described: Mapping[str, Any]) -> dict[str, list[str]]:
     """The parts of a description in words, a list of lines for each."""
     policy, verifier, sampling = described["policy"], described["verifier"], described["sampling"]
-    prompts, base = described["prompts"], described["base"]
+    base = described["base"]
     drawn = f"temperature {sampling['temperature']:g}, at most {sampling['max_tokens']} tokens"
     parts = {
         "licence": [described["licence"]],
         "model": [f"{_network(policy)}, context of {policy['trained_context']} tokens"],
         "verifier": [f"{_network(verifier)}, up to {verifier['max_tokens']} tokens" if verifier else "none"],
         "sampling": [drawn + (f", the {sampling['top_k']} likeliest tokens" if sampling["top_k"] else "")],
-        "prompt": prompts["prompt"].rstrip("\n").split("\n"),
-        "answer": [f"behind {prompts['answer_marker'].strip()!r}"],
-        "calculator": ["writes the results of equations" if described["calculator"] else "none"],
+        **_asked(described),
         "strategy": ["a table chooses by difficulty" if described["table"] else "no table; a vote"],
     }
     if base:
         parts["made from"] = [f"{base['file']} ({_megabytes(base['bytes'])})", base["url"]]
     parts["files"] = [f"{name:20} {_megabytes(size):>8}" for name, size in described["files"].items()]
     return parts
+
+
+def _asked(described: Mapping[str, Any]) -> dict[str, list[str]]:
+    """How the policy is asked, in words."""
+    if described["format"] != "equations":
+        programs = described["format"] == "program"
+        return {"format": ["a program for a computation, words for the rest" if programs else "words, step by step"]}
+    prompts = described["prompts"]
+    return {
+        "prompt": prompts["prompt"].rstrip("\n").split("\n"),
+        "answer": [f"behind {prompts['answer_marker'].strip()!r}"],
+        "calculator": ["writes the results of equations" if described["calculator"] else "none"],
+    }
 
 
 def _network(shape: Mapping[str, Any]) -> str:

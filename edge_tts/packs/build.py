@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,14 @@ from edge_tts.files.atomic import Progress, building, disk_errors, publish, requ
 from edge_tts.files.integrity import FileRecord
 from edge_tts.files.typed import typed
 from edge_tts.packs import manifest
+from edge_tts.packs.bare_model import TEMPERATURE
 from edge_tts.packs.manifest import Pack
 from edge_tts.packs.pack import require_free_name, require_sound
+from edge_tts.reasoning.formats import TRACE_TOKENS, FormatName
 from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 from edge_tts.runtimes.graph_metadata import VERIFIER_DATA
 from edge_tts.search.allocation import StrategyTable
+from edge_tts.search.fit import parse as parse_fits
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,52 @@ class PackFiles:
 
 @dataclass(frozen=True)
 class PackSettings:
-    """What the manifest states besides files and shapes."""
+    """What the manifest states besides files and shapes.
+
+    Raises InputError for prompts or a calculator that the format does not use.
+    """
 
     licence: str
     """SPDX expression."""
     version: str = "1.0.0"
-    prompts: PromptFormat = field(default_factory=PromptFormat)
+    prompts: PromptFormat | None = None
+    """Templates of a policy that writes equations; None for the default ones."""
     calculator: CalculatorFormat | None = None
-    sampling: Sampling = field(default_factory=Sampling)
+    """None: no results are written for the policy."""
+    sampling: Sampling | None = None
+    """None: what suits the format, see :func:`sampling_for`."""
+    format: FormatName = "equations"
+    """How the policy reasons: "equations" for one that was fine-tuned to write them; for a chat model "text", or
+    "program" where it is good at writing programs for computations."""
+
+    def __post_init__(self) -> None:
+        if self.format == "equations":
+            return
+        asked = f"a chat model (format {self.format}) is asked through its own template"
+        if self.prompts is not None:
+            raise InputError(f"{asked}; leave the prompts out, or choose the format equations")
+        if self.calculator is not None:
+            raise InputError(f"{asked} and writes its own results; leave the calculator out")
+
+    def fields(self) -> dict[str, Any]:
+        """The same as fields of :class:`Pack`."""
+        return {
+            "licence": self.licence,
+            "version": self.version,
+            "prompts": self.prompts or PromptFormat(),
+            "calculator": self.calculator,
+            "sampling": self.sampling or sampling_for(self.format),
+            **manifest.fields_of(self.format),
+        }
+
+
+def sampling_for(format: FormatName, temperature: float | None = None) -> Sampling:
+    """How a policy that reasons in ``format`` is drawn from, by default as the same model is without a pack."""
+    if format == "equations":
+        usual = Sampling(max_tokens=TRACE_TOKENS["equations"])
+    else:
+        usual = Sampling(TEMPERATURE, max_tokens=TRACE_TOKENS["text"])  # words may follow, where programs do not suit
+    return usual if temperature is None else replace(usual, temperature=temperature)
 
 
 def build_pack(sources: PackFiles, settings: PackSettings, out: Path, progress: Progress = silent) -> Pack:
@@ -100,7 +141,7 @@ def build_pack(sources: PackFiles, settings: PackSettings, out: Path, progress: 
             policy=policy,
             verifier=verifier,
             table=_read_table(folder / manifest.TABLE) if sources.table else None,
-            **vars(settings),
+            **settings.fields(),
         )
         manifest.write(pack, folder)
         require_sound(manifest.read(folder))
@@ -108,13 +149,17 @@ def build_pack(sources: PackFiles, settings: PackSettings, out: Path, progress: 
     return replace(pack, folder=out)
 
 
-def set_table(folder: Path, table: Mapping[str, Any]) -> Pack:
-    """Write the strategy ``table`` into the pack in ``folder``, replacing a table it has, and update the manifest.
+def set_fits(folder: Path, table: Mapping[str, Any] | None, controller: Mapping[str, Any] | None) -> Pack:
+    """Put what was fitted for ``auto`` into the pack in ``folder``, in the place of what it has; None: leave it out.
 
-    The folder is replaced as a whole. Raises PackError where ``folder`` is not a pack or the table cannot be
-    used, InputError or ResourceError where the folder cannot be written.
+    ``table`` is the strategy table, ``controller`` the controller's fit. The folder is replaced as a whole. Raises
+    PackError where ``folder`` is not a pack or a fit cannot be used, InputError or ResourceError where the folder
+    cannot be written.
     """
-    StrategyTable.parse(table)
+    fits = {manifest.TABLE: table, manifest.CONTROLLER: controller}
+    if table is not None:
+        StrategyTable.parse(table)
+    parse_fits(controller)
     folder = folder.absolute()
     manifest.read(folder)  # nothing is locked where there is no pack
     with turn(folder.parent), building(folder.parent) as temporary:
@@ -122,9 +167,13 @@ def set_table(folder: Path, table: Mapping[str, Any]) -> Pack:
         require_space(folder.parent, sum(path.stat().st_size for path in folder.iterdir()))
         changed = temporary / folder.name
         shutil.copytree(folder, changed)
-        text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"
-        (changed / manifest.TABLE).write_text(text, encoding="utf-8")
-        files = {**pack.files, manifest.TABLE: FileRecord.of(changed / manifest.TABLE)}
+        files = {name: record for name, record in pack.files.items() if name not in fits}
+        for name, content in fits.items():
+            (changed / name).unlink(missing_ok=True)
+            if content is not None:
+                text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+                (changed / name).write_text(text, encoding="utf-8")
+                files[name] = FileRecord.of(changed / name)
         manifest.write(replace(pack, files=files), changed)
         publish(changed, folder)
     return manifest.read(folder)

@@ -105,7 +105,7 @@ class Pack:
     source: Path | None = None
     """Folder with the parts to assemble; None for a pack that is complete already."""
     format: FormatName = "equations"
-    """How the policy is asked."""
+    """How the policy is asked: "equations", or "text" for a chat model."""
     model: Entry | HubFile | None = None
     """Where the file of a model comes from that is used without a pack."""
     gguf: Path | None = None
@@ -113,7 +113,7 @@ class Pack:
     program_verifier: Mapping[str, Any] | None = None
     """What :class:`edge_tts.runtimes.program_verifier.SignWeights` reads; None: programs are not scored."""
     writes_programs: bool = False
-    """Whether the model is at its best writing a program where the question is a computation."""
+    """Whether a chat model is at its best writing a program where the question is a computation."""
     has_text_examples: bool = False
     """Whether worked examples are shown where the model computes in words."""
 
@@ -121,6 +121,16 @@ class Pack:
     def title(self) -> str:
         """Name and version."""
         return f"{self.name} {self.version}".strip()
+
+    @property
+    def reasoning(self) -> FormatName:
+        """The format that the model is at its best in."""
+        return "program" if self.writes_programs else self.format
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether this is a model used without a pack: a GGUF, and no folder with a manifest."""
+        return self.folder == Path()
 
     @property
     def is_known(self) -> bool:
@@ -140,19 +150,46 @@ class Pack:
         return self.folder / TOKENIZER if self.verifier else None
 
 
+def fields_of(reasoning: FormatName) -> dict[str, Any]:
+    """The fields of :class:`Pack` that say how its policy reasons."""
+    return {
+        "format": "equations" if reasoning == "equations" else "text",
+        "writes_programs": reasoning == "program",
+    }
+
+
 @dataclass(frozen=True)
 class _Described:
-    """The keys of ``manifest.json`` that are fields of :class:`Pack` as they are."""
+    """The keys of ``manifest.json``; all but ``reasoning`` are fields of :class:`Pack`.
+
+    Raises PackError for prompts that are missing, or that a chat model, which has a template of its own, does not read.
+    """
 
     name: _Named
     version: _Named
     licence: _Named
-    prompts: PromptFormat
     sampling: Sampling
     policy: PolicyShape
+    reasoning: FormatName = "equations"
+    prompts: PromptFormat | None = None
     calculator: CalculatorFormat | None = None
     verifier: VerifierShape | None = None
     recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        if self.reasoning == "equations" and self.prompts is None:
+            raise PackError("prompts is missing; correct the file")
+        if self.reasoning != "equations" and (self.prompts or self.calculator):
+            raise PackError(
+                f"prompts and calculator are for packs that write equations, and reasoning is {self.reasoning!r}; "
+                "leave them out"
+            )
+
+    def fields(self) -> dict[str, Any]:
+        """The same as fields of :class:`Pack`."""
+        same = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        reasoning = fields_of(same.pop("reasoning"))
+        return {**same, **reasoning, "prompts": self.prompts or PromptFormat()}
 
 
 def read(folder: Path) -> Pack:
@@ -175,10 +212,9 @@ def read(folder: Path) -> Pack:
     records = {name: typed(FileRecord, record, f"{path}, files.{name}", PackError) for name, record in files.items()}
     stated = {key: value for key, value in content.items() if key not in ("format", "checksum", "files")}
     described = typed(_Described, stated, str(path), PackError)
-    as_they_are = {field.name: getattr(described, field.name) for field in dataclasses.fields(described)}
     table = read_json(folder / TABLE) if TABLE in files else None
     controller = read_json(folder / CONTROLLER) if CONTROLLER in files else None
-    return Pack(**as_they_are, folder=folder, files=records, table=table, controller=controller)
+    return Pack(**described.fields(), folder=folder, files=records, table=table, controller=controller)
 
 
 def write(pack: Pack, folder: Path) -> None:
@@ -189,13 +225,16 @@ def write(pack: Pack, folder: Path) -> None:
         "version": pack.version,
         "licence": pack.licence,
         "files": {name: dataclasses.asdict(record) for name, record in sorted(pack.files.items())},
-        "prompts": dataclasses.asdict(pack.prompts),
-        "calculator": dataclasses.asdict(pack.calculator) if pack.calculator else None,
         "sampling": dataclasses.asdict(pack.sampling),
         "policy": dataclasses.asdict(pack.policy),
         "verifier": dataclasses.asdict(pack.verifier) if pack.verifier else None,
         "recipe": dataclasses.asdict(pack.recipe) if pack.recipe else None,
     }
+    if pack.format == "equations":
+        content["prompts"] = dataclasses.asdict(pack.prompts)
+        content["calculator"] = dataclasses.asdict(pack.calculator) if pack.calculator else None
+    else:
+        content["reasoning"] = pack.reasoning
     content["checksum"] = checksum(content)
     (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

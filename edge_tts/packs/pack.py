@@ -71,7 +71,7 @@ def prepare_pack(pack: Pack, progress: Progress = silent, base: Path | None = No
     or damaged or the base model cannot be found, ResourceError where the disk is full, InputError where it
     cannot be written.
     """
-    if pack.format != "equations":
+    if pack.is_bare:
         return pack if pack.gguf or pack.model is None else replace(pack, gguf=locate_model(pack.model, progress))
     if pack.source and not _is_current(pack):
         _assemble(pack, pack.source, base, progress)
@@ -123,9 +123,9 @@ def is_assembled(pack: Pack) -> bool:
 
 def is_ready(pack: Pack) -> bool:
     """Whether ``pack`` can be loaded without a download, and without being assembled first."""
-    if pack.format == "equations":
-        return pack.source is None or is_assembled(pack)
-    return pack.gguf is not None or pack.model is None
+    if pack.is_bare:
+        return pack.gguf is not None or pack.model is None
+    return pack.source is None or is_assembled(pack)
 
 
 def require_sound(pack: Pack) -> None:

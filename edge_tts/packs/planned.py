@@ -65,7 +65,7 @@ def plan_for(
         prompt = (prompt_tokens or PROMPT_TOKENS) + PROMPT_OF_FORMAT[pack.format] + 200 * pack.writes_programs
         return make_plan(pack.policy, scoring, profile, memory_mb, deadline, count, prompt, length, min(length, usual))
 
-    usual = USUAL_TOKENS["program" if pack.writes_programs else pack.format]
+    usual = USUAL_TOKENS[pack.reasoning]
     if deadline_s is not None:
         return planned(deadline_s, generations, usual)
     vote = planned(LONG_S, min(generations, LEAST_VOTE), USUAL_TOKENS[pack.format])

@@ -58,6 +58,8 @@ class Plan:
     """Where the speeds behind the prediction come from."""
     notes: tuple[str, ...]
     """One clause for each concession."""
+    verifier_needs_mb: int | None
+    """Smallest memory cap, in MiB, that leaves room for the verifier; None where there is none."""
 
     def summary(self) -> str:
         """One line: the configuration, its memory and its predicted time."""
@@ -126,7 +128,9 @@ def make_plan(
     if fitting is None:
         raise _too_small(cap, on_gpu)
     on_gpu_too = f" and {gpu_cap:g} MB of the GPU" if gpu_cap else ""
-    notes = _memory_notes(candidates[0], fitting, f"{cap:g} MB{on_gpu_too}")
+    with_verifier = [c.memory.total for c in on_gpu if c.verifier]
+    least = math.ceil(min(with_verifier)) if with_verifier else None
+    notes = _memory_notes(candidates[0], fitting, f"{cap:g} MB{on_gpu_too}", least)
     width = fitting.engine.width
 
     def seconds(count: int) -> float:
@@ -153,6 +157,7 @@ def make_plan(
         tokens_per_second=profile.speeds.decode_at(width, prompt + typical, policy.parameters),
         speeds=f"measured here on {known.date} with {known.pack}" if known else "stated by the profile, not measured",
         notes=tuple(notes),
+        verifier_needs_mb=least,
     )
 
 
@@ -243,7 +248,8 @@ def _predicted(
     return prompt / speeds.prefill_at(policy.parameters) + new / decode + scoring
 
 
-def _memory_notes(wanted: _Candidate, chosen: _Candidate, cap: str) -> list[str]:
+def _memory_notes(wanted: _Candidate, chosen: _Candidate, cap: str, least: int | None) -> list[str]:
+    """``least`` is the cap that leaves room for the verifier."""
     cause = f"to stay below {cap}"
     notes = []
     if chosen.engine.width < wanted.engine.width:
@@ -253,7 +259,7 @@ def _memory_notes(wanted: _Candidate, chosen: _Candidate, cap: str) -> list[str]
     if chosen.engine.context < wanted.engine.context:
         notes.append(f"{chosen.engine.context} tokens of context instead of {wanted.engine.context}, {cause}")
     if wanted.verifier and not chosen.verifier:
-        notes.append(f"no verifier, {cause}: answers are chosen by majority")
+        notes.append(f"no verifier, which needs a cap of {least} MB, {cause}: answers are chosen by majority")
     return notes
 
 

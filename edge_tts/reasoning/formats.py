@@ -154,12 +154,14 @@ class AskedText:
         answer = read_answer(text, question, self.kind, is_cut=not finished, is_thinking=thinking)
         steps = split_steps(split_thinking(text, thinking).text)
         doubts = tuple(equation.text for step in steps for equation in false_equations(step))
+        begun = steps[: len(trace.steps)] == trace.steps  # not where a formula of the last step went on
         return replace(
             trace,
             tokens=trace.tokens + event.tokens,
             steps=steps,
             doubts=doubts,
             weight=DOUBTED_WEIGHT if doubts else 1.0,
+            scores=trace.scores if begun else (),
             text=text,
             finished=trace.finished or finished,
             answer=answer,

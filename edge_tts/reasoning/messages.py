@@ -57,6 +57,11 @@ def checked_messages(messages: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(messages)
 
 
+def transcript(messages: Sequence[Message]) -> str:
+    """What was said in the chat, a paragraph a turn, without the system's messages."""
+    return "\n\n".join(message.content.strip() for message in messages if message.role != "system")
+
+
 def _read(item: object, number: int) -> Message:
     if isinstance(item, Message):
         return item

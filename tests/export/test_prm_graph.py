@@ -1,7 +1,7 @@
 """Exported graphs give the scores each family's own recipe gives in PyTorch, and quantisation is proven."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,96 +14,22 @@ import torch
 import transformers
 from onnx import TensorProto, helper, numpy_helper
 from prm_checkpoints import OTHER, QUESTION, TRACE, TRACES
+from prm_recipes import RECIPES
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from torch import nn
 
 from edge_tts.errors import InputError, PackError
 from edge_tts.export import prm_graph
 from edge_tts.export.graph_quantisation import BLOCK, Quant, pack_blocks, quantise_graph
-from edge_tts.export.reward_heads import QWEN_SYSTEM, recognise
+from edge_tts.export.reward_heads import recognise
 from edge_tts.packs.build import PackFiles, PackSettings, build_pack
 from edge_tts.planning.shapes import WEIGHT_COPIES, verifier_shape
 from edge_tts.runtimes.graph_metadata import read_metadata
 from edge_tts.runtimes.onnx_verifier import OnnxVerifier
 
 Exported = Callable[[str, Quant], Path]
-Recipe = Callable[[Path, str, Sequence[str]], list[float]]
 TOLERANCE: dict[Quant, float] = {"fp32": 2e-4, "fp16": 0.02, "int8": 0.1, "int4": 0.8}
 """Random weights of standard deviation 0.2 make scores far more sensitive than trained ones are."""
-
-
-def shepherd(folder: Path, question: str, steps: Sequence[str]) -> list[float]:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    model = transformers.MistralForCausalLM.from_pretrained(folder)
-    candidates = tokenizer.encode("+ -").ids[1:]
-    tag = tokenizer.encode("ки").ids[-1]
-    text = question + " " + "\n".join(f"Step {n}: {step} ки" for n, step in enumerate(steps, 1))
-    ids = torch.tensor([tokenizer.encode(text).ids])
-    scores = model(ids).logits[:, :, candidates].softmax(-1)[:, :, 0]
-    return scores[ids == tag].tolist()
-
-
-def chat(folder: Path, question: str, steps: Sequence[str]) -> list[float]:
-    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
-    model = transformers.LlamaForCausalLM.from_pretrained(folder)
-    candidates = [tokenizer.encode("+")[-1], tokenizer.encode("-")[-1]]
-    turns: list[dict[str, str]] = []
-    scores = []
-    for step in steps:
-        turns.append({"role": "user", "content": step if turns else f"{question} {step}"})
-        turns.append({"role": "assistant", "content": "+"})
-        ids = tokenizer.apply_chat_template(turns, return_tensors="pt")
-        scores.append(float(model(ids).logits[0, -3, candidates].softmax(-1)[0]))
-    return scores
-
-
-def two_class(folder: Path, question: str, steps: Sequence[str]) -> list[float]:
-    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
-    config = transformers.Qwen2Config.from_pretrained(folder)
-    model = transformers.Qwen2ForTokenClassification(config)
-    model.score = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    turns = [
-        {"role": "system", "content": QWEN_SYSTEM},
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": "<extra_0>".join(steps) + "<extra_0>"},
-    ]
-    ids = tokenizer.apply_chat_template(turns, return_tensors="pt")
-    scores = model.eval()(ids).logits.softmax(-1)[:, :, 1]
-    return scores[ids == tokenizer.encode("<extra_0>")[0]].tolist()
-
-
-def value(folder: Path, question: str, steps: Sequence[str]) -> list[float]:
-    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
-    model = transformers.Qwen2ForCausalLM.from_pretrained(folder)
-    weights = load_file(folder / "model.safetensors")
-    ids, ends = tokenizer.encode(tokenizer.bos_token + question + "\n"), []
-    for step in steps:
-        ids += [*tokenizer.encode(step), tokenizer.encode("\n")[-1]]
-        ends.append(len(ids) - 1)
-    hidden = model(torch.tensor([ids]), output_hidden_states=True).hidden_states[-1][0, ends]
-    values = hidden @ weights["v_head.summary.weight"].T + weights["v_head.summary.bias"]
-    return values.sigmoid().squeeze(-1).tolist()
-
-
-def token_decoder(folder: Path, question: str, steps: Sequence[str]) -> list[float]:
-    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
-    model = transformers.Qwen2ForTokenClassification.from_pretrained(folder)
-    ids, ends = tokenizer.encode(question), []
-    for step in steps:
-        ids += tokenizer.encode(step) + tokenizer.encode("\n")
-        ends.append(len(ids) - 1)
-    return model(torch.tensor([ids])).logits.softmax(-1)[0, ends, 1].tolist()
-
-
-RECIPES: dict[str, Recipe] = {
-    "step-token": shepherd,
-    "chat": chat,
-    "two-class": two_class,
-    "value": value,
-    "token-classification": token_decoder,
-}
 
 
 def scored(model: Path, tokenizer: Path) -> list[tuple[float, ...]]:

@@ -21,6 +21,7 @@ from edge_tts.files.folders import data_folder
 from edge_tts.packs import manifest, pack
 from edge_tts.packs.archive import install_pack, write_zip
 from edge_tts.packs.build import PackFiles, PackSettings, build_pack, read_prompts
+from edge_tts.reasoning.prompts import CalculatorFormat, PromptFormat
 
 SETTINGS = PackSettings("MIT", version="2.1")
 
@@ -76,9 +77,9 @@ def test_accounts_beside_the_models_go_with_them(sources: PackFiles, tmp_path: P
 SET_TABLE = """
 import json, sys
 from pathlib import Path
-from edge_tts.packs.build import set_table
+from edge_tts.packs.build import set_fits
 for _ in range(12):
-    set_table(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    set_fits(Path(sys.argv[1]), json.loads(sys.argv[2]), None)
 """
 
 
@@ -197,6 +198,27 @@ def test_the_command_line_builds_and_installs(sources: PackFiles, tmp_path: Path
     found = pack.find_pack("cli-pack")
     assert found.prompts.prompt == "Q: {question}\nA:"
     assert found.calculator is not None
+
+
+def test_what_only_equations_have_does_not_go_with_a_chat_model(built: pack.Pack, tmp_path: Path) -> None:
+    for format in ("text", "program"):
+        asked = rf"a chat model \(format {format}\) is asked through its own template"
+        with pytest.raises(InputError, match=f"{asked}; leave the prompts out, or choose the format equations"):
+            PackSettings("MIT", prompts=PromptFormat(), format=format)
+        with pytest.raises(InputError, match=f"{asked} and writes its own results; leave the calculator out"):
+            PackSettings("MIT", calculator=CalculatorFormat(), format=format)
+    path = built.folder / manifest.MANIFEST
+    content = json.loads(path.read_text())
+    assert "reasoning" not in content  # as versions before this one wrote it
+    without = {key: value for key, value in content.items() if key != "prompts"}
+    for changed, said in (
+        ({**content, "reasoning": "text"}, "prompts and calculator are for packs that write equations.* 'text'"),
+        ({**content, "reasoning": "poem"}, "reasoning: Invalid enum value 'poem'"),
+        (without, "prompts is missing"),
+    ):
+        path.write_text(json.dumps({**changed, "checksum": manifest.checksum(changed)}))
+        with pytest.raises(PackError, match=said):
+            manifest.read(built.folder)
 
 
 def test_prompts_that_cannot_be_used_are_refused_when_a_pack_is_built_and_read(

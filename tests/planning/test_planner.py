@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -16,11 +17,14 @@ from click.testing import CliRunner
 from edge_tts.commands.plan import command as plan_command
 from edge_tts.errors import InputError, ResourceError
 from edge_tts.packs.base_model import locate
+from edge_tts.packs.build import sampling_for
 from edge_tts.packs.pack import Pack
+from edge_tts.packs.planned import plan_for
 from edge_tts.planning.memory import cache_for, memory_plan
 from edge_tts.planning.planner import Plan, make_plan
 from edge_tts.planning.shapes import policy_shape
 from edge_tts.profiles.loader import load
+from edge_tts.reasoning.prompts import PromptFormat
 from edge_tts.runtimes.config import EngineConfig, PolicyShape, VerifierConfig, VerifierShape
 from edge_tts.runtimes.process_memory import MAPPED
 
@@ -179,6 +183,49 @@ def test_longer_traces_take_context_and_time() -> None:
         planned(trace_tokens=0)
 
 
+QWEN_7B = PolicyShape(4_683_073_536, 7_070_619_136, 28, 4, 128, 3584, 152_064, 32_768, 306_561_024)
+"""Qwen2.5-7B-Instruct in Q4_K_M."""
+PRM_7B = VerifierShape(7_640_000_000, 7_080_000_000, 28, 3584, 4096, 114_688, 151_666, 1.9)
+"""Qwen2.5-Math-PRM-7B in int8."""
+
+
+def planned_7b(memory: float) -> Plan:
+    """A chat model of 7B with a PRM of 7B, in words."""
+    how: dict[str, Any] = {"prompts": PromptFormat(), "calculator": None, "sampling": sampling_for("text")}
+    what: dict[str, Any] = {"policy": QWEN_7B, "verifier": PRM_7B, "table": None, "format": "text"}
+    pack = Pack("large", "1", "Apache-2.0", Path("/packs/large"), {}, **how, **what)
+    return plan_for(pack, load("laptop-cpu"), memory)
+
+
+def test_a_7b_model_and_a_7b_prm_are_planned_inside_a_large_cap() -> None:
+    plan = planned_7b(32_768)
+    assert plan.verifier
+    assert plan.memory.total <= 32_768
+    assert plan.memory.weights > QWEN_7B.file_bytes / 2**20
+    assert plan.memory.verifier_weights > 1.9 * PRM_7B.file_bytes / 2**20
+    assert plan.engine.context >= 180 + 512
+    assert plan.verifier_config.cache_mb == math.ceil((128 + plan.engine.width * 300) * 114_688 / 2**20)
+    # Each token of a trace is decoded by one model and read by the other.
+    assert plan.seconds > plan.generations * 300 / load("laptop-cpu").speeds.verifier_at(PRM_7B.parameters)
+    assert plan.deadline_s >= plan.seconds
+
+
+def test_a_7b_model_is_refused_inside_a_small_cap_with_what_it_needs() -> None:
+    with pytest.raises(
+        ResourceError, match=r"a memory cap of 4096 MB is \d+ MB too small.*allow at least \d+"
+    ) as caught:
+        planned_7b(4096)
+    least = int(re.findall(r"allow at least (\d+) MB", str(caught.value))[0])
+    alone = planned_7b(least)
+    assert not alone.verifier
+    needed = alone.verifier_needs_mb
+    assert needed is not None
+    assert needed > least + 1.9 * PRM_7B.file_bytes / 2**20
+    told = f"no verifier, which needs a cap of {needed} MB, to stay below {least} MB: answers are chosen by majority"
+    assert told in alone.notes
+    assert [planned_7b(cap).verifier for cap in (needed - 1, needed)] == [False, True]
+
+
 def test_an_embedding_table_that_is_looked_up_is_resident_in_part() -> None:
     shape = PolicyShape(491_400_064, 494_032_768, 24, 2, 64, 896, 151_936, 32_768)
     mapped = replace(shape, lookup_bytes=93_592_576)
@@ -320,6 +367,7 @@ def test_a_pack_without_verifier_needs_none() -> None:
     assert not plan.verifier
     assert plan.notes == ()
     assert plan.memory.verifier_arena == 0
+    assert plan.verifier_needs_mb is None
 
 
 def test_plan_prints_json_before_anything_is_loaded(pack: Pack) -> None:

@@ -136,6 +136,22 @@ def test_a_false_equation_is_noted_and_halves_the_vote() -> None:
     assert choice.support == 1 / (1 + DOUBTED_WEIGHT)
 
 
+def test_a_step_that_goes_on_is_scored_again() -> None:
+    asked = AskedText.of(ChatTemplate(None), (Message("user", "What is 1 + 2?"),))
+
+    def written(trace: Trace, *texts: str) -> Trace:
+        for text in texts:
+            trace = asked.extended(trace, StepEvent(0, text, (1,), 0.0, 0, 0, "step"))
+        return trace
+
+    whole = replace(written(Trace((0,)), "We add.", "Then:"), scores=(0.5, 0.6))
+    assert written(whole, "So 3.").scores == (0.5, 0.6)
+    opened = replace(written(Trace((0,)), "We add.", "$$ 1"), scores=(0.5, 0.6))
+    closed = written(opened, "+ 2 $$")
+    assert closed.steps == ("We add.", "$$ 1\n\n+ 2 $$")
+    assert closed.scores == ()
+
+
 def test_a_revision_shows_each_attempt_as_a_turn_and_asks_to_check_it() -> None:
     asked = AskedText.of(ChatTemplate(None), (Message("user", "What is 12 times 8?"),))
     policy = ScriptedPolicy(lambda text, seed: "")
