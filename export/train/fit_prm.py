@@ -7,7 +7,7 @@ every problem weighs the same.
 All figures in ``RUN/report.json`` are of held-out problems: ``FOLDS`` folds split by problem, which all policies share.
 Beside the heads stands what costs nothing, the mean log-probability. The depth with the best AUC within a question is
 taken unless ``--layers`` names one, and its head is calibrated on held-out scores (Platt 1999). The run folder is then
-what ``edge-reason export prm`` exports and ``train_prm --start`` trains on:
+what ``edge-reason export prm`` exports and ``train_prm --base`` trains on:
 
     python -m edge_tts.export.train.fit_prm --base qwen2.5-coder-0.5b.gguf --data rows.jsonl --out RUN
 """
