@@ -157,6 +157,13 @@ class AskedProgram:
             return grown
         return self._with_line(grown, text)
 
+    def run_again(self, program: str) -> Trace:
+        """The trace of a program that was written before, up to what ended it; without tokens."""
+        trace = Trace(())
+        for line in (*program.split("\n"), FENCE):
+            trace = self.extended(trace, StepEvent(0, line, (), 0.0, 0, 0, None))
+        return trace
+
     def _with_line(self, program: Trace, text: str) -> Trace:
         """``program``, whose last line is ``text``, after that line: waiting for more, run, or failed."""
         if len(text) > LONGEST_LINE:

@@ -8,8 +8,9 @@ Equation steps are short and repeat, so the samples of a question share prefixes
 ``--format program`` is for chat models that know code: they are asked as the runtime asks them, programs are run as
 they are written, and one that fails is a row without an answer.
 
-``--attempts rollouts.jsonl`` samples revisions instead: each follows one to four wrong attempts from that file. With
-``--base BASE.gguf --tuned RUN/adapter`` instead of ``--policy``, PyTorch samples, on a GPU where there is one.
+``--attempts rollouts.jsonl`` samples revisions instead: each follows one to four wrong attempts from that file,
+programs together with what running them said. With ``--base BASE.gguf --tuned RUN/adapter`` instead of ``--policy``,
+PyTorch samples, on a GPU where there is one.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from edge_tts.core import (
 )
 from edge_tts.errors import InputError
 from edge_tts.export import command
+from edge_tts.export.trace_rows import read_rows
+from edge_tts.export.train import programs
 from edge_tts.export.train.data import Problem, read_problems, split
 from edge_tts.export.train.examples import Samples, attempts, read_samples
 from edge_tts.export.train.labels import prefix_values
@@ -71,21 +74,45 @@ def sample(
 
 
 def sample_programs(
-    policy: Policy, problems: Sequence[Problem], samples: int, sampling: Sampling, seed: int
+    policy: Policy,
+    problems: Sequence[Problem],
+    samples: int,
+    sampling: Sampling,
+    seed: int,
+    earlier: Samples | None = None,
 ) -> list[list[Trace]]:
-    """``samples`` programs for each problem, drawn in one batch and run as they are written."""
+    """``samples`` programs for each problem, drawn in one batch and run as they are written.
+
+    With ``earlier``, revisions: each follows wrong programs of its problem.
+    """
+    rng = random.Random(seed)
     chat = policy.chat_model
     template = ChatTemplate(chat.template, chat.bos, chat.eos, chat.adds_bos)
     with Interpreter() as interpreter:
         asked = [AskedProgram.of(template, (Message("user", problem.question),), interpreter) for problem in problems]
-        prompts = [(one.prompt(policy), one) for one in asked]
-        traces = [Trace(tokens, prompt_tokens=len(tokens)) for tokens, _ in prompts for _ in range(samples)]
+        wrong = [earlier.wrong[problem.id] if earlier else () for problem in problems]
+        prompts = [
+            _prompt(policy, one, programs.attempts(known, rng), sampling.max_tokens)
+            for one, known in zip(asked, wrong, strict=True)
+            for _ in range(samples)
+        ]
+        traces = [Trace(tokens, prompt_tokens=len(tokens)) for tokens in prompts]
         requests = [Request(t.tokens, derived_seed(seed, i), sampling) for i, t in enumerate(traces)]
         for event in policy.generate(requests):
             at = event.request
             if not traces[at].finished:
-                traces[at] = prompts[at // samples][1].extended(traces[at], event)
+                traces[at] = asked[at // samples].extended(traces[at], event)
     return [traces[i : i + samples] for i in range(0, len(traces), samples)]
+
+
+def _prompt(policy: Policy, asked: AskedProgram, wrong: Sequence[str], room: int) -> tuple[int, ...]:
+    """The prompt with the ``wrong`` programs; the first of them go where the context has no ``room`` tokens left."""
+    shown = [asked.run_again(program) for program in wrong]
+    tokens = asked.prompt(policy, shown)
+    while shown and len(tokens) + room > policy.info.context_length:
+        shown = shown[1:]
+        tokens = asked.prompt(policy, shown)
+    return tokens
 
 
 def label(problem: Problem, traces: Iterable[Trace], failed: bool = False) -> list[dict[str, Any]]:
@@ -95,7 +122,7 @@ def label(problem: Problem, traces: Iterable[Trace], failed: bool = False) -> li
     it wrote in place of it.
     """
     if failed:
-        kept = [t if t.steps else replace(t, steps=(t.text.strip() or "(nothing)",)) for t in traces]
+        kept = [t if t.steps else replace(t, steps=(t.text.strip() or programs.NOTHING,)) for t in traces]
     else:
         kept = [t for t in traces if t.steps and t.finished and t.answer is not None]
     answers = [t.answer if t.finished else None for t in kept]
@@ -123,7 +150,7 @@ def collect(
     sampling: Sampling,
     seed: int,
     earlier: Samples | None = None,
-    programs: bool = False,
+    as_programs: bool = False,
 ) -> None:
     """Append labelled rows to ``out``, skipping problems that are there already.
 
@@ -139,12 +166,12 @@ def collect(
         task = progress.add_task("sampling", total=len(todo))
         for start in range(0, len(todo), together):
             batch = todo[start : start + together]
-            if programs:
-                drawn = sample_programs(policy, batch, samples, sampling, seed + start)
+            if as_programs:
+                drawn = sample_programs(policy, batch, samples, sampling, seed + start, earlier)
             else:
                 drawn = sample(policy, batch, samples, sampling, seed + start, earlier)
             for problem, traces in zip(batch, drawn, strict=True):
-                for row in label(problem, traces, programs):
+                for row in label(problem, traces, as_programs):
                     sink.write(json.dumps(row) + "\n")
                 progress.advance(task)
             sink.flush()
@@ -185,17 +212,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     train, held_out = split(read_problems(options.data))
-    programs = options.format == "program"
-    if programs and options.attempts:
-        raise InputError("--attempts is for equations; leave it out, or leave out --format program")
+    as_programs = options.format == "program"
     problems = train if options.split == "train" else held_out
     random.Random(options.seed).shuffle(problems)
     problems = problems[: options.problems]
-    earlier = read_samples([options.attempts], problems) if options.attempts else None
+    earlier = None
+    if options.attempts and as_programs:
+        earlier = Samples(wrong=programs.wrong_programs(read_rows(options.attempts, labelled=False)))
+    elif options.attempts:
+        earlier = read_samples([options.attempts], problems)
     policy = open_policy(options.policy, options.base, options.tuned, options.width)
     try:
         sampling = Sampling(temperature=options.temperature, max_tokens=options.max_tokens)
-        collect(policy, problems, options.samples, options.out, sampling, options.seed, earlier, programs)
+        collect(policy, problems, options.samples, options.out, sampling, options.seed, earlier, as_programs)
     finally:
         policy.close()
 

@@ -4,7 +4,9 @@
 The rows are those of :mod:`edge_tts.export.train.rollouts` with ``--format program``, or of a study
 (:mod:`edge_tts.export.train.labels`). A change of low rank is trained on distinct right programs, a few of each
 problem, so that easy problems do not crowd out hard ones; the loss counts what the model writes, not the prompt.
-The prompt is the runtime's own. The same command goes on where it was cut:
+The prompt is the runtime's own. With ``--revision-share``, some follow wrong programs of the same problem and what
+running those said, as where the runtime has a program revised (Snell et al. 2024, section 6.1). The same command goes
+on where it was cut:
 
     python -m edge_tts.export.train.self_train --base MODEL.gguf --data rows.jsonl --out RUN --minutes 30
 
@@ -16,26 +18,22 @@ from __future__ import annotations
 
 import argparse
 import random
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_tts.errors import InputError
 from edge_tts.export import command
-from edge_tts.export.trace_rows import Row, read_rows
+from edge_tts.export.trace_rows import read_rows
 from edge_tts.export.train.batches import bucketed
 from edge_tts.export.train.policy_tokenizer import PolicyVocabulary
+from edge_tts.export.train.programs import attempts, right_programs, wrong_programs
 from edge_tts.export.train.sft import Example, TrainConfig, fit, load_base, trainable
 from edge_tts.reasoning.chat_template import ChatTemplate
 from edge_tts.reasoning.interpreter import Interpreter
 from edge_tts.reasoning.messages import Message
 from edge_tts.reasoning.program_format import FENCE, AskedProgram
-
-_REMARK = re.compile(r"  # [^#\n]*$")
-"""The values that a row shows beside a line of a program."""
 
 
 @dataclass(frozen=True)
@@ -49,36 +47,25 @@ class SelfTrainConfig(TrainConfig):
     batch_tokens: int = 4096
     most: int = 4
     """Programs taken of a problem."""
+    revision_share: float = 0.0
+    """Share of the programs, in [0, 1], that follow wrong ones of their problem, where it has any."""
 
 
-def right_programs(rows: Sequence[Row], most: int, seed: int) -> list[tuple[str, str]]:
-    """Questions with a right program of theirs: distinct ones, at most ``most`` for each problem, drawn at random.
-
-    A row's lines are shown with values; what is trained on is written without, and still runs. Raises InputError
-    where there are none.
-    """
-    found: dict[tuple[str, str], dict[str, None]] = {}
-    with Interpreter() as interpreter:
-        for row in rows:
-            lines = [_REMARK.sub("", line) for line in row.steps]
-            if row.correct and not interpreter.run(lines).error:
-                found.setdefault((row.id, row.question), {})["\n".join(lines)] = None
-    if not found:
-        raise InputError("none of the traces is a right program; sample with train.rollouts --format program")
-    rng = random.Random(seed)
-    return [
-        (question, program)
-        for (_, question), programs in found.items()
-        for program in rng.sample(list(programs), min(most, len(programs)))
-    ]
-
-
-def encode(question: str, program: str, template: ChatTemplate, tokenizer: Any, interpreter: Interpreter) -> Example:
-    """A question as the runtime asks it, and the program up to the end of the turn."""
+def encode(
+    question: str,
+    program: str,
+    template: ChatTemplate,
+    tokenizer: Any,
+    interpreter: Interpreter,
+    wrong: Sequence[str] = (),
+) -> Example:
+    """A question as the runtime asks it, after ``wrong`` programs and what running them says, and the program up to
+    the end of the turn."""
     vocabulary = PolicyVocabulary(tokenizer)
     asked = AskedProgram.of(template, (Message("user", question),), interpreter)
+    prompt = asked.prompt(vocabulary, [asked.run_again(attempt) for attempt in wrong])
     target = [*vocabulary.tokenize(f"{program}\n{FENCE}"), tokenizer.eos_token_id]
-    return Example(list(asked.prompt(vocabulary)), target, [1.0] * len(target))
+    return Example(list(prompt), target, [1.0] * len(target))
 
 
 def epochs(examples: Sequence[Example], config: SelfTrainConfig) -> Iterator[list[Example]]:
@@ -94,12 +81,20 @@ def train(base: Path, data: Path, out: Path, config: SelfTrainConfig) -> None:
 
     Raises InputError where ``data`` has no right program, PackError where ``base`` is damaged.
     """
-    programs = right_programs(read_rows(data, labelled=False), config.most, config.seed)
+    rows, rng = read_rows(data, labelled=False), random.Random(config.seed)
+    programs, known = right_programs(rows, config.most, config.seed), wrong_programs(rows)
     model, tokenizer = load_base(base)
     template = ChatTemplate(tokenizer.chat_template)
+    examples: list[Example] = []
+    revisions = 0
     with Interpreter() as interpreter:
-        examples = [encode(question, program, template, tokenizer, interpreter) for question, program in programs]
-    print(f"{len(examples)} right programs of {len({question for question, _ in programs})} problems", flush=True)
+        for row, program in programs:
+            revised = row.id in known and rng.random() < config.revision_share
+            wrong = attempts(known[row.id], rng, program) if revised else []
+            examples.append(encode(row.question, program, template, tokenizer, interpreter, wrong))
+            revisions += revised
+    problems = len({row.question for row, _ in programs})
+    print(f"{len(examples)} right programs of {problems} problems, {revisions} of them after wrong ones", flush=True)
     fit(trainable(model, config, None), tokenizer, epochs(examples, config), out, config)
 
 

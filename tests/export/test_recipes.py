@@ -12,6 +12,7 @@ import pytest
 from edge_tts.core import Sampling, Trace
 from edge_tts.errors import InputError
 from edge_tts.export.train.data import Problem, completion, equation_steps, read_problems, split, wrong_attempts
+from edge_tts.export.train.examples import Samples
 from edge_tts.export.train.rollouts import label, sample_programs
 from edge_tts.runtimes.scripted import ScriptedPolicy
 
@@ -113,6 +114,27 @@ def test_programs_are_sampled_as_the_runtime_asks_for_them_and_failures_are_wron
     assert rows[0]["steps"] == ["pencils = 3 * 8  # 24", "answer = pencils - 4  # 20"]
     assert [row["labels"][0] for row in rows] == [0.5, 0.5, 0.0]
     assert len(label(PROBLEM, traces)) == 1
+
+
+def test_revisions_of_programs_see_what_running_them_said() -> None:
+    asked: list[str] = []
+
+    def continued(text: str, seed: int) -> str:
+        asked.append(text)
+        return "answer = 3 * 8 - 4\n```"
+
+    def sampled(earlier: Samples | None, context: int = 4096) -> Trace:
+        policy = ScriptedPolicy(continued, width=1, context_length=context)
+        [[trace]] = sample_programs(policy, [PROBLEM], 1, Sampling(max_tokens=200), 0, earlier)
+        return trace
+
+    wrong = Samples(wrong={PROBLEM.id: ("pencils = 3 + 8\nanswer = pencils",)})
+    plain, revised = sampled(None), sampled(wrong)
+    assert (plain.answer, revised.answer) == ("20", "20")
+    assert "pencils = 3 + 8\nanswer = pencils\n```" in asked[1]
+    assert "Running this program gives:\npencils = 11\nanswer = 11\n" in asked[1]
+    sampled(wrong, plain.prompt_tokens + 210)  # no room for an attempt
+    assert asked[2] == asked[0]
 
 
 def test_fine_tuning_learns_and_resumes(smollm: tuple[Any, Any], tmp_path: Path) -> None:

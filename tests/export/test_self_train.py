@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from edge_tts.export.gguf_model import load_gguf
 from edge_tts.export.trace_rows import Row, read_rows
 from edge_tts.export.train import self_train
 from edge_tts.export.train.policy_tokenizer import load_tokenizer
-from edge_tts.export.train.self_train import SelfTrainConfig, right_programs
+from edge_tts.export.train.programs import attempts, right_programs, wrong_programs
+from edge_tts.export.train.self_train import SelfTrainConfig
 from edge_tts.reasoning.chat_template import ChatTemplate
 from edge_tts.reasoning.interpreter import Interpreter
 from edge_tts.reasoning.program_format import OPENING
 
 QUESTION = "Tom has {n} boxes with 8 pens each. How many pens are there?"
-CONFIG = SelfTrainConfig(minutes=0.1, learning_rate=5e-3, batch_size=4)
+CONFIG = SelfTrainConfig(minutes=0.1, learning_rate=5e-3, batch_size=4, revision_share=0.25)
 
 
 def row(problem: int, *steps: str, correct: bool = True) -> dict[str, Any]:
@@ -58,7 +60,7 @@ def run(qwen: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_distinct_right_programs_are_taken_without_their_values(data: Path) -> None:
     found = right_programs(read_rows(data, labelled=False), 4, 0)
     assert len(found) == 24
-    assert set(found[:2]) == {
+    assert {(row.question, program) for row, program in found[:2]} == {
         (QUESTION.format(n=2), "boxes = 2\nanswer = boxes * 8"),
         (QUESTION.format(n=2), "answer = 8 * 2"),
     }
@@ -81,6 +83,36 @@ def test_an_example_is_what_the_runtime_asks_and_ends_the_turn(qwen: Path) -> No
     assert example.prompt.count(end) == prompt.count("<|im_end|>") - 1  # the question's own is text
     assert target == "answer = 7\n```<|im_end|>"
     assert example.target[-1] == end
+
+
+def test_a_revision_follows_wrong_programs_and_what_running_them_says(data: Path, qwen: Path) -> None:
+    wrong = wrong_programs(read_rows(data, labelled=False))
+    assert wrong["t-2"] == ("answer = 8 + 2",)
+    failed = Row("t-1", QUESTION, ("boxes = 2", "answer = boxes * pens"), correct=False)
+    known = wrong_programs([failed, failed, Row("t-1", QUESTION, ("(nothing)",), correct=False)])["t-1"]
+    assert known == ("boxes = 2\nanswer = boxes * pens",)
+    tokenizer, rng = load_tokenizer(qwen), random.Random(0)
+    template, question = ChatTemplate(tokenizer.chat_template), QUESTION.format(n=2)
+    with Interpreter() as interpreter:
+        plain = self_train.encode(question, "answer = 16", template, tokenizer, interpreter)
+        after = self_train.encode(
+            question, "answer = 16", template, tokenizer, interpreter, [*wrong["t-2"], *attempts(known, rng)]
+        )
+    assert after.target == plain.target
+    turns = tokenizer.decode(after.prompt).removeprefix(tokenizer.decode(plain.prompt))
+    said = turns.split("<|im_start|>")
+    assert said[0] == "answer = 8 + 2\n```<|im_end|>\n"
+    assert "Running this program gives:\nanswer = 10\n" in said[1]
+    assert said[2].endswith("boxes = 2\nanswer = boxes * pens\n```<|im_end|>\n")
+    assert "Running this program says:\n" in said[3]
+    assert "'pens' is not defined" in said[3]
+    assert said[4] == f"assistant\n{OPENING}"
+    programs = [f"answer = {n}" for n in range(9)]
+    drawn = [attempts(programs, rng, "answer = 77") for _ in range(50)]
+    assert {len(some) for some in drawn} == {1, 2, 3, 4}
+    assert all(len(set(some)) == len(some) for some in drawn)
+    assert len({some[-1] for some in drawn}) == 3
+    assert "answer = 7" in {some[-1] for some in drawn}
 
 
 def test_it_learns_and_goes_on_where_it_was_cut(run: Path, qwen: Path, data: Path) -> None:
