@@ -69,8 +69,9 @@ def front(name: str, study: Loaded, folder: Path, weights: Array) -> list[FrontP
             continue
         accuracy = share(solves.correct, weights)
         seconds = round(median(row["seconds"]), 4)
-        found.append(FrontPoint(name, row["strategy"], row["budget"], accuracy, seconds, row["peak_memory_mb"], True))
-    figures = np.array([(-p.accuracy.value, p.latency_s, p.memory_mb) for p in found])
+        memory = row["peak_memory_mb"] or None  # 0 where the system does not tell
+        found.append(FrontPoint(name, row["strategy"], row["budget"], accuracy, seconds, memory, True))
+    figures = np.array([(-p.accuracy.value, p.latency_s, p.memory_mb or np.inf) for p in found])
     return [replace(p, on_front=not _beaten(figures, i)) for i, p in enumerate(found)]
 
 

@@ -37,6 +37,7 @@ from edge_tts.bench.optimal import (
     saving,
     share,
 )
+from edge_tts.bench.records import REPLAYED
 from edge_tts.bench.study import RUNS
 from edge_tts.bench.verdicts import answers
 from edge_tts.files.json_lines import read_lines
@@ -121,13 +122,13 @@ def _power(folder: Path) -> Power:
 
 
 def _cost(costs: Mapping[str, float], power: Power) -> Cost:
-    seconds = costs["seconds"]
+    seconds = costs["seconds"] or None  # 0 in the records of a replay
     return Cost(
         round(costs["policy_tokens"], 1),
         round(costs["verifier_tokens"], 1),
         round(costs["flops"]),
-        round(seconds, 4),
-        None if power.watts is None else round(seconds * power.watts, 2),
+        seconds and round(seconds, 4),
+        None if seconds is None or power.watts is None else round(seconds * power.watts, 2),
     )
 
 
@@ -217,6 +218,8 @@ def _savings(name: str, study: Loaded, difficulty: Difficulty, curve: Curve, wei
             continue
         other = baseline(study, strategy, weights)
         for unit in ("flops", "policy_tokens", "seconds"):
+            if not other.costs[unit].any():
+                continue
             yield Saving(name, difficulty, strategy, unit=unit, **asdict(saving(curve, other, unit)))
 
 
@@ -228,6 +231,8 @@ def _notes(name: str, study: Loaded, curves: Mapping[Difficulty, Curve]) -> Iter
             f"{name}: no compute-optimal allocation, since difficulty is estimated from 4 samples; "
             "run with `weighted` (with a verifier) or `majority` among the strategies and 4 among the budgets."
         )
+    if study.config.get(REPLAYED):
+        yield f"{name}: figures are a replay of the study's stored samples by the search itself; times are not known."
     if study.pool:
         size, right = study.pool
         passed = float((right > 0).mean()) if study.seeds == 1 else None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from edge_tts.bench.figures import Matched, Saving, Share
+from edge_tts.bench.figures import Matched, Published, Saving, Share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -143,14 +143,27 @@ def rising_looks(count: int) -> list[Look]:
     return [Look(to_hex(colormaps["plasma"](x)), _MARKERS[i % len(_MARKERS)]) for i, x in enumerate(steps)]
 
 
-def draw_lines(title: str, axis: Axis, series: Sequence[Series], whiskers: bool = False) -> tuple[Figure, Axes]:
-    """A chart of shares with their intervals as bands or whiskers; the legend follows the order of their ends."""
-    widest = max(len(line) for s in series for line in s.label.split("\n"))
+def draw_lines(
+    title: str, axis: Axis, series: Sequence[Series], whiskers: bool = False, levels: Sequence[Published] = ()
+) -> tuple[Figure, Axes]:
+    """A chart of shares with their intervals as bands or whiskers; the legend follows the order of their ends.
+
+    ``levels`` are marked at the right edge; they have no cost.
+    """
+    named = [(level.accuracy, f"{level.model.removesuffix('-Instruct')}: {level.accuracy:.0%}") for level in levels]
+    widest = max(
+        len(line) for text in (*(s.label for s in series), *(name for _, name in named)) for line in text.split("\n")
+    )
     figure, axes = _paper(title, right=min(30 + _CHARACTER * widest, 0.42 * _WIDTH))
     if axis.ticks and whiskers:
         series = _side_by_side(series)
     _scale_x(axes, axis, [x for s in series for x in s.x])
-    _scale_y(axes, min(y.low for s in series for y in s.y), max(y.high for s in series for y in s.y))
+    shown = [share for s in series for share in s.y]
+    edges = [*(share.low for share in shown), *(share.high for share in shown), *(level for level, _ in named)]
+    _scale_y(axes, min(edges), max(edges))
+    for level, name in sorted(named, reverse=True):
+        edge: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "clip_on": False}
+        axes.plot([1], [level], "<", color=_SOFT_INK, markersize=6, label=name, **edge)
     for s in sorted(series, key=lambda s: -s.y[-1].value):
         values, low, high = ([getattr(share, name) for share in s.y] for name in ("value", "low", "high"))
         colour = s.look.colour
@@ -166,14 +179,6 @@ def draw_lines(title: str, axis: Axis, series: Sequence[Series], whiskers: bool 
             axes.plot(x, y, color=colour, markerfacecolor=figure.get_facecolor(), **marker)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, handlelength=1, fontsize=11)
     return figure, axes
-
-
-def draw_level(axes: Axes, level: float, label: str) -> None:
-    """A dotted line across the chart with its name above; it widens the chart where it lies outside."""
-    low, high = axes.get_ylim()
-    axes.set_ylim(min(low, level - 0.04), min(1.0, max(high, level + 0.06)))
-    axes.axhline(level, color=_SOFT_INK, linewidth=1, linestyle=(0, (1.2, 1.6)))
-    axes.text(0.02, level + 0.006, label, transform=axes.get_yaxis_transform(), fontsize=10, color=_SOFT_INK)
 
 
 def draw_arrow(axes: Axes, saving: Saving, colour: str) -> None:

@@ -27,8 +27,8 @@ class Cost:
     verifier_tokens: float
     flops: float
     """2 x parameters x tokens, of policy and verifier."""
-    seconds: float
-    """The machine's time; solves that share a batch divide it."""
+    seconds: float | None
+    """The machine's time; solves that share a batch divide it. None where it is not known, as in a replay."""
     joules: float | None
     """None where there was neither a meter nor a profile's power."""
 
@@ -166,8 +166,8 @@ class FrontPoint:
     """Of the study's shared-batch runs."""
     latency_s: float
     """Median seconds of a lone question."""
-    memory_mb: float
-    """Peak resident memory of a process that only does this."""
+    memory_mb: float | None
+    """Peak resident memory of a process that only does this; None where it is not known."""
     on_front: bool
     """Whether no other point is at least as good in accuracy, latency and memory."""
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tts.bench.pool_records import pool_records
 from edge_tts.bench.records import RECORDS, Record, read_config, read_records
 from edge_tts.errors import InputError
 
@@ -70,14 +69,16 @@ def load_study(folder: Path) -> Loaded:
     config = read_config(folder)
     seeds, data = int(config.get("seeds", 1)), config.get("data", {})
     complete: list[str] = []
-    records = read_records(folder / RECORDS) or list(pool_records(folder, config))
-    solved = pd.DataFrame(map(_row, records))
+    solved = pd.DataFrame(map(_row, read_records(folder / RECORDS)))
     if len(solved):
         solved = solved.drop_duplicates(["strategy", "budget", "id", "seed"], keep="last")
         counts = solved["id"].value_counts(sort=False)
         complete = list(counts.index[counts == seeds * len(solved[["strategy", "budget"]].drop_duplicates())])
     if not complete:
-        raise InputError(f"{folder} has no problem with all its records; run the same `bench run` to its end")
+        raise InputError(
+            f"{folder} has no problem with all its records; run the same `bench run` to its end, or make them from its "
+            f"samples with `python -m edge_tts.bench.pool_records {folder} --data FILE`"
+        )
     means = solved.groupby(["strategy", "budget", "id"], sort=False).mean()
     tables: dict[Cell, pd.DataFrame] = {
         (str(strategy), int(budget)): table.droplevel(["strategy", "budget"]).loc[complete]

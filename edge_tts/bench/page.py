@@ -8,9 +8,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_tts.bench.figures import Report
+from edge_tts.bench.figures import Report, StudyInfo
 from edge_tts.bench.plots import Panel, Plot, by
 from edge_tts.bench.sections import sections
+from edge_tts.bench.wording import count
 from edge_tts.errors import InputError
 from edge_tts.files.atomic import write_text
 
@@ -41,10 +42,17 @@ def render(report: Report, plots: Sequence[Plot]) -> str:
     return template.render(
         report=report,
         policies=list(dict.fromkeys(study.policy for study in report.studies)),
+        sets=[f"{data} ({_counted(own)})" for data, own in by(report.studies, lambda study: study.data).items()],
         answers=answers,
         overviews={plot.study: plot for plot in plots if plot.topic == "overview"},
         sections=sections(report, plots),
     )
+
+
+def _counted(studies: Sequence[StudyInfo]) -> str:
+    """How many problems ``studies`` of one data set have."""
+    least, most = min(s.problems for s in studies), max(s.problems for s in studies)
+    return count(most, "problem", "problems") if least == most else f"{least} to {most} problems"
 
 
 def _inline(panel: Panel) -> Markup:

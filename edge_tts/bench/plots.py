@@ -17,7 +17,6 @@ from edge_tts.bench.charts import (
     Series,
     draw_arrow,
     draw_bars,
-    draw_level,
     draw_lines,
     looks_of,
     looks_of_model,
@@ -46,12 +45,16 @@ _COSTS: tuple[tuple[str, str, Callable[[Cost], float | None]], ...] = (
 )
 
 
+LARGER = 1.5
+"""Times the parameters of the largest model in a report, from which a published model is shown as a larger one."""
+
 _KINDS = (("greedy",), ("weighted", "majority"), ("auto", "adaptive"))
 """Lines of an overview: of each group the first that was run."""
 
 _OVERVIEW_COSTS: tuple[tuple[str, str, Callable[[Point | FrontPoint], float | None]], ...] = (
     ("compute", "GFLOP a question", lambda row: row.cost.flops / 1e9 if isinstance(row, Point) else None),
-    ("time", "seconds a question, machine shared", lambda row: row.cost.seconds if isinstance(row, Point) else None),
+    # Seconds of a study are those of a machine that also did other work; those of lone questions can be compared.
+    ("time", "seconds of a lone question", lambda row: row.latency_s if isinstance(row, FrontPoint) else None),
     ("memory", "peak memory, MB", lambda row: row.memory_mb if isinstance(row, FrontPoint) else None),
 )
 
@@ -60,7 +63,7 @@ _TEXTS: dict[Topic, tuple[str, str]] = {
     "overview": (
         "accuracy against cost",
         "A cross is one greedy answer, a line is a vote of more and more samples, a dashed line stops early; bands are "
-        "95% intervals, dotted lines published figures of larger models.",
+        "95% intervals, arrowheads at the right edge published figures of larger models at a cost not stated.",
     ),
     "budgets": (
         "accuracy against what it costs",
@@ -180,17 +183,17 @@ class Chart:
     arrows: Sequence[tuple[Saving, str]] = ()
     """Savings with their colours."""
     levels: Sequence[Published] = ()
-    """Drawn as lines across."""
+    """Marked at the right edge, since their cost is not known."""
 
     def draw(self) -> tuple[Figure, str]:
         """The figure and what it says in words."""
-        figure, axes = draw_lines(self.title, self.axis, self.series, self.whiskers)
+        figure, axes = draw_lines(self.title, self.axis, self.series, self.whiskers, self.levels)
         for saving, colour in self.arrows:
             draw_arrow(axes, saving, colour)
-        for figure_of_others in self.levels:
-            draw_level(axes, figure_of_others.accuracy, f"{figure_of_others.model}, published")
         ends = ", ".join(f"{' '.join(s.label.split())} {percent(s.y[-1].value)}" for s in self.series)
-        return figure, f"{': '.join(self.title.splitlines())}. At the right end of each line: {ends}."
+        said = f"{': '.join(self.title.splitlines())}. At the right end of each line: {ends}."
+        published = ", ".join(f"{level.model} {percent(level.accuracy)}" for level in self.levels)
+        return figure, f"{said} Published: {published}." if published else said
 
 
 class _Drawing:
@@ -205,7 +208,7 @@ class _Drawing:
     def overview(self, data: str, models: Sequence[StudyInfo]) -> Plot:
         """All models on one data set, by what their answers cost."""
         largest = max((model.parameters or 0 for model in models), default=0)
-        levels = [p for p in for_data(data) if p.parameters > 1.1 * largest]
+        levels = [p for p in for_data(data) if p.parameters > LARGER * largest]
         panels = []
         for name, label, cost in _OVERVIEW_COSTS:
             series = [line for number, model in enumerate(models) for line in self._lines(number, model, cost)]
@@ -324,9 +327,11 @@ class _Drawing:
             series = []
             for strategy, own in points.items():
                 own.sort(key=lambda p: p.budget)
-                x = tuple(p.latency_s if name == "latency" else p.memory_mb for p in own)
-                y, hollow = tuple(p.accuracy for p in own), tuple(not p.on_front for p in own)
-                series.append(Series(strategy, self._looks[strategy], x, y, hollow))
+                cost = {p: p.latency_s if name == "latency" else p.memory_mb for p in own}
+                known = [(p, x) for p, x in cost.items() if x is not None]
+                if known:
+                    y, hollow = tuple(p.accuracy for p, _ in known), tuple(not p.on_front for p, _ in known)
+                    series.append(Series(strategy, self._looks[strategy], tuple(x for _, x in known), y, hollow))
             yield Chart(f"front-{name}", f"{study}\nAccuracy by {name}", axis, series, whiskers=True)
 
     def _matched(self, study: str, stem: str) -> list[Panel]:

@@ -1,13 +1,11 @@
 """A pool of samples that serves every budget and every strategy that only chooses among samples.
 
-A pool is drawn and scored once. A strategy is then run over it by the search code itself: a policy and
-a verifier that give back what the pool holds stand in for the real ones and charge what those would
-have been charged for that part of the pool alone.
+A pool is drawn and scored once. Strategies are then run over it (:mod:`edge_tts.bench.replay`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,30 +18,24 @@ from edge_tts.answers.formulas import Timeout
 from edge_tts.cancellation import Cancellation
 from edge_tts.core import (
     Budget,
-    ChatModelInfo,
-    ModelInfo,
     Policy,
     Request,
     Sampling,
     Scored,
     StepEvent,
     StepEvents,
-    StepWriter,
     StopReason,
     Trace,
-    Usage,
 )
 from edge_tts.errors import InputError
-from edge_tts.events import Event, Outcome
 from edge_tts.files.json_lines import read_lines
 from edge_tts.questions.reading import Question
-from edge_tts.reasoning.formats import Asked, FormatName
-from edge_tts.runtimes.common_prefix import common_prefix
-from edge_tts.search.call import AUTO, Call, Format
+from edge_tts.reasoning.formats import Asked
+from edge_tts.search.call import AUTO, Call
 from edge_tts.search.driver import Driver, Task, derived_seed
 from edge_tts.search.ledger import Ledger
 from edge_tts.search.selection import Choice, voters
-from edge_tts.search.strategy import Kind, Strategy
+from edge_tts.search.strategy import Kind
 from edge_tts.search.wave import Candidate, End, Wave, Waves
 from edge_tts.solver import Solver
 
@@ -239,155 +231,3 @@ def _sample(
         tuple(round(score, 5) for score in known.scores) if known else (),
         known.tokens if known else 0,
     )
-
-
-class Replay:
-    """Runs strategies over pools as the solver that drew them would; needs no model."""
-
-    def __init__(self, solver: Solver) -> None:
-        self._policy = solver.policy.info
-        self._width = solver.policy.width
-        self._verifier = solver.verifier.info if solver.verifier else None
-        self._solver = solver
-
-    def run(self, question: str, pool: Pool, strategy: Strategy, format: Format = "auto") -> tuple[Outcome, Usage]:
-        """The outcome of ``strategy`` and what it cost, ``seconds`` left out.
-
-        Raises InputError for a strategy that is no choice among samples, or wants more than there are.
-        """
-        size = len(pool.samples)
-        if strategy.kind not in SAMPLING_KINDS or strategy.n > size or (strategy.kind == "greedy" and not pool.greedy):
-            raise InputError(f"a pool of {size} samples cannot serve {strategy}; draw a larger one or run it by itself")
-        ledger = Ledger(self._policy, self._verifier, Budget(generations=strategy.generations))
-        asked = self._solver.asked(question, format=format)
-        seed = problem_seed(pool.seed, pool.id)
-        driver = Driver(
-            Task(question, _Drawn(pool, asked), sampling(self._solver, asked), seed=seed),
-            _PoolPolicy(pool, self._policy, self._width),
-            # What scores programs needs no model, and is asked itself.
-            _PoolVerifier(pool, self._verifier) if self._verifier else self._solver.verifier_of(asked.name),
-            ledger,
-        )
-        outcome = _outcome(driver.run(strategy.proposer()))
-        return outcome, replace(ledger.usage, seconds=0.0, verifier_seconds=0.0)
-
-
-def _outcome(search: Generator[Event, None, Outcome]) -> Outcome:
-    while True:
-        try:
-            next(search)
-        except StopIteration as end:
-            outcome: Outcome = end.value
-            return outcome
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """A question as the solver asks it, whose prompt was tokenised when its pool was drawn."""
-
-    pool: Pool
-    asked: Asked
-    notes: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> FormatName:
-        return self.asked.name
-
-    @property
-    def delimiter(self) -> str:
-        return self.asked.delimiter
-
-    @property
-    def writes(self) -> StepWriter | None:
-        return self.asked.writes
-
-    def prompt(self, policy: Policy, attempts: Sequence[Trace] = ()) -> tuple[int, ...]:
-        return self.pool.prompt
-
-    def extended(self, trace: Trace, event: StepEvent) -> Trace:
-        return self.asked.extended(trace, event)
-
-
-class _PoolPolicy:
-    """Gives back the samples of a pool; evaluates the prompt once, and what its samples begin with alike once."""
-
-    def __init__(self, pool: Pool, info: ModelInfo, width: int) -> None:
-        self.info = info
-        self.chat_model = ChatModelInfo()
-        self.width = width
-        self._pool = pool
-        start = problem_seed(pool.seed, pool.id)
-        self._by_seed = {derived_seed(start, i): sample for i, sample in enumerate(pool.samples)}
-        self._prefilled = False
-        self._drawn: list[Sample] = []
-        """In all calls so far: a search keeps what its samples evaluated."""
-
-    def special(self, token: int) -> None:
-        return None
-
-    def tokenize(self, text: str, special: bool = False) -> tuple[int, ...]:
-        return self._pool.prompt
-
-    def generate(
-        self, requests: Sequence[Request], deadline: float | None = None, cancel: Cancellation | None = None
-    ) -> StepEvents:
-        """Events in the order in which a batch of equally fast sequences has them."""
-        first = len(self._drawn)
-        self._drawn += [self._sample(request) for request in requests]
-        due = [
-            (end, index, event)
-            for index, sample in enumerate(self._drawn[first:])
-            for end, event in _events(index, sample, self._shared(self._drawn, first + index))
-        ]
-        for _, _, event in sorted(due, key=lambda item: item[:2]):
-            prefill = 0 if self._prefilled else self._pool.prompt_cost
-            self._prefilled = True
-            yield replace(event, prefill_tokens=prefill)
-
-    def close(self) -> None:
-        pass
-
-    def _sample(self, request: Request) -> Sample:
-        if request.sampling.temperature == 0:
-            assert self._pool.greedy is not None
-            return self._pool.greedy
-        return self._by_seed[request.seed]
-
-    def _shared(self, drawn: Sequence[Sample], index: int) -> int:
-        """Tokens that sample ``index`` has in common with an earlier one; its last token is never evaluated."""
-        mine = drawn[index].tokens
-        common = (common_prefix(mine, other.tokens) for other in drawn[:index])
-        return min(max(common, default=0), max(0, len(mine) - 1))
-
-
-def _events(index: int, sample: Sample, shared: int) -> list[tuple[int, StepEvent]]:
-    """The step events of a sample, each with the number of tokens at which it ends."""
-    events, at = [], 0
-    for number, part in enumerate(sample.parts):
-        end = at + part.tokens
-        stop = sample.stop if number == len(sample.parts) - 1 else None
-        common = max(0, min(shared, end) - at)
-        tokens = sample.tokens[at:end]
-        events.append((end, StepEvent(index, part.text, tokens, part.logprob, 0, part.forced, stop, common)))
-        at = end
-    return events
-
-
-class _PoolVerifier:
-    """Gives back the scores of a pool, and what each cost after those before it."""
-
-    def __init__(self, pool: Pool, info: ModelInfo) -> None:
-        self.info = info
-        self._known: dict[tuple[str, ...], Scored] = {}
-        for sample in pool.samples:
-            if sample.scores:
-                self._known.setdefault(sample.steps, Scored(sample.scores, sample.verifier_tokens))
-
-    def score(self, question: str, traces: Sequence[Sequence[str]], cancel: Cancellation | None = None) -> list[Scored]:
-        return [self._known[tuple(steps)] for steps in traces]
-
-    def seconds(self, tokens: int) -> float:
-        return 0.0
-
-    def close(self) -> None:
-        pass

@@ -27,6 +27,8 @@ DRAWN_FROM = "seed and problem id"
 CONFIG = "study.json"
 RECORDS = "records.jsonl"
 SAMPLES = "samples.jsonl"
+REPLAYED = "replayed"
+"""In a study's settings: its records are a replay of its samples, so their seconds are not known."""
 
 MOST = 1e30
 """Numbers in records are smaller."""
@@ -116,10 +118,11 @@ def _wrong_number(record: Record) -> str | None:
 
 def stored(path: Path) -> Path:
     """``path``, or its gzip where only that is there."""
-    return _compressed(path) if not path.exists() and _compressed(path).exists() else path
+    return compressed(path) if not path.exists() and compressed(path).exists() else path
 
 
-def _compressed(path: Path) -> Path:
+def compressed(path: Path) -> Path:
+    """The gzip of ``path``."""
     return path.with_name(f"{path.name}.gz")
 
 
@@ -148,9 +151,9 @@ def open_study(folder: Path, config: Mapping[str, Any]) -> None:
     ``config["made_on"]`` may differ: another machine can resume a study. Raises InputError that shows every difference.
     """
     path = folder / CONFIG
-    if _compressed(folder / RECORDS).exists():
+    if compressed(folder / RECORDS).exists():
         raise InputError(
-            f"the records of {folder} are compressed; run `gunzip {_compressed(folder / RECORDS)}` to add to them, "
+            f"the records of {folder} are compressed; run `gunzip {compressed(folder / RECORDS)}` to add to them, "
             "or choose another --out"
         )
     wanted = json.loads(json.dumps({"format": FORMAT, "drawn_from": DRAWN_FROM, **config}))

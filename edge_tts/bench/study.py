@@ -17,8 +17,9 @@ from typing import Any, Self
 
 from edge_tts.bench.datasets import DataSet
 from edge_tts.bench.energy import Measurement, open_meter
-from edge_tts.bench.pool import SAMPLING_KINDS, Pool, Replay, Sample, draw, problem_seed, read_pools
+from edge_tts.bench.pool import SAMPLING_KINDS, Pool, Sample, draw, problem_seed, read_pools
 from edge_tts.bench.records import RECORDS, SAMPLES, Key, Record, read_records
+from edge_tts.bench.replay import Replay
 from edge_tts.core import Budget
 from edge_tts.errors import InputError
 from edge_tts.files.json_lines import Appender, read_lines
@@ -259,18 +260,18 @@ def run_units(
     A unit's seconds are the time since the unit before it finished, so their mean is the machine's time per unit.
     Closing the iterator cancels the units under way. ``known`` has pools that were drawn already.
     """
-    replay = Replay(solver)
+    replay = Replay.of(solver)
 
     def work(unit: Unit, stopped: Callable[[], bool]) -> Done | None:
         if unit.cell:
             return _search(solver, unit, unit.cell, stopped, grid.format)
         pool = known.get((unit.problem.id, unit.seed))
         if pool is not None:
-            return Done(unit, _share_seconds(choose(replay, unit.problem, pool, grid), pool), None)
+            return Done(unit, _share_seconds(choose(replay, unit.problem, pool, grid.sampled, grid.format), pool), None)
         greedy = any(Strategy.parse(strategy, MANY).kind == "greedy" for strategy, _ in grid.sampled)
         asked = solver.asked(unit.problem.question, format=grid.format)
         pool = draw(solver, unit.problem, unit.generations(grid), unit.seed, greedy, stopped, asked)
-        return Done(unit, choose(replay, unit.problem, pool, grid), pool) if pool else None
+        return Done(unit, choose(replay, unit.problem, pool, grid.sampled, grid.format), pool) if pool else None
 
     last = time.monotonic()
     for done in together(units, work, parallel):
@@ -279,15 +280,21 @@ def run_units(
         last = now
 
 
-def choose(replay: Replay, problem: Question, pool: Pool, grid: Grid) -> tuple[Record, ...]:
-    """The records of every sampling strategy at every budget, from one pool; their ``seconds`` are not filled in."""
+def choose(
+    replay: Replay, problem: Question, pool: Pool, cells: Iterable[tuple[str, int]], format: Format
+) -> tuple[Record, ...]:
+    """The records of strategies at budgets, from one pool; their ``seconds`` are not filled in."""
     records = []
-    for text, budget in grid.sampled:
-        strategy = Strategy.parse(text, budget)
-        outcome, usage = replay.run(problem.question, pool, strategy, grid.format)
+    for text, budget in cells:
+        detail: dict[str, Any] = {}
+        if text == AUTO:
+            outcome, usage = replay.auto(problem.question, pool, budget, format)
+        else:
+            strategy = Strategy.parse(text, budget)
+            outcome, usage = replay.run(problem.question, pool, strategy, format)
+            detail = {} if strategy.kind == "greedy" else _difficulty(pool.samples[: strategy.n])
         answer = outcome.best.answer if outcome.best else None
         scores = outcome.best.scores if outcome.best else ()
-        detail = {} if strategy.kind == "greedy" else _difficulty(pool.samples[: strategy.n])
         key = (problem, text, budget, pool.seed)
         records.append(Record.of(*key, answer, outcome.stop_reason, usage, outcome.support, scores, detail))
     return tuple(records)

@@ -6,12 +6,13 @@ problems that they share, with paired intervals (:mod:`edge_tts.bench.intervals`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_tts.bench.figures import Answer, Share
 from edge_tts.bench.intervals import mean_interval, ratio_interval
 from edge_tts.bench.loading import Cell, Loaded, Solves
+from edge_tts.bench.optimal import resample, share
 from edge_tts.bench.wording import flops, named_at, percent, share_text, signed_points, span, times, verdict
 
 ACCURATE = "How accurate, at what cost?"
@@ -49,7 +50,7 @@ def answers(studies: Sequence[Loaded]) -> tuple[Answer, ...]:
         models.sort(key=lambda model: model.parameters)
         for question, sentences in (
             (ACCURATE, map(_accurate, models)),
-            (SAVES, (text for model in models for text in _saves(model))),
+            (SAVES, map(_saves, models)),
             (LARGER, (_larger(a, b) for i, a in enumerate(models) for b in models[i + 1 :] if b.parameters)),
         ):
             # The largest model's verdict leads, since it is what most people would choose.
@@ -69,26 +70,28 @@ def _accurate(model: _Model) -> str:
 
 
 def _told(solves: Solves) -> str:
-    return f"{share_text(mean_interval(solves.correct))} for {flops(_flops(solves))}"
+    right = share(solves.correct, resample(len(solves.correct)))  # as in the table of all points
+    return f"{share_text(right)} for {flops(_flops(solves))}"
 
 
-def _saves(model: _Model) -> Iterator[str]:
-    """Each adaptive strategy at its largest budget against the vote of the same, and the cheapest vote as good."""
+def _saves(model: _Model) -> str:
+    """``auto``, or adaptive consistency, at its largest budget against the vote of as many samples, and the cheapest
+    vote that is as good."""
     cells = model.study.cells
-    for strategy in _ADAPTIVE:
-        budget = max((cell[1] for cell in cells if cell[0] == strategy), default=1)
-        votes = [cell for cell in cells if cell[0] in _VOTES and cell[1] > 1]
-        if budget == 1 or not votes:
-            continue
-        own = cells[(strategy, budget)]
-        same = next((cell for cell in votes if cell[1] == budget), max(votes, key=lambda cell: cell[1]))
-        text = f"{model.name} with {named_at(strategy, budget)} {_beside(own, cells[same], same)}"
-        as_good = [cell for cell in votes if _right(cells[cell]) >= _right(own) and cell != same]
-        if as_good:
-            cheapest = min(as_good, key=lambda cell: _flops(cells[cell]))
-            text += f"; the cheapest fixed vote that is no worse, {named_at(*cheapest)}, takes "
-            text += f"{times(_flops(cells[cheapest]) / _flops(own))} its FLOPs"
-        yield f"{text}."
+    votes = [cell for cell in cells if cell[0] in _VOTES and cell[1] > 1]
+    adaptive = [max(c for c in cells if c[0] == name) for name in _ADAPTIVE if any(c[0] == name for c in cells)]
+    if not votes or not adaptive or adaptive[0][1] == 1:
+        return ""
+    strategy, budget = adaptive[0]
+    own = cells[(strategy, budget)]
+    same = next((cell for cell in votes if cell[1] == budget), max(votes, key=lambda cell: cell[1]))
+    text = f"{model.name} with {named_at(strategy, budget)} {_beside(own, cells[same], same)}"
+    as_good = [cell for cell in votes if _right(cells[cell]) >= _right(own) and cell != same]
+    if as_good:
+        cheapest = min(as_good, key=lambda cell: _flops(cells[cell]))
+        text += f"; the cheapest fixed vote that is no worse, {named_at(*cheapest)}, takes "
+        text += f"{times(_flops(cells[cheapest]) / _flops(own))} its FLOPs"
+    return f"{text}."
 
 
 def _beside(own: Solves, other: Solves, cell: Cell) -> str:
@@ -104,6 +107,8 @@ def _beside(own: Solves, other: Solves, cell: Cell) -> str:
 
 def _apart(gain: Share) -> str:
     """How much less or more accurate the other one is, ``gain`` being what ours has more."""
+    if gain.low == gain.high == 0:
+        return "right on the same problems"
     if not gain.value:
         return f"as accurate ({_points(gain)} points)"
     return f"{abs(100 * gain.value):.1f} points {'less' if gain.value > 0 else 'more'} accurate ({_points(gain)})"

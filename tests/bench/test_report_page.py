@@ -247,7 +247,7 @@ def test_plots_are_small_files_in_two_formats(drawn: list[plots.Plot]) -> None:
     assert topics == {
         **{
             (FIRST, "overview"): 3,
-            (SECOND, "overview"): 2,
+            (SECOND, "overview"): 1,
             (FIRST, "budgets"): 4,
             (FIRST, "bins"): 2,
             (FIRST, "ratios"): 2,
@@ -273,6 +273,30 @@ def test_labels_stand_apart_and_inside(drawn: list[plots.Plot]) -> None:
         assert all(below - above > 11 for above, below in pairwise(heights)), panel.svg.name
         assert all(0 < y < 310 for y in heights)
         assert len({x for x, _ in labels}) <= 1
+
+
+def test_published_figures_are_named_beside_the_lines(drawn: list[plots.Plot]) -> None:
+    (overview,) = (plot for plot in drawn if (plot.study, plot.topic) == (FIRST, "overview"))
+    for panel in overview.panels:
+        assert "Published: Qwen2.5-0.5B-Instruct 49.6%" in panel.alt
+        assert "Qwen2.5-7B: 92%" in panel.svg.read_text("utf-8")
+        assert "SmolLM2-135M" not in panel.alt  # no larger than what was measured
+
+
+def test_what_is_not_known_is_not_drawn_as_0(report: Report, tmp_path: Path) -> None:
+    points = (replace(p, cost=replace(p.cost, seconds=None, joules=None)) for p in report.points if p.study == FIRST)
+    front = tuple(replace(point, memory_mb=None) for point in report.front)
+    some = replace(EMPTY, studies=report.studies[:1], points=tuple(points), front=front)
+    made = plots.draw(some, tmp_path)
+    assert [(plot.topic, panel.name) for plot in made for panel in plot.panels] == [
+        ("overview", "compute"),
+        ("overview", "time"),
+        ("budgets", "tokens"),
+        ("budgets", "compute"),
+        ("front", "latency"),
+    ]
+    cells = re.findall("<td[^>]*>([^<]*)", page.render(some, made))
+    assert "\u2013" in cells
 
 
 def test_a_strategy_looks_the_same_everywhere(drawn: list[plots.Plot]) -> None:
@@ -347,7 +371,8 @@ def test_the_main_questions_come_before_what_is_folded(report: Report, written: 
     first = text.index('<details class="part"')
     assert [text.index(answer.verdict) < first for answer in report.answers] == [True, True, False]
     assert first < text.index(f"<h2>The same on {html.escape(SECOND, quote=False)}".replace('"', "&#34;"))
-    assert text.index('type="radio"') < first
+    assert text.index(report.answers[1].verdict) < text.index('type="radio"') < first
+    assert "builtin 0.1.0 on gsm8k_test (500 problems), svamp" in Document(text).text
 
 
 def test_text_of_data_is_escaped(written: Path) -> None:

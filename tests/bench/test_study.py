@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from edge_tts.bench.pool import Pool, Replay, draw, problem_seed
+from edge_tts.bench.pool import Pool, draw, problem_seed
 from edge_tts.bench.records import CONFIG, RECORDS, SAMPLES, Record, open_study, read_records
+from edge_tts.bench.replay import Replay
 from edge_tts.bench.study import RUNS, Grid, Study, is_sampling
 from edge_tts.commands.bench import command
 from edge_tts.core import Budget, Usage
@@ -67,7 +68,7 @@ def test_a_pool_gives_what_the_solver_gives(problems: list[Question], pack: Pack
     with new_solver(pack, together) as solver:
         assert solver.policy.width == together
         pool = draw(solver, problem, 8, 3, False, lambda: False)
-        replay = Replay(solver)
+        replay = Replay.of(solver)
     assert pool is not None
     for strategy in ("majority", "best-of-n", "weighted"):
         outcome, usage = replay.run(problem.question, pool, Strategy.parse(strategy, 8))
@@ -91,10 +92,10 @@ def test_a_pool_serves_greedy_and_a_vote_that_stops_early(
 ) -> None:
     for problem, pool in zip(problems, pools, strict=True):
         assert pool.greedy is not None
-        greedy, cost = Replay(solver).run(problem.question, pool, Strategy.parse("greedy"))
+        greedy, cost = Replay.of(solver).run(problem.question, pool, Strategy.parse("greedy"))
         assert greedy.best is None or greedy.best.answer == pool.greedy.answer
         assert cost.policy_tokens == (pool.prefill or 0) + len(pool.greedy.tokens)
-        adaptive, cost = Replay(solver).run(problem.question, pool, Strategy.parse("adaptive", 8))
+        adaptive, cost = Replay.of(solver).run(problem.question, pool, Strategy.parse("adaptive", 8))
         assert len(adaptive.traces) in (4, 8)
         assert (len(adaptive.traces) < 8) == (adaptive.stop_reason == "decided")
         assert cost.generated_tokens == sum(len(s.tokens) for s in pool.samples[: len(adaptive.traces)])
@@ -103,7 +104,7 @@ def test_a_pool_serves_greedy_and_a_vote_that_stops_early(
 def test_a_part_of_a_pool_costs_what_the_part_alone_would(
     solver: Solver, problems: list[Question], pools: list[Pool]
 ) -> None:
-    replay = Replay(solver)
+    replay = Replay.of(solver)
     for problem, pool in zip(problems, pools, strict=True):
         costs = [replay.run(problem.question, pool, Strategy.parse("weighted", n))[1] for n in (1, 2, 4, 8)]
         for less, more in pairwise(costs):
@@ -136,7 +137,7 @@ def test_a_pool_serves_no_search_and_no_more_than_it_has(
 ) -> None:
     for strategy in ("beam:n=4", "revise:n=4", "majority:n=9"):
         with pytest.raises(InputError, match="cannot serve"):
-            Replay(solver).run(problems[0].question, pools[0], Strategy.parse(strategy))
+            Replay.of(solver).run(problems[0].question, pools[0], Strategy.parse(strategy))
 
 
 # --- the grid --------------------------------------------------------------------------------------

@@ -37,14 +37,21 @@ def test_one_study_has_two_answers() -> None:
     found = said(study("gsm8k", "tiny", 1e8, SMALL))
     assert set(found) == {("gsm8k", ACCURATE), ("gsm8k", SAVES)}
     assert found["gsm8k", ACCURATE] == (
-        "tiny gets 50.0% (43.0 to 57.0) for 200 GFLOP with adaptive at 16, and 30.0% (23.5 to 36.5) for 100 GFLOP with "
+        "tiny gets 50.0% (43.5 to 57.0) for 200 GFLOP with adaptive at 16, and 30.0% (23.5 to 36.5) for 100 GFLOP with "
         "one greedy answer.",
         (),
     )
     assert found["gsm8k", SAVES][0] == (
-        "tiny with adaptive at 16 saves: majority at 16 takes 4.00\u00d7 its FLOPs (4.00 to 4.00) and is as accurate "
-        "(+0.0 to +0.0 points)."
+        "tiny with adaptive at 16 saves: majority at 16 takes 4.00\u00d7 its FLOPs (4.00 to 4.00) and is right on "
+        "the same problems."
     )
+
+
+def test_auto_speaks_before_adaptive_consistency() -> None:
+    cells = SMALL | {("auto", 16): (0.50, 1e11)}
+    verdict, others = said(study("gsm8k", "tiny", 1e8, cells))["gsm8k", SAVES]
+    assert verdict.startswith("tiny with auto at 16 saves: majority at 16 takes 8.00\u00d7 its FLOPs")
+    assert others == ()
 
 
 def test_what_costs_more_and_is_less_accurate_is_said_so() -> None:
