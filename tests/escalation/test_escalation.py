@@ -16,7 +16,7 @@ from edge_tts.bench.server_process import running_server
 from edge_tts.cancellation import Cancellation
 from edge_tts.cli import group
 from edge_tts.core import Budget
-from edge_tts.errors import EdgeError, InputError
+from edge_tts.errors import NOT_SURE, EdgeError, InputError
 from edge_tts.escalation.endpoint import KEY_VARIABLE, EndpointTarget, answered
 from edge_tts.escalation.solver import ONE_ANSWER, EscalatingSolver
 from edge_tts.events import (
@@ -189,14 +189,17 @@ def test_a_file_hands_over_and_says_what_it_took(pack: Pack, tmp_path: Path) -> 
     with Faulty(right("24"), status(500, "broken")) as server:
         to = f"{server.settings.url}#big"
         files = ("--file", str(file), "--out", str(out), "--parallel", "1")
-        said = CliRunner().invoke(group, ["solve", "--escalate", to, *PRICED, *files, "--strategy", "greedy"])
-    assert said.exit_code == 0, said.output
+        asking = ("--strategy", "greedy", "--min-confidence", "0.99")
+        said = CliRunner().invoke(group, ["solve", "--escalate", to, *PRICED, *files, *asking])
+    assert said.exit_code == NOT_SURE, said.output
+    assert "2 not sure" in said.stderr
     assert "a larger model was asked too: 2 of these, price 0.000015" in said.stderr
     answered_, failed = (json.loads(line) for line in out.read_text("utf-8").splitlines())
     assert (answered_["answer"], answered_["correct"], answered_["escalation"]["kept"]) == ("24", True, True)
     assert not failed["escalation"]["kept"]
     assert failed["answer"] == failed["escalation"]["answer_before"]
-    assert answered_["settings"]["others"] == {"escalate": to, "below": 1.0}
+    assert (answered_["sure"], failed["sure"]) == (False, False)
+    assert answered_["settings"]["others"] == {"escalate": to, "below": 1.0, "min_confidence": 0.99}
 
 
 def test_a_chat_hands_over_and_says_what_it_took(pack: Pack) -> None:
