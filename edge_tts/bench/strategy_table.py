@@ -24,15 +24,20 @@ def fit(study: Loaded) -> dict[str, Any]:
     """The table as ``table.json`` has it: five bins of predicted difficulty, one column for each budget.
 
     A cell names the most accurate strategy in its bin within the budget, and the cheapest among equals. Accuracies are
-    pulled towards those over all bins. No strategy draws fewer samples than the estimate has already paid for. Raises
-    InputError where the study has no difficulty estimate.
+    pulled towards those over all bins. No strategy draws fewer samples than the estimate has already paid for, and a
+    budget that the estimate takes whole leaves nothing to choose. Raises InputError where the study has no difficulty
+    estimate, or no larger budget.
     """
     if study.predicted is None:
         raise InputError(
             f"the study {study.name} has no difficulty estimate: run it with `weighted` (`majority` where the pack has "
             f"no verifier) among the strategies and {PROBE} among the budgets"
         )
-    budgets = sorted({budget for _, budget in candidates(study) if budget >= PROBE})
+    budgets = sorted({budget for _, budget in candidates(study) if budget > PROBE})
+    if not budgets:
+        raise InputError(
+            f"the study {study.name} has no budget above {PROBE}, which the estimate takes; draw more samples"
+        )
     everyone = np.ones(len(study.problems), bool)
     where = bins(study.predicted)
     columns = [_column(study, where, everyone, budget) for budget in budgets]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_tts.commands.bench_controller import controller_command, escalation_command, plot_command
+from edge_tts.commands.bench_controller import controller_command, escalation_command, origin, plot_command
 from edge_tts.commands.config import FORMATS
 from edge_tts.commands.progress import progress_bar
 from edge_tts.errors import InputError
@@ -216,22 +216,45 @@ def baseline_command(
 @command.command("fit")
 @click.argument("study", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Write the table to this file.")
-@click.option("--pack", type=click.Path(path_type=Path), default=None, help="Put the table into this pack's folder.")
+@click.option("--pack", type=click.Path(path_type=Path), default=None, help="Put the fits into this pack's folder.")
 def fit_command(study: Path, out: Path | None, pack: Path | None) -> None:
-    """Fit a pack's strategy table on STUDY. Use problems that no result is reported on."""
+    """Fit what `auto` does with a pack on STUDY. Use problems that no result is reported on.
+
+    The strategy table says what is run for which difficulty; the controller's fit, where STUDY has pools of samples,
+    when a vote stops. A table that names nothing but votes is left out of a pack that has the other.
+    """
     from edge_tts.bench.loading import load_study
     from edge_tts.bench.strategy_table import fit
     from edge_tts.files.atomic import write_text
-    from edge_tts.packs.build import set_table
+    from edge_tts.packs.build import set_fits
+    from edge_tts.search.allocation import StrategyTable
 
     if (out is None) == (pack is None):
-        raise InputError("give either --out FILE or --pack FOLDER, to say where the table goes")
+        raise InputError("give either --out FILE or --pack FOLDER, to say where the fit goes")
     table = fit(load_study(study))
-    if pack is not None:
-        set_table(pack, table)
-    elif out is not None:
+    told = {key: table[key] for key in ("edges", "budgets", "cells")}
+    if out is not None:
         write_text(out, json.dumps(table, indent=1) + "\n")
-    click.echo(json.dumps({key: table[key] for key in ("edges", "budgets", "cells")}))
+    if pack is not None:
+        controller = _controller_of(study)
+        left_out = controller is not None and StrategyTable.parse(table).only_votes
+        set_fits(pack, None if left_out else table, controller)
+        told |= {"table": not left_out, "controller": controller and controller["fits"]}
+    click.echo(json.dumps(told))
+
+
+def _controller_of(study: Path) -> dict[str, Any] | None:
+    """The controller's fit on the pools of ``study``; None where it has none."""
+    from edge_tts.bench import controller_fit, controller_replay
+    from edge_tts.bench.records import SAMPLES, read_config, stored
+
+    if not stored(study / SAMPLES).is_file():
+        return None
+    config = read_config(study)
+    problems = controller_replay.read(study)
+    most = max(len(problem.usual) for problem in problems)
+    fits = {config["reasoning_format"]: controller_fit.fit(problems, most, None)}
+    return controller_fit.to_json(fits, origin(config))
 
 
 @command.command("report")

@@ -43,7 +43,7 @@ def controller_command(
 
     config = read_config(study)
     usual = config["reasoning_format"]
-    made = {name: config.get(name) for name in ("pack", "data", "sampling", "made_on")}
+    made = origin(config)
     problems = _problems(study, other, data, held_out=check is None)
     if check is None:
         fitted = controller_fit.fit(problems, most, "text" if other else None)
@@ -55,6 +55,11 @@ def controller_command(
         content = {**made, "fit": check.name, **evidence}
     write_text(out, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     click.echo(json.dumps(evidence) if as_json else "\n".join(_controller_lines(evidence)))
+
+
+def origin(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a fit says of the study it was made on."""
+    return {name: config.get(name) for name in ("pack", "data", "sampling", "made_on")}
 
 
 def _controller_lines(evidence: Mapping[str, Any]) -> list[str]:

@@ -166,7 +166,7 @@ def test_the_table_is_one_the_runtime_reads(folder: Path) -> None:
     content = fit(load_study(folder))
     table = StrategyTable.parse(json.loads(json.dumps(content)))
     assert table.fitted
-    assert table.budgets == (4, 16)
+    assert table.budgets == (16,)
     assert str(table.choose(table.bin(0.22), 16)[0]) == "weighted:n=16"
     assert str(table.choose(table.bin(0.22), 4)[0]) == "weighted:n=4"
     assert sum(b["problems"] for b in content["evidence"]["bins"]) == PROBLEMS
@@ -216,6 +216,14 @@ def test_fit_says_what_is_missing(tmp_path: Path) -> None:
     kept = [row for row in rows if row["strategy"] != "weighted"]
     (folder / RECORDS).write_text("".join(json.dumps(row) + "\n" for row in kept))
     with pytest.raises(InputError, match=r"`weighted`.*among the strategies and 4 among the budgets"):
+        fit(load_study(folder))
+
+
+def test_a_study_of_no_more_than_the_estimate_has_no_table(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "s")
+    rows = [json.loads(line) for line in (folder / RECORDS).read_text().splitlines()]
+    (folder / RECORDS).write_text("".join(json.dumps(row) + "\n" for row in rows if row["budget"] <= 4))
+    with pytest.raises(InputError, match="no budget above the 4"):
         fit(load_study(folder))
 
 
