@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from edge_tts.bench.loading import load_study
+from edge_tts.bench.optimal import resample, share
 from edge_tts.bench.pool_records import command
 from edge_tts.bench.records import CONFIG, RECORDS, REPLAYED, SAMPLES, Record, compressed, read_config, read_records
 from edge_tts.bench.strategy_table import fit
@@ -77,12 +79,31 @@ def test_a_problem_that_the_data_lacks_is_named(tmp_path: Path) -> None:
     assert not compressed(folder / RECORDS).exists()
 
 
+def test_the_documented_figures_are_those_of_the_records() -> None:
+    """Of the strategies that docs/benchmarks.md names with their sizes: right answers, interval and tokens."""
+    text = (STUDIES.parents[1] / "docs" / "benchmarks.md").read_text("utf-8")
+    lines = re.findall(r"^\| `([\w-]+)` of (\d+) \|(.*)\|$", text, re.MULTILINE)
+    rows = [(name, int(budget), [cell.strip() for cell in cells.split("|")]) for name, budget, cells in lines]
+    assert len(rows) == 9
+    for column, name in enumerate(("gsm8k-coder-1.5b", "gsm8k-coder-0.5b")):
+        study = load_study(STUDIES / name)
+        weights = resample(len(study.problems))
+        for strategy, budget, cells in rows:
+            solves = study.cells.get((strategy, budget))
+            told = ["", ""]
+            if solves:
+                right = share(solves.correct, weights)
+                interval = f"{100 * right.low:.0f} to {100 * right.high:.0f}"
+                told = [f"{100 * right.value:.0f} ({interval})", f"{solves.costs['policy_tokens'].mean():.0f}"]
+            assert cells[2 * column : 2 * column + 2] == told, (name, strategy, budget)
+
+
 def test_a_table_of_a_chat_model() -> None:
     study = load_study(STUDY)
     assert study.predicted is not None
     assert study.oracle is not None
     table = fit(study)
-    assert StrategyTable.parse(table).budgets == (4, 8, 16)
+    assert StrategyTable.parse(table).budgets == (8, 16)
     evidence = table["evidence"]
     assert [sum(row["problems"] for row in evidence[name]) for name in ("bins", "oracle_bins")] == [100, 100]
     assert evidence["oracle_bins"][0]["right"]["16"]["majority"] > evidence["oracle_bins"][4]["right"]["16"]["majority"]
