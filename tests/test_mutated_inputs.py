@@ -145,7 +145,9 @@ def test_a_damaged_manifest(tmp_path: Path) -> None:
 
 def test_a_damaged_strategy_table(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
-    shutil.copy(pack.BUILT_IN / pack.DEFAULT / manifest.TABLE, path)
+    cells = [["weighted", "beam:m=4"]] * 4 + [["revise:s=4", "lookahead:n=8,m=4,k=1"]]
+    table = {"format": 1, "probe": 4, "edges": [0.4, 0.3, 0.2, 0.1], "budgets": [8, 16], "cells": cells}
+    path.write_text(json.dumps({**table, "evidence": {"problem_ids": ["a"]}}), encoding="utf-8")
 
     def use(path: Path) -> None:
         table = StrategyTable.parse(manifest.read_json(path))

@@ -160,9 +160,21 @@ def fit(problems: Sequence[Problem], most: int, other: FormatName | None) -> tup
     """The fit on all ``problems``, and what one on either half brings on the other half."""
     halves = problems[::2], problems[1::2]
     held_out: list[Ran] = []
+    early: list[tuple[bool, bool]] = []
     for chosen_on, measured_on in (halves, halves[::-1]):
-        held_out += _run(measured_on, _fitted(chosen_on, most, other), most)
-    return _fitted(problems, most, other), _account(problems, held_out, most)
+        half = _fitted(chosen_on, most, other)
+        held_out += _run(measured_on, half, most)
+        early += _given_up(measured_on, half.pacing)
+    found = _account(problems, held_out, most)
+    if any(is_lost for is_lost, _ in early):
+        right = [is_lost for is_lost, is_right in early if is_right]
+        found["given_up"] = {"samples": round(_mean([each for each, _ in early]), 4), "right": round(_mean(right), 4)}
+    return _fitted(problems, most, other), found
+
+
+def _given_up(problems: Sequence[Problem], pacing: Pacing) -> list[tuple[bool, bool]]:
+    """Of every sample, whether ``pacing`` gives it up, and whether it is right."""
+    return [(lost(problem, c, pacing), c.trace.vote in problem.right) for problem in problems for c in problem.usual]
 
 
 def _fitted(problems: Sequence[Problem], most: int, other: FormatName | None) -> Fit:

@@ -175,6 +175,8 @@ def test_samples_that_a_prm_tells_early_are_given_up(tmp_path: Path, monkeypatch
     fit, evidence = controller_fit.fit(problems, 16, None)
     assert (fit.pacing.look_after, fit.pacing.give_up) == (1, 0.5)
     assert evidence["controller"]["accuracy"]["value"] > evidence["against"]["weighted:n=16"]["accuracy"] - 0.05
+    assert evidence["given_up"]["samples"] > 0.2
+    assert evidence["given_up"]["right"] < 0.02
     assert controller_fit.givings_up([replace(problem, scoring=()) for problem in problems]) == []
 
 
