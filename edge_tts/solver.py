@@ -269,7 +269,7 @@ class Solver:
                     "adaptive or revise"
                 )
             ledger, generations = self._ledger(call, strategy, began, cancel)
-            task = self._task(call, messages, alone=strategy is not None)
+            task = self._task(call, messages, strategy)
             driver = Driver(task, self.policy, self.verifier_of(task.asked.name), ledger, self._pace)
             if strategy:
                 yield StrategyChosen(str(strategy), "asked for")
@@ -300,16 +300,21 @@ class Solver:
         limits = (budget, deadline, self.profile.watts, cancel)
         return Ledger(self.policy.info, verifier, *limits, shared=call.shared), generations
 
-    def _task(self, call: Call, messages: tuple[Message, ...], alone: bool) -> Task:
-        """The question as it is asked; ``alone``: in one format only."""
+    def _task(self, call: Call, messages: tuple[Message, ...], strategy: Strategy | None) -> Task:
+        """The question as it is asked; in one format only where a ``strategy`` is named."""
         asked = self.asked(messages, call.kind, call.format)
         sampling = call.sampled(self.pack.sampling, asked.name)
         fit = self.fits.get(asked.name, Fit())
-        others = () if alone else self._other_ways(call, messages, asked.name, fit)
+        others = self._other_ways(call, messages, asked.name, fit) if strategy is None else ()
         # A PRM reads one text; a question that goes on with a chat says little without it.
         whole = self.verifier is not None and self.pack.format == "text"
         text = transcript(messages) if whole else messages[-1].content.strip()
-        return Task(text, asked, sampling, call.aggregate, call.seed, others, fit.calibration)
+        # A PRM does not read what a vote does not weigh only to say how sure it is.
+        scored = self.verifier_of(asked.name) is not None and (
+            self.verifier is None or strategy is None or strategy.uses_verifier
+        )
+        calibration = fit.calibration.where(scored)
+        return Task(text, asked, sampling, call.aggregate, call.seed, others, calibration)
 
     def _controller(self, call: Call, task: Task, generations: int) -> Controller:
         pacing = self.fits.get(task.asked.name, Fit()).pacing

@@ -73,6 +73,9 @@ def test_every_strategy_answers_and_counts_its_cost(solver: Solver, strategy: st
     scored = strategy not in ("greedy", "majority", "adaptive")
     assert (result.usage.verifier_tokens > 0) == scored
     assert (result.usage.verifier_flops > 0) == scored
+    if strategy == "majority":  # the pack's fit weighs scores: without them the confidence is that of the votes
+        assert solver.fits["equations"].calibration.weighs_scores
+        assert 9 * result.confidence == pytest.approx(round(9 * result.confidence), abs=1e-3)
 
 
 def test_where_no_program_can_run_auto_asks_in_words_and_says_so(

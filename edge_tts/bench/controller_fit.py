@@ -33,6 +33,7 @@ from edge_tts.bench.controller_replay import (
     without_lost,
 )
 from edge_tts.bench.intervals import mean_interval, ratio_interval
+from edge_tts.errors import InputError
 from edge_tts.reasoning.formats import FormatName
 from edge_tts.search.allocation import BINS as DIFFICULTIES
 from edge_tts.search.confidence import Calibration
@@ -41,6 +42,7 @@ from edge_tts.search.fit import FORMAT, Fit
 
 SIZES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16)
 OTHERS = (0, 2, 4)
+LEAST_PROBLEMS = 20
 LOSS = 0.01
 """Accuracy that a pacing may lose against the best vote of a fixed size."""
 VOTES = (1, 2, 3, 4, 6, 8, 12, 16)
@@ -157,7 +159,16 @@ def givings_up(problems: Sequence[Problem]) -> list[Pacing]:
 
 
 def fit(problems: Sequence[Problem], most: int, other: FormatName | None) -> tuple[Fit, dict[str, Any]]:
-    """The fit on all ``problems``, and what one on either half brings on the other half."""
+    """The fit on all ``problems``, and what one on either half brings on the other half.
+
+    Raises InputError where there are fewer than ``LEAST_PROBLEMS``, or hardly any with a right sample.
+    """
+    solved = sum(any(c.trace.vote in problem.right for c in problem.usual) for problem in problems)
+    if len(problems) < LEAST_PROBLEMS or solved < 4:
+        raise InputError(
+            f"a fit of the controller needs {LEAST_PROBLEMS} problems, 4 of them with a right sample; the study has "
+            f"{len(problems)} and {solved}; add problems"
+        )
     halves = problems[::2], problems[1::2]
     held_out: list[Ran] = []
     early: list[tuple[bool, bool]] = []
@@ -181,7 +192,8 @@ def _fitted(problems: Sequence[Problem], most: int, other: FormatName | None) ->
     """The fit on all of ``problems``."""
     weights = OTHER_WEIGHTS if other else (1.0,)
     choices = {weight: [weighed(problem, weight) for problem in problems] for weight in weights}
-    weight = max(choices, key=lambda weight: _right(choices[weight], BOTH)) if other else 1.0
+    scores = are_scored(problems)
+    weight = max(choices, key=lambda weight: _right(choices[weight], BOTH, scores)) if other else 1.0
     calibration, pacing = choose_pacing(choices[weight], most)
     return Fit(calibration, pacing, other if pacing.other else None, weight)
 

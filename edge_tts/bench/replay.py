@@ -75,7 +75,9 @@ class Replay:
         size = len(pool.samples)
         if strategy.kind not in SAMPLING_KINDS or strategy.n > size or (strategy.kind == "greedy" and not pool.greedy):
             raise InputError(f"a pool of {size} samples cannot serve {strategy}; draw a larger one or run it by itself")
-        return self._searched(question, pool, strategy.proposer(), strategy.generations, self.ask(question, format))
+        asked = self.ask(question, format)
+        scored = strategy.uses_verifier if self.prm else self._verifier(pool, asked.name) is not None
+        return self._searched(question, pool, strategy.proposer(), strategy.generations, asked, scored)
 
     def auto(self, question: str, pool: Pool, most: int, format: Format = "auto") -> tuple[Outcome, Usage]:
         """The same for ``auto`` with at most ``most`` samples, where the controller decides and asks in one format.
@@ -86,19 +88,20 @@ class Replay:
             raise InputError(f"a pool of {len(pool.samples)} samples cannot serve auto at {most}; draw a larger one")
         asked = self.ask(question, format)
         fit = self.fits.get(asked.name, Fit())
-        scores = fit.calibration.weighs(self._verifier(pool, asked.name) is not None)
-        auto = Auto(None, Controller(most, fit.calibration, fit.pacing, scores=scores))
-        return self._searched(question, pool, auto, most, asked)
+        scored = self._verifier(pool, asked.name) is not None
+        calibration = fit.calibration.where(scored)
+        auto = Auto(None, Controller(most, calibration, fit.pacing, scores=calibration.weighs(scored)))
+        return self._searched(question, pool, auto, most, asked, scored)
 
     def _searched(
-        self, question: str, pool: Pool, proposer: Proposer, generations: int, asked: Asked
+        self, question: str, pool: Pool, proposer: Proposer, generations: int, asked: Asked, scored: bool
     ) -> tuple[Outcome, Usage]:
         ledger = Ledger(self.policy, self.prm, Budget(generations=generations))
         sampled = Call(asked.name, AUTO, Budget()).sampled(self.sampling, asked.name)
         fit = self.fits.get(asked.name, Fit())
         seed = problem_seed(pool.seed, pool.id)
         driver = Driver(
-            Task(question, _Drawn(pool, asked), sampled, seed=seed, calibration=fit.calibration),
+            Task(question, _Drawn(pool, asked), sampled, seed=seed, calibration=fit.calibration.where(scored)),
             _PoolPolicy(pool, self.policy, self.width),
             self._verifier(pool, asked.name),
             ledger,

@@ -244,17 +244,18 @@ def fit_command(study: Path, out: Path | None, pack: Path | None) -> None:
 
 
 def _controller_of(study: Path) -> dict[str, Any] | None:
-    """The controller's fit on the pools of ``study``; None where it has none."""
+    """The controller's fit on the pools of ``study``; None, and a note, where they are missing or too few."""
     from edge_tts.bench import controller_fit, controller_replay
-    from edge_tts.bench.records import SAMPLES, read_config, stored
+    from edge_tts.bench.records import read_config
 
-    if not stored(study / SAMPLES).is_file():
+    try:
+        problems = controller_replay.read(study)
+        found = controller_fit.fit(problems, max(len(problem.usual) for problem in problems), None)
+    except InputError as error:
+        click.echo(f"note: no fit of the controller: {error}", err=True)
         return None
     config = read_config(study)
-    problems = controller_replay.read(study)
-    most = max(len(problem.usual) for problem in problems)
-    fits = {config["reasoning_format"]: controller_fit.fit(problems, most, None)}
-    return controller_fit.to_json(fits, origin(config))
+    return controller_fit.to_json({config["reasoning_format"]: found}, origin(config))
 
 
 @command.command("report")

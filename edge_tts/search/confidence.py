@@ -121,6 +121,10 @@ class Calibration:
         """Whether it was fitted on votes that weigh what a verifier gives them."""
         return "score" in self.right
 
+    def where(self, scored: bool) -> Calibration:
+        """This one, or none where it weighs scores and none are made."""
+        return self if scored or not self.weighs_scores else UNCALIBRATED
+
     def weighs(self, scored: bool) -> bool:
         """Whether votes weigh scores where all are ``scored``: without a fit they do, else as it was fitted."""
         return scored and (self.weighs_scores or not self.right)

@@ -1,7 +1,9 @@
-"""Assemble a built-in pack from trained parts: adapter, PRM, tokenizer, strategy table, card, manifest.
+"""Assemble a built-in pack from trained parts: adapter, PRM, tokenizer, card, manifest.
 
     python -m edge_tts.export.train.assemble_pack --base BASE.gguf --adapter adapter.gguf --prm prm.onnx \\
-        --tokenizer tokenizer.json --table table.json --figures figures.json --out edge_tts/packs/builtin/smol-math
+        --tokenizer tokenizer.json --figures figures.json --out edge_tts/packs/builtin/smol-math
+
+``bench fit --pack`` adds what `auto` does with it.
 """
 
 from __future__ import annotations
@@ -40,7 +42,6 @@ class Parts:
     prm: Path
     tokenizer: Path
     """The PRM's."""
-    table: Path
     figures: Mapping[str, Any]
     """Measurements for the card: label to figure."""
     quantisation: str = Recipe.quantisation
@@ -74,15 +75,10 @@ def build(parts: Parts, out: Path, version: str, sampling: Sampling, base: BaseM
             sampling=sampling,
             policy=policy_shape(policy),
             verifier=verifier_shape(parts.prm),
-            table=json.loads(parts.table.read_text(encoding="utf-8")),
             recipe=Recipe(base, FileRecord.of(adapter), parts.quantisation),
         )
         (source / manifest.CARD).write_text(card(pack, parts.figures), encoding="utf-8")
-        for name, part in (
-            (manifest.VERIFIER, parts.prm),
-            (manifest.TOKENIZER, parts.tokenizer),
-            (manifest.TABLE, parts.table),
-        ):
+        for name, part in ((manifest.VERIFIER, parts.prm), (manifest.TOKENIZER, parts.tokenizer)):
             shutil.copyfile(part, source / name)
         for path in source.iterdir():
             if path.name != manifest.ADAPTER:
@@ -121,14 +117,14 @@ Not for anything where a wrong answer costs something: answers are often wrong, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("base", "adapter", "prm", "tokenizer", "table", "figures", "out"):
+    for name in ("base", "adapter", "prm", "tokenizer", "figures", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--version", default="0.1.0")
     parser.add_argument("--temperature", type=float, default=Sampling().temperature)
     parser.add_argument("--quantisation", choices=QUANTISATIONS, default=Recipe.quantisation)
     options = parser.parse_args()
     figures = json.loads(options.figures.read_text(encoding="utf-8"))
-    files = (options.base, options.adapter, options.prm, options.tokenizer, options.table)
+    files = (options.base, options.adapter, options.prm, options.tokenizer)
     parts = Parts(*files, figures, options.quantisation)
     pack = build(parts, options.out, options.version, Sampling(temperature=options.temperature))
     print(f"{pack.folder}: {sum(path.stat().st_size for path in pack.folder.iterdir()) / 1e6:.1f} MB")

@@ -7,7 +7,7 @@
    ones. It ends after two rounds in a row without a gain on validation problems.
 3. Label traces and revisions by Monte Carlo. Train a process reward model on them, made of the policy's first layers,
    and export it, unless it ranks steps unlike its original.
-4. Assemble the pack and fit its strategy table on other validation problems.
+4. Assemble the pack and fit what `auto` does with it on other validation problems.
 
 With ``--vocabulary`` the pack keeps only so many of the base's tokens, and samples are drawn with those.
 
@@ -35,9 +35,8 @@ from edge_tts.export.prm_metrics import selection
 from edge_tts.export.trace_rows import read_rows
 from edge_tts.export.train.data import read_problems, split
 from edge_tts.export.train.stages import Stage, recipe, run_command, run_recipe, run_stages
-from edge_tts.packs.manifest import TABLE, Recipe
+from edge_tts.packs.manifest import Recipe
 from edge_tts.packs.merge_adapter import merge
-from edge_tts.packs.pack import BUILT_IN, DEFAULT
 
 TABLE_PROBLEMS = 150
 """Validation problems kept for the strategy table; rounds and the PRM are validated on others."""
@@ -122,12 +121,12 @@ def stages(settings: Settings) -> Iterator[Stage]:
 
 
 def _packed(settings: Settings, policy: Path) -> Iterator[Stage]:
-    """Assemble the pack with a provisional strategy table, then replace that with one fitted on validation problems."""
+    """Assemble the pack, then fit what ``auto`` does with it on validation problems."""
     out = settings.out
     pack, study, problems = out / "pack", out / "study", out / "table-problems.jsonl"
     verifier = out / "verifier"
     parts = ["--base", settings.base, "--adapter", policy / "adapter.gguf", "--prm", verifier / "prm.onnx"]
-    parts += ["--tokenizer", verifier / "tokenizer.json", "--table", BUILT_IN / DEFAULT / TABLE, "--out", pack]
+    parts += ["--tokenizer", verifier / "tokenizer.json", "--out", pack]
     yield Stage("figures", lambda: _figures(settings, policy))
     figures = ["--figures", out / "figures.json", "--temperature", 0.5]
     yield _stage(settings, "pack", "train.assemble_pack", *parts, *figures)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from pools import pool, written
 
 from edge_tts.bench import controller_fit, controller_replay
 from edge_tts.bench.controller_replay import Problem, Ran
 from edge_tts.bench.pool import Part
+from edge_tts.commands.bench import command
 from edge_tts.core import Sampling
 from edge_tts.errors import InputError
 from edge_tts.events import Decided, Outcome
+from edge_tts.packs import manifest
+from edge_tts.packs.manifest import Pack
+from edge_tts.packs.pack import BUILT_IN, DEFAULT, find_pack, pack_problems
 from edge_tts.reasoning.formats import AskedEquations
 from edge_tts.reasoning.prompts import PromptFormat
 from edge_tts.runtimes.scripted import ScriptedPolicy, ScriptedVerifier
@@ -206,3 +213,39 @@ def test_a_fit_with_another_format_weighs_it_and_says_what_mixes_bring(
     assert both > alone + 0.1
     assert rows["0 usual, 4 other"]["gain_over_4_other"]["value"] == 0
     assert rows["2 usual, 2 other"]["tokens"] > rows["0 usual, 2 other"]["tokens"]
+
+
+def test_a_pack_gets_what_is_fitted_on_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, values in (("TARGETS", (0.6,)), ("GAINS", (0.0,)), ("FIRST", (2,)), ("LOOK_AFTER", (2,))):
+        monkeypatch.setattr(controller_fit, name, values)
+    monkeypatch.setattr(controller_replay, "ORDERS", 1)
+    folder = Path(shutil.copytree(BUILT_IN / DEFAULT, tmp_path / "mine"))
+
+    def fitted(count: int) -> tuple[Pack, Result]:
+        done = CliRunner().invoke(command, ["fit", str(part(tmp_path / f"of-{count}", count)), "--pack", str(folder)])
+        assert done.exit_code == 0, done.output
+        return manifest.read(folder), done
+
+    found, done = fitted(40)
+    assert found.controller is not None
+    assert found.controller["evidence"]["equations"]["problems"] == 40
+    assert json.loads(done.stdout)["controller"] == found.controller["fits"]
+    assert (found.table is None) == (not json.loads(done.stdout)["table"])
+    found, done = fitted(10)
+    assert "note: no fit of the controller: a fit of the controller needs 20 problems" in done.stderr
+    assert (found.controller, found.table is None) == (None, False)
+    assert pack_problems(find_pack(str(folder))) == []
+
+
+def part(folder: Path, count: int) -> Path:
+    """The first problems of a committed study."""
+    whole = Path(__file__).parents[2] / "records" / "studies" / "held_out-0.6"
+    folder.mkdir()
+    shutil.copy(whole / "study.json", folder)
+    ids: list[str] = []
+    for name in ("samples.jsonl", "records.jsonl"):
+        with gzip.open(whole / f"{name}.gz", "rt", encoding="utf-8") as lines:
+            rows = [(json.loads(line)["id"], line) for line in lines]
+        ids = ids or [id for id, _ in rows[:count]]
+        (folder / name).write_text("".join(line for id, line in rows if id in ids), encoding="utf-8")
+    return folder

@@ -65,3 +65,10 @@ def test_another_way_of_asking_that_agrees_raises_confidence() -> None:
 def test_a_weight_of_an_unknown_feature_is_refused() -> None:
     with pytest.raises(InputError, match=r"'votes'.*none of bias"):
         Calibration({"votes": 1.0})
+
+
+def test_a_fit_that_weighs_scores_holds_where_scores_are_made() -> None:
+    with_scores, without = Calibration({"bias": 1.0, "score": 1.0}), Calibration({"bias": 1.0, "vote": 1.0})
+    assert with_scores.where(scored=True) is with_scores
+    assert with_scores.where(scored=False) == Calibration()
+    assert without.where(scored=False) is without
