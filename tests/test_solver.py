@@ -18,6 +18,7 @@ from tiny_model import write_speaking_model
 from edge_tts.core import Budget, Sampling
 from edge_tts.errors import BackendError, InputError, ResourceError
 from edge_tts.events import (
+    Decided,
     DifficultyEstimated,
     Done,
     Result,
@@ -99,8 +100,9 @@ def test_same_seed_same_answer(solver: Solver) -> None:
     assert (first.answer, first.steps) == (second.answer, second.steps)
 
 
-def test_auto_reports_its_decision_and_charges_the_probe(solver: Solver) -> None:
-    *events, last = solver.stream(QUESTION, budget=Budget(generations=8), seed=2)
+def test_auto_reports_its_decisions_and_charges_them(solver: Solver) -> None:
+    question = QUESTION.replace("20 pencils", "21 pencils")  # whose steps were not scored before
+    *events, last = solver.stream(question, budget=Budget(generations=8), seed=2)
     assert isinstance(last, Done)
     result = last.result
     difficulty = next(e for e in events if isinstance(e, DifficultyEstimated))
@@ -108,10 +110,24 @@ def test_auto_reports_its_decision_and_charges_the_probe(solver: Solver) -> None
     assert (result.difficulty.bin, result.difficulty.score) == (difficulty.bin, difficulty.score)
     assert 0 <= difficulty.bin < 5
     chosen = next(e for e in events if isinstance(e, StrategyChosen))
-    assert result.strategy == chosen.strategy
-    assert "difficulty" in result.reason
+    assert (result.strategy, result.reason) == (chosen.strategy, chosen.reason)
+    decided = [e for e in events if isinstance(e, Decided)]
+    assert decided[-1].action == "stop"
+    assert decided[-1].samples == result.usage.generations <= 8
+    assert result.usage.verifier_tokens > 0  # the fit weighs the PRM's scores
     before = events[: events.index(difficulty)]
     assert any(isinstance(e, StepTaken) for e in before)
+
+
+def test_auto_follows_the_table_that_a_pack_has(pack: Pack) -> None:
+    """The first four samples are part of the budget; a search that starts anew gets the rest."""
+    table = {"probe": 4, "edges": [0.9, 0.8, 0.7, 0.6], "budgets": [16], "cells": [["beam:m=2"]] * 5}
+    with Solver(replace(pack, table=table), profile="laptop-cpu", generations=12) as solver:
+        result = solver.solve(QUESTION, budget=Budget(generations=12), seed=2)
+    assert result.strategy == "beam:n=8,m=2"
+    assert "difficulty" in result.reason
+    assert result.difficulty is not None
+    assert result.usage.generations == 12
 
 
 def test_deadline_is_kept_and_said(solver: Solver) -> None:

@@ -77,7 +77,15 @@ class StrategyTable:
         cell = self.cells[difficulty][nearest]
         basis = "best on validation" if self.fitted else "a provisional choice"
         reason = f"{basis} for difficulty {difficulty + 1} of {BINS} at {self.budgets[nearest]} generations"
-        strategy = Strategy.parse(cell, generations)
+        strategy = _sized(cell, generations)
         if strategy.starts_anew:  # the samples of the estimate are no part of it, but of the budget
-            strategy = Strategy.parse(cell, generations - self.probe)
+            strategy = _sized(cell, generations - self.probe)
         return strategy, reason
+
+
+def _sized(cell: str, generations: int) -> Strategy:
+    """The strategy of ``cell``; without the settings that so few ``generations`` do not allow."""
+    try:
+        return Strategy.parse(cell, generations)
+    except InputError:
+        return Strategy.parse(cell.partition(":")[0], generations)

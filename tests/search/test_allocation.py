@@ -38,6 +38,15 @@ def test_the_nearest_budget_is_taken_and_the_strategy_sized() -> None:
     assert str(table.choose(4, 64)[0]) == "lookahead:n=30,m=4,k=1"
 
 
+def test_settings_that_few_generations_do_not_allow_are_left_out() -> None:
+    table = StrategyTable.parse({**TABLE, "cells": [["revise:s=4", "beam:m=16"]] * 5})
+    assert str(table.choose(0, 5)[0]) == "revise:n=5,s=1"
+    assert str(table.choose(0, 8)[0]) == "revise:n=8,s=4"
+    assert str(table.choose(0, 64)[0]) == "beam:n=60,m=16"
+    assert str(table.choose(0, 30)[0]) == "beam:n=26,m=16"
+    assert str(table.choose(0, 24)[0]) == "beam:n=20,m=16"
+
+
 def test_a_table_of_votes_alone_is_told_from_one_that_names_searches() -> None:
     assert not StrategyTable.parse(TABLE).only_votes
     votes = [["weighted", "majority:n=8"]] * 4 + [["adaptive", "weighted"]]

@@ -41,7 +41,7 @@ def browser(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Browser]
 def test_a_search_is_shown_as_it_runs(browser: Browser, server: ServerProcess) -> None:
     browser.open(server.url)
     browser.wait(READY)
-    browser.fill(strategy="auto", generations="8", deadline="25")
+    browser.fill(strategy="majority", generations="8", deadline="25")
     browser.click("#go")
     browser.wait("document.querySelectorAll('.sample').length > 1")
     assert browser.text("#go") == "Stop"
@@ -57,15 +57,29 @@ def test_a_search_is_shown_as_it_runs(browser: Browser, server: ServerProcess) -
     assert browser.text(".steps").splitlines()[0] == "12*8=96"
     assert "####" not in browser.text("main")
     facts = browser.text(".facts")
-    for part in (r"Difficulty\s+[1-5] of 5", r"Strategy\s+\S+n=8", r"Stopped\s+all samples were drawn", r"Tokens\s+\d"):
+    for part in (r"Strategy\s+majority:n=8", r"Stopped\s+all samples were drawn", r"Tokens\s+\d"):
         assert re.search(part, facts), facts
-    assert "best on validation" in browser.text(".reasons")
+    assert browser.text(".reasons") == ""  # it was asked for
     assert "8 of 8 finished" in browser.text(".count")
     assert re.search(r"of 25 s", browser.text(".time"))
     assert browser.said == []
     asked = {url.removeprefix(server.url) for url in browser.requests}
     assert asked == {*page.PATHS, "/v1/models", "/page/models", "/v1/chat/completions"}
     assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+
+
+@needs_browser
+def test_auto_says_how_hard_it_was_and_why_it_stopped(browser: Browser, server: ServerProcess) -> None:
+    browser.open(server.url)
+    browser.wait(READY)
+    browser.fill(strategy="auto", generations="8", deadline="25")
+    browser.click("#go")
+    browser.wait(IDLE)
+    assert browser.text(".best") == "76"
+    facts = browser.text(".facts")
+    for part in (r"Difficulty\s+[1-5] of 5", r"Strategy\s+adaptive:n=8", r"Stopped\s+that is sure enough"):
+        assert re.search(part, facts), facts
+    assert re.search(r"\d\d% sure is enough", browser.text(".reasons"))
 
 
 @needs_browser
@@ -265,7 +279,6 @@ def test_copy_and_save(browser: Browser, server: ServerProcess, tmp_path: Path) 
     browser.click(".copy")
     browser.wait("document.querySelector('.said').textContent === 'copied'")
     assert browser.run("navigator.clipboard.readText()") == "28"
-    browser.click(".save")
     assert saved(browser, tmp_path) == ["How many?", "28 (a guess, 20%)", "28", "1 sample, 100% of the vote"]
     shown(browser, [{**step(0, "7*4", "#### 28", answer="28"), "seconds": 0.5}, BEST, step(1, "7*")])  # stopped
     assert saved(browser, tmp_path) == ["How many?", "28 (likely, about 70%)", "28", "1 sample, 100% of the vote"]
