@@ -75,6 +75,7 @@ def build(parts: Parts, out: Path, version: str, sampling: Sampling, base: BaseM
             sampling=sampling,
             policy=policy_shape(policy),
             verifier=verifier_shape(parts.prm),
+            table=None,
             recipe=Recipe(base, FileRecord.of(adapter), parts.quantisation),
         )
         (source / manifest.CARD).write_text(card(pack, parts.figures), encoding="utf-8")
