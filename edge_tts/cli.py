@@ -21,7 +21,7 @@ VERBS = {
     "pack": "Packs: list, info, verify, assemble, build, install.",
     "export": "Make a pack's parts: a policy as GGUF, a PRM as ONNX.",
     "serve": "An OpenAI-compatible server, and a page to try it.",
-    "bench": "Benchmarks: run a study, fit a strategy table, report.",
+    "bench": "Benchmarks: run a study, fit what auto does, report.",
     "doctor": "Check what works on this machine, what does not, and why.",
 }
 """Each verb and its line in ``--help``; listed here so that ``--help`` imports none of them."""

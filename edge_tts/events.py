@@ -113,6 +113,8 @@ class Outcome:
     """Traces whose verifier scores were not in [0, 1]; they counted as scored 0."""
     confidence: float = 0.0
     """Probability in [0, 1] that the chosen answer is right; 0 without an answer."""
+    voted: tuple[Trace, ...] = ()
+    """The traces that took part in the choice, each as often as it counted."""
 
 
 @dataclass(frozen=True)

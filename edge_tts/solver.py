@@ -286,7 +286,7 @@ class Solver:
                 explained = yield from explanation.explain(self.policy, prompt, ledger)
         usage = replace(ledger.usage, seconds=time.monotonic() - began, peak_memory_mb=self._models.peak_memory_mb())
         weighing = call.aggregate if proposer.uses_scores else None
-        votes = shares(outcome.traces, outcome.best, weighing, ledger.seconds_left)
+        votes = shares(outcome.voted, outcome.best, weighing, ledger.seconds_left)
         result = _result_of(outcome, task, chosen, usage, votes)
         yield Done(replace(result, prompt_tokens=len(driver.root), explanation=explained))
 

@@ -18,6 +18,7 @@ from edge_tts.export.adapter import convert
 from edge_tts.export.train.assemble_pack import Parts, build
 from edge_tts.files.integrity import FileRecord
 from edge_tts.packs.base_model import BaseModel
+from edge_tts.packs.build import set_fits
 from edge_tts.packs.manifest import Pack
 from edge_tts.runtimes.graph_metadata import VERIFIER_FORMAT
 from edge_tts.runtimes.step_layout import StepLayout
@@ -118,13 +119,12 @@ def write_pack(root: Path) -> StandIn:
     convert(root / "peft", root / "tiny.gguf", root / "adapter.gguf")
     write_tokenizer(root / "tokenizer.json")
     write_prm(root / "prm.onnx", root / "tokenizer.json")
-    (root / "table.json").write_text('{"rows": []}')
     parts = Parts(
         root / "tiny.gguf",
         root / "adapter.gguf",
         root / "prm.onnx",
         root / "tokenizer.json",
-        root / "table.json",
         {"pass@1": "7.0 %"},
     )
-    return StandIn(build(parts, root / "built-in" / NAME, "1.0", Sampling(), base), root / "tiny.gguf")
+    made = build(parts, root / "built-in" / NAME, "1.0", Sampling(), base)
+    return StandIn(set_fits(made.folder, None, {"format": 1, "fits": {"equations": {}}}), root / "tiny.gguf")

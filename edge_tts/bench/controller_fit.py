@@ -150,7 +150,9 @@ def givings_up(problems: Sequence[Problem]) -> list[Pacing]:
     allowed = int(LOST * len(right))
     found = []
     for steps in LOOK_AFTER:
-        known = sorted(c.trace.scores[steps - 1] for problem, c in right if len(problem.ends[c.id]) > steps)
+        known = sorted(
+            c.trace.scores[steps - 1] for problem, c in right if problem.ends and len(problem.ends[c.id]) > steps
+        )
         if any(problem.scoring and any(problem.scoring) for problem in problems) and len(known) > allowed:
             pacing = Pacing(look_after=steps, give_up=known[allowed])
             if any(lost(problem, c, pacing) for problem in problems for c in problem.usual):

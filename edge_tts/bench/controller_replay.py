@@ -53,8 +53,9 @@ class Problem:
     """By the ids of two candidates: how many tokens they begin with alike, which are evaluated once."""
     scoring: tuple[float, ...] = ()
     """By the id of a candidate: what scoring it costs, in tokens of the policy; empty: nothing."""
-    ends: tuple[tuple[int, ...], ...] = ()
-    """By the id of a candidate: how many tokens it has after each of its steps; empty where that is not known."""
+    ends: tuple[tuple[tuple[int, float], ...], ...] = ()
+    """By the id of a candidate: how many tokens it has after each of its steps, and the sum of their log-probabilities;
+    empty where that is not known."""
     seen: dict[tuple[bool, tuple[int, ...]], Seen] = field(default_factory=dict, compare=False, repr=False)
     """What is known of samples that were looked at, by whether they weigh their scores, and their ids in order."""
 
@@ -108,13 +109,13 @@ def problem_of(pool: Pool, other: Pool | None = None, verifier_share: float = 0.
     )
 
 
-def _ends(sample: Sample) -> tuple[int, ...]:
-    ends: list[int] = []
-    reached = 0
+def _ends(sample: Sample) -> tuple[tuple[int, float], ...]:
+    ends: list[tuple[int, float]] = []
+    reached, logprob = 0, 0.0
     for part in sample.parts:
-        reached += part.tokens
+        reached, logprob = reached + part.tokens, logprob + part.logprob
         if part.text.strip():
-            ends.append(reached)
+            ends.append((reached, logprob))
     return tuple(ends) if len(ends) == len(sample.steps) == len(sample.scores) else ()
 
 
@@ -141,7 +142,7 @@ def weighed(problem: Problem, other_weight: float) -> Problem:
 
 def lost(problem: Problem, candidate: Candidate, pacing: Pacing) -> bool:
     """Whether a search with ``pacing`` gives the candidate up on its way."""
-    ends, scores = problem.ends[candidate.id], candidate.trace.scores
+    ends, scores = problem.ends[candidate.id] if problem.ends else (), candidate.trace.scores
     return 0 < pacing.look_after < len(ends) and scores[pacing.look_after - 1] < pacing.give_up
 
 
@@ -152,11 +153,11 @@ def without_lost(problem: Problem, pacing: Pacing) -> Problem:
     usual, scoring, kept = [], list(problem.scoring), pacing.look_after
     for candidate in problem.usual:
         if lost(problem, candidate, pacing):
-            trace, length = candidate.trace, problem.ends[candidate.id][kept - 1]
+            trace, (length, logprob) = candidate.trace, problem.ends[candidate.id][kept - 1]
             if scoring:
                 scoring[candidate.id] *= length / len(trace.tokens)
             cut = replace(trace, tokens=trace.tokens[:length], steps=trace.steps[:kept], scores=trace.scores[:kept])
-            candidate = replace(candidate, trace=replace(cut, answer=None))
+            candidate = replace(candidate, trace=replace(cut, answer=None, logprob=logprob))
         usual.append(candidate)
     return replace(problem, usual=tuple(usual), scoring=tuple(scoring), seen={})
 
@@ -212,8 +213,8 @@ class Ran:
     samples: int
     others: int
     tokens: float
-    """Evaluated by the policy: prompts and new text; what samples begin with alike counts once. Scoring them adds what
-    costs as much."""
+    """Evaluated by the policy: prompts and new text; what samples begin with alike counts once. Scoring them adds the
+    tokens that cost as much."""
 
 
 def drawn(problem: Problem, controller: Controller) -> list[Candidate]:
@@ -226,7 +227,8 @@ def run(problem: Problem, controller: Controller) -> Ran:
     pool, sure = _carried_out(problem, controller)
     found = look(problem, pool, controller.scores)
     others = sum(candidate.way for candidate in pool)
-    known = (problem.id, found.answer in problem.right, found.answer is not None, sure[-1], sure[0])
+    first, last = (sure[0], sure[-1]) if sure else (0.0, 0.0)
+    known = (problem.id, found.answer in problem.right, found.answer is not None, last, first)
     return Ran(*known, len(pool) - others, others, found.tokens)
 
 

@@ -52,7 +52,7 @@ def pool_records(folder: Path, config: Mapping[str, Any], problems: Mapping[str,
     patient = Limits(seconds=MOST_SECONDS)  # the same outcome on a busy machine
     with closing(Interpreter(patient)) as interpreter:
         replay, format = _replay(config, interpreter), _format(config)
-        names = (*VOTES, *(SCORED if replay.programs else ()), AUTO)
+        names = (*VOTES, *(SCORED if replay.programs and format == "program" else ()), AUTO)
         for pool in read_pools(stored(folder / SAMPLES), lambda _, seed: 0 <= seed < seeds):
             if pool.id not in problems:
                 raise InputError(f"--data lacks problem {pool.id} of the study; give the file that it was made with")

@@ -126,7 +126,7 @@ def config(solver: Solver, data: DataSet, problems: int, grid: Grid) -> dict[str
     pack = solver.pack
     return {
         "pack": pack.title,
-        "reasoning_format": pack.format if grid.format == "auto" else grid.format,
+        "reasoning_format": pack.reasoning if grid.format == "auto" else grid.format,
         "pack_files": {name: entry.sha256 for name, entry in sorted(pack.files.items())},
         "policy_parameters": solver.policy.info.parameters,
         "verifier_parameters": solver.verifier.info.parameters if solver.verifier else None,

@@ -79,8 +79,9 @@ def _saves(model: _Model) -> str:
     vote that is as good."""
     cells = model.study.cells
     votes = [cell for cell in cells if cell[0] in _VOTES and cell[1] > 1]
-    adaptive = [max(c for c in cells if c[0] == name) for name in _ADAPTIVE if any(c[0] == name for c in cells)]
-    if not votes or not adaptive or adaptive[0][1] == 1:
+    wide = [cell for cell in cells if cell[1] > 1]
+    adaptive = [max(c for c in wide if c[0] == name) for name in _ADAPTIVE if any(c[0] == name for c in wide)]
+    if not votes or not adaptive:
         return ""
     strategy, budget = adaptive[0]
     own = cells[(strategy, budget)]

@@ -1,4 +1,4 @@
-"""``edge-reason bench``: measure strategies on problems, fit a strategy table, report."""
+"""``edge-reason bench``: measure strategies on problems, fit what ``auto`` does, report."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Leave out unusable li
 
 @click.group()
 def command() -> None:
-    """Benchmarks: run a study, fit a strategy table to it, write a report."""
+    """Benchmarks: run a study, fit what `auto` does to it, write a report."""
 
 
 for _other in (controller_command, escalation_command, plot_command):
@@ -249,13 +249,15 @@ def _controller_of(study: Path) -> dict[str, Any] | None:
     from edge_tts.bench.records import read_config
 
     try:
+        format = read_config(study).get("reasoning_format")
+        if format is None:
+            raise InputError(f"{study}/study.json does not say in which format it was asked; draw the study again")
         problems = controller_replay.read(study)
         found = controller_fit.fit(problems, max(len(problem.usual) for problem in problems), None)
     except InputError as error:
-        click.echo(f"note: no fit of the controller: {error}", err=True)
+        click.echo(f"note: the pack gets no fit of the controller: {error}", err=True)
         return None
-    config = read_config(study)
-    return controller_fit.to_json({config["reasoning_format"]: found}, origin(config))
+    return controller_fit.to_json({format: found}, origin(read_config(study)))
 
 
 @command.command("report")

@@ -189,6 +189,7 @@ def _description(pack: Pack) -> dict[str, Any]:
         value = getattr(pack, part)
         described[part] = dataclasses.asdict(value) if value else None
     described["table"] = pack.table is not None
+    described["controller"] = pack.controller is not None
     described["base"] = dataclasses.asdict(pack.recipe.base) if pack.recipe else None
     if manifest.VERIFIER_ACCOUNT in pack.files and is_assembled(pack):
         account = manifest.read_json(pack.folder / manifest.VERIFIER_ACCOUNT)
@@ -208,7 +209,8 @@ def _readable(described: Mapping[str, Any]) -> dict[str, list[str]]:
         "verifier": [f"{_network(verifier)}, up to {verifier['max_tokens']} tokens" if verifier else "none"],
         "sampling": [drawn + (f", the {sampling['top_k']} likeliest tokens" if sampling["top_k"] else "")],
         **_asked(described),
-        "strategy": ["a table chooses by difficulty" if described["table"] else "no table; a vote"],
+        "strategy": ["a table chooses by difficulty" if described["table"] else "a vote"],
+        "confidence": ["fitted" if described["controller"] else "by the votes"],
     }
     if base:
         parts["made from"] = [f"{base['file']} ({_megabytes(base['bytes'])})", base["url"]]

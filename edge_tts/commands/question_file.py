@@ -154,12 +154,13 @@ def _summarise(tally: Tally, others: int, failures: Sequence[str], out: Path, er
 
     parts = [f"{tally.answered} answered", _score(tally)]
     parts += [f"{tally.unanswered} without an answer"] if tally.unanswered else []
-    parts += [f"{tally.unsure} not sure"] if tally.unsure else []
+    included = " (those without an answer included)" if tally.unanswered else ""
+    parts += [f"{tally.unsure} not sure{included}"] if tally.unsure else []
     parts += [f"{tally.failed} failed"] if tally.failed else []
     said = [f"{', '.join(filter(None, parts))}; results are in {out}"]
     if tally.handed_over:
         price = f", price {money(tally.price)}" if tally.price else ""
-        said.append(f"a larger model was asked too: {tally.handed_over} of these{price}")
+        said.append(f"a larger model was also asked {tally.handed_over} of these questions{price}")
     said += [f"  {failure}" for failure in failures[:SHOWN]]
     said += [f"  and {len(failures) - SHOWN} more, each in the file"] if len(failures) > SHOWN else []
     said += [f"rows of other questions that {out} had and keeps: {others}"] if others else []

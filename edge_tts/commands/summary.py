@@ -20,7 +20,7 @@ def print_answer(
 ) -> None:
     """The solution and its answer; where the confidence is below ``least`` in [0, 1], the answers and their votes.
 
-    Without an answer: the longest of the ``attempts``, and by what they ended where that was an error.
+    Without an answer: the longest of the ``attempts``, and why those that did ended on the way.
     """
     if result.answer is None:
         if result.partial:
@@ -28,8 +28,8 @@ def print_answer(
         longest = "; above is the longest" if result.partial else ""
         errors.print(f"no answer: no sample reached one{longest}", style="yellow")
         if failed := [attempt.error for attempt in attempts if attempt.error]:
-            ended = f"{len(failed)} of {len(attempts)} samples ended by an error"
-            errors.print(f"{ended}, the last by {one_line(failed[-1])}", style="yellow", soft_wrap=True)
+            ended = f"{len(failed)} of {len(attempts)} samples ended on the way"
+            errors.print(f"{ended}; the last: {one_line(failed[-1])}", style="yellow", soft_wrap=True)
     elif result.confidence < least:
         print_unsure(out, errors, result, least)
     else:

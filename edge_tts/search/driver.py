@@ -140,9 +140,10 @@ class Driver:
         yield from self._announce(strategy)
         choice = self._choice(strategy)
         reason = end.reason or self.ledger.exhausted() or ("budget: generations" if self.ledger.clipped else "complete")
-        kept = (self._candidates[candidate.id].trace for candidate in end.candidates)
+        kept = tuple(self._candidates[candidate.id].trace for candidate in end.candidates)
+        voted = kept if choice.among is None else tuple(self._candidates[id].trace for id in choice.among)
         sure = self._confidence(choice)
-        return Outcome(choice.best, tuple(kept), reason, choice.support, self.dropped_scores, sure)
+        return Outcome(choice.best, kept, reason, choice.support, self.dropped_scores, sure, voted)
 
     # --- prompts ---------------------------------------------------------------------------------
 
@@ -199,15 +200,14 @@ class Driver:
         return [self._candidates[id] for id in ids]
 
     def _give_up(self, ids: Sequence[int], below: float) -> Iterator[Event]:
-        """End those of ``ids`` that can grow on and score less."""
+        """End those of ``ids`` that can grow on and whose last step scores less."""
         for candidate in (self._candidates[id] for id in ids):
             trace = candidate.trace
-            if candidate.can_grow and trace.steps and _is_scored(trace):
-                score = aggregate(trace.scores, self.task.aggregate)
-                if score < below:
-                    trace = replace(trace, finished=True, error=f"given up: the verifier scores it {score:.3f}")
-                    self._candidates[candidate.id] = replace(candidate, trace=trace, room=0)
-                    yield StepTaken(candidate.name, "", True, trace.steps, (), trace.error, trace.doubts)
+            if candidate.can_grow and trace.steps and _is_scored(trace) and trace.scores[-1] < below:
+                why = f"given up: the verifier scores it {trace.scores[-1]:.3f}"
+                trace = replace(trace, finished=True, error=why)
+                self._candidates[candidate.id] = replace(candidate, trace=trace, room=0)
+                yield StepTaken(candidate.name, "", True, trace.steps, (), trace.error, trace.doubts)
 
     def _begin(self, start: Start) -> int:
         if start.parent is not None:

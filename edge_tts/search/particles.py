@@ -44,6 +44,9 @@ class Particles:
             drawn = resample(alive, [aggregate(p.trace.scores, self.aggregate) for p in alive], len(particles), round)
             finished = [particle for particle in drawn if particle.trace.finished]
             growing = [particle for particle in drawn if not particle.trace.finished]
+            if not growing:
+                self._particles = [particle.id for particle in (*kept, *finished)]
+                break
             starts = tuple(Start(name, particle) for name, particle in enumerate(growing))
             grown = yield Wave(starts, steps=1, generations=0, score="grown")
             if not grown:

@@ -68,7 +68,7 @@ class Wave:
     """What the verifier scores when the wave has grown: nothing, the candidates that have an answer, those that grew
     and either finished or can grow on, or all."""
     give_up: float = 0.0
-    """Candidates that are not finished and score below this when the wave has grown end there."""
+    """Candidates that are not finished and whose last step scores below this when the wave has grown end there."""
     reserve: int = 0
     """How many candidates will be scored at the end of the search, for which the policy leaves time."""
 

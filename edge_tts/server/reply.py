@@ -219,8 +219,8 @@ def usage(results: Sequence[Result]) -> dict[str, int]:
 def account(result: Result) -> dict[str, Any]:
     """How the answer was found and what it cost: the result without its steps, which are the content.
 
-    ``words``, ``level``, ``stopped`` and ``escalated`` say the confidence, the stop reason and that a larger model was
-    asked for people.
+    For people, ``words``, ``level``, ``stopped`` and ``escalated`` say the confidence, the stop reason, and that a
+    larger model was asked.
     """
     found = {name: value for name, value in result.to_dict().items() if name != "steps"}
     words = _words(result.confidence) if result.finished else {}

@@ -39,7 +39,7 @@ from edge_tts.packs.manifest import Recipe
 from edge_tts.packs.merge_adapter import merge
 
 TABLE_PROBLEMS = 150
-"""Validation problems kept for the strategy table; rounds and the PRM are validated on others."""
+"""Validation problems kept for what `auto` does with the pack; rounds and the PRM are validated on others."""
 SHARES = {"sft": 0.4, "quantised": 0.12, "round": 0.14, "prm": 0.2}
 """Shares of the training minutes; ``round`` counts for each of two rounds, and further rounds come on top."""
 STAGE = re.compile(
@@ -132,7 +132,7 @@ def _packed(settings: Settings, policy: Path) -> Iterator[Stage]:
     yield _stage(settings, "pack", "train.assemble_pack", *parts, *figures)
     yield Stage("table-problems", lambda: _table_problems(settings, problems))
     bench = ["bench", "run", "--data", problems, "--pack", pack, "--strategies", "majority,weighted,best-of-n,beam"]
-    budgets = ["--budgets", "4,8,16", "--search-budgets", "16", "--out", study]
+    budgets = ["--budgets", "4,8,16", "--search-budgets", "4,8", "--out", study]
     yield Stage(
         "study", lambda: run_command(settings.out, "study", [sys.executable, "-P", "-m", "edge_tts", *bench, *budgets])
     )
@@ -200,8 +200,8 @@ def _table_problems(settings: Settings, target: Path) -> None:
     random.Random(0).shuffle(held_out)
     if settings.validation + TABLE_PROBLEMS > len(held_out):
         raise InputError(
-            f"{settings.validation} validation problems leave fewer than {TABLE_PROBLEMS} of {len(held_out)} for the "
-            "strategy table; lower --validation"
+            f"{settings.validation} validation problems leave fewer than {TABLE_PROBLEMS} of {len(held_out)} for what "
+            "`auto` is fitted on; lower --validation"
         )
     rows = [{"id": p.id, "question": p.question, "answer": p.answer} for p in held_out[-TABLE_PROBLEMS:]]
     target.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

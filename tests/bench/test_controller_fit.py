@@ -177,6 +177,7 @@ def test_samples_that_a_prm_tells_early_are_given_up(tmp_path: Path, monkeypatch
             given_up = before.trace.scores[0] < 0.5
             assert after.trace.answer == (None if given_up else before.trace.answer)
             assert len(after.trace.tokens) == (20 if given_up else len(before.trace.tokens))
+            assert after.trace.logprob == (-2.0 if given_up else -4.0)
         both = [controller_replay.look(problem, problem.usual, True).tokens for problem in (whole, short)]
         assert both[1] <= both[0]
     fit, evidence = controller_fit.fit(problems, 16, None)
@@ -232,7 +233,7 @@ def test_a_pack_gets_what_is_fitted_on_a_study(tmp_path: Path, monkeypatch: pyte
     assert json.loads(done.stdout)["controller"] == found.controller["fits"]
     assert (found.table is None) == (not json.loads(done.stdout)["table"])
     found, done = fitted(10)
-    assert "note: no fit of the controller: a fit of the controller needs 20 problems" in done.stderr
+    assert "note: the pack gets no fit of the controller: a fit of the controller needs 20 problems" in done.stderr
     assert (found.controller, found.table is None) == (None, False)
     assert pack_problems(find_pack(str(folder))) == []
 

@@ -103,7 +103,7 @@ def test_without_an_answer_it_says_by_what_samples_ended() -> None:
     attempts = (Attempt(1, error="line 2: name 'x' is not defined"), Attempt(2), Attempt(3, error="line 1: 1 / 0\x1b"))
     print_answer(console(), errors, result(answer=None, confidence=0.0), attempts=attempts)
     assert said(errors).splitlines()[1] == (
-        "2 of 3 samples ended by an error, the last by line 1: 1 / 0\N{REPLACEMENT CHARACTER}"
+        "2 of 3 samples ended on the way; the last: line 1: 1 / 0\N{REPLACEMENT CHARACTER}"
     )
 
 

@@ -193,7 +193,7 @@ def test_a_file_hands_over_and_says_what_it_took(pack: Pack, tmp_path: Path) -> 
         said = CliRunner().invoke(group, ["solve", "--escalate", to, *PRICED, *files, *asking])
     assert said.exit_code == NOT_SURE, said.output
     assert "2 not sure" in said.stderr
-    assert "a larger model was asked too: 2 of these, price 0.000015" in said.stderr
+    assert "a larger model was also asked 2 of these questions, price 0.000015" in said.stderr
     answered_, failed = (json.loads(line) for line in out.read_text("utf-8").splitlines())
     assert (answered_["answer"], answered_["correct"], answered_["escalation"]["kept"]) == ("24", True, True)
     assert not failed["escalation"]["kept"]

@@ -1,4 +1,4 @@
-"""The whole training pipeline, from a base model and problems to a pack, as far as the strategy table."""
+"""The whole training pipeline, from a base model and problems to a pack, as far as what `auto` is fitted on."""
 
 from __future__ import annotations
 

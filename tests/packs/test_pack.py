@@ -55,7 +55,7 @@ def test_manifest_round_trip(made: standin.StandIn) -> None:
     found = manifest.read(made.pack.folder)
     assert found == made.pack
     assert found.policy_path.name == "policy.gguf"
-    assert found.table == {"rows": []}
+    assert found.controller == {"format": 1, "fits": {"equations": {}}}
 
 
 def test_find_describes_a_pack_that_is_not_assembled(tiny: pack.Pack, tmp_path: Path) -> None:
@@ -113,14 +113,14 @@ def test_another_version_is_assembled_anew(tiny: pack.Pack) -> None:
     assert entries(first.folder.parent) == {standin.NAME}
 
 
-@pytest.mark.parametrize("name", ["policy.gguf", "prm.onnx", "tokenizer.json", "table.json"])
+@pytest.mark.parametrize("name", ["policy.gguf", "prm.onnx", "tokenizer.json", "controller.json"])
 def test_a_damaged_file_is_named(tiny: pack.Pack, name: str) -> None:
     path = pack.prepare_pack(tiny).folder / name
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], whole[:-3] + bytes([whole[-3] ^ 4]) + whole[-2:], b""):
         path.write_bytes(damaged)
         assert any(str(path) in problem for problem in pack.pack_problems(tiny))
-        if name != "table.json":  # a table is part of what the manifests compare: it is assembled anew
+        if name != "controller.json":  # a fit is part of what the manifests compare: it is assembled anew
             with pytest.raises(PackError, match=rf"{name} .*delete the folder .*{standin.NAME}"):
                 pack.prepare_pack(tiny)
     path.unlink()
