@@ -58,3 +58,12 @@ def test_a_trace_that_was_drawn_several_times_counts_as_often() -> None:
     assert outcome.best.answer == "7"
     assert outcome.support == pytest.approx(1.5 / 2.4)
     assert outcome.confidence == pytest.approx(3 / 5)  # of four samples three agree
+    assert sorted(trace.answer or "" for trace in outcome.voted) == ["7", "7", "7", "8"]
+
+
+def test_copies_count_where_only_finished_traces_were_drawn() -> None:
+    policy = ScriptedPolicy(in_turn("#### 7", "#### 8", "bad\n-"))
+    verifier = ScriptedVerifier(last_step({"#### 7": 0.9, "#### 8": 0.4, "bad": 0.0}))
+    _, outcome = drain(context(policy, verifier).run(Particles(3)))
+    assert sorted(trace.answer or "" for trace in outcome.voted) == ["7", "7", "8"]
+    assert outcome.support == pytest.approx(1.8 / 2.2)
