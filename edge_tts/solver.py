@@ -317,9 +317,9 @@ class Solver:
         return Task(text, asked, sampling, call.aggregate, call.seed, others, calibration)
 
     def _controller(self, call: Call, task: Task, generations: int) -> Controller:
-        pacing = self.fits.get(task.asked.name, Fit()).pacing
-        scores = task.calibration.weighs(self.verifier_of(task.asked.name) is not None)
-        return Controller(generations, task.calibration, pacing, call.aggregate, scores, len(task.ways))
+        scored = self.verifier_of(task.asked.name) is not None
+        fit = self.fits.get(task.asked.name, Fit())
+        return fit.controller(generations, scored, call.aggregate, len(task.ways))
 
     def _other_ways(self, call: Call, messages: Sequence[Message], usual: FormatName, fit: Fit) -> tuple[Way, ...]:
         """The format that an unsure question is also asked in, where the caller leaves formats to the solver."""

@@ -146,14 +146,16 @@ def givings_up(problems: Sequence[Problem]) -> list[Pacing]:
 
     None where no verifier scored samples while it read their steps, or where no sample would be given up.
     """
-    right = [(problem, c) for problem in problems for c in problem.usual if c.trace.vote in problem.right]
+    if not any(any(problem.scoring) for problem in problems):
+        return []
+    right = [
+        (problem.ends[c.id], c.trace) for problem in problems for c in problem.usual if c.trace.vote in problem.right
+    ]
     allowed = int(LOST * len(right))
     found = []
     for steps in LOOK_AFTER:
-        known = sorted(
-            c.trace.scores[steps - 1] for problem, c in right if problem.ends and len(problem.ends[c.id]) > steps
-        )
-        if any(problem.scoring and any(problem.scoring) for problem in problems) and len(known) > allowed:
+        known = sorted(trace.scores[steps - 1] for ends, trace in right if len(ends) > steps)
+        if len(known) > allowed:
             pacing = Pacing(look_after=steps, give_up=known[allowed])
             if any(lost(problem, c, pacing) for problem in problems for c in problem.usual):
                 found.append(pacing)

@@ -33,7 +33,7 @@ from edge_tts.events import Event, Outcome
 from edge_tts.reasoning.formats import Asked, FormatName
 from edge_tts.runtimes.common_prefix import common_prefix
 from edge_tts.search.call import AUTO, Call, Format
-from edge_tts.search.controller import Controller
+from edge_tts.search.confidence import Calibration
 from edge_tts.search.difficulty import Auto
 from edge_tts.search.driver import Driver, Task, derived_seed
 from edge_tts.search.fit import Fit
@@ -76,8 +76,9 @@ class Replay:
         if strategy.kind not in SAMPLING_KINDS or strategy.n > size or (strategy.kind == "greedy" and not pool.greedy):
             raise InputError(f"a pool of {size} samples cannot serve {strategy}; draw a larger one or run it by itself")
         asked = self.ask(question, format)
-        scored = strategy.uses_verifier if self.prm else self._verifier(pool, asked.name) is not None
-        return self._searched(question, pool, strategy.proposer(), strategy.generations, asked, scored)
+        scored = self._scores(asked.name) and (self.prm is None or strategy.uses_verifier)
+        calibration = self._fit(asked).calibration.where(scored)
+        return self._searched(question, pool, strategy.proposer(), strategy.generations, asked, calibration)
 
     def auto(self, question: str, pool: Pool, most: int, format: Format = "auto") -> tuple[Outcome, Usage]:
         """The same for ``auto`` with at most ``most`` samples, where the controller decides and asks in one format.
@@ -87,21 +88,26 @@ class Replay:
         if most > len(pool.samples):
             raise InputError(f"a pool of {len(pool.samples)} samples cannot serve auto at {most}; draw a larger one")
         asked = self.ask(question, format)
-        fit = self.fits.get(asked.name, Fit())
-        scored = self._verifier(pool, asked.name) is not None
-        calibration = fit.calibration.where(scored)
-        auto = Auto(None, Controller(most, calibration, fit.pacing, scores=calibration.weighs(scored)))
-        return self._searched(question, pool, auto, most, asked, scored)
+        controller = self._fit(asked).controller(most, self._scores(asked.name))
+        return self._searched(question, pool, Auto(None, controller), most, asked, controller.calibration)
+
+    def _fit(self, asked: Asked) -> Fit:
+        return self.fits.get(asked.name, Fit())
 
     def _searched(
-        self, question: str, pool: Pool, proposer: Proposer, generations: int, asked: Asked, scored: bool
+        self,
+        question: str,
+        pool: Pool,
+        proposer: Proposer,
+        generations: int,
+        asked: Asked,
+        calibration: Calibration,
     ) -> tuple[Outcome, Usage]:
         ledger = Ledger(self.policy, self.prm, Budget(generations=generations))
         sampled = Call(asked.name, AUTO, Budget()).sampled(self.sampling, asked.name)
-        fit = self.fits.get(asked.name, Fit())
         seed = problem_seed(pool.seed, pool.id)
         driver = Driver(
-            Task(question, _Drawn(pool, asked), sampled, seed=seed, calibration=fit.calibration.where(scored)),
+            Task(question, _Drawn(pool, asked), sampled, seed=seed, calibration=calibration),
             _PoolPolicy(pool, self.policy, self.width),
             self._verifier(pool, asked.name),
             ledger,
@@ -113,7 +119,11 @@ class Replay:
     def _verifier(self, pool: Pool, format: FormatName) -> Verifier | None:
         if self.prm:
             return _PoolVerifier(pool, self.prm)
-        return self.programs if format == "program" else None
+        return self.programs if self._scores(format) else None
+
+    def _scores(self, format: FormatName) -> bool:
+        """Whether a verifier reads traces in ``format``."""
+        return self.prm is not None or (self.programs is not None and format == "program")
 
 
 def _asked(solver: Solver, question: str, format: Format) -> Asked:

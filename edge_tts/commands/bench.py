@@ -249,15 +249,15 @@ def _controller_of(study: Path) -> dict[str, Any] | None:
     from edge_tts.bench.records import read_config
 
     try:
-        format = read_config(study).get("reasoning_format")
-        if format is None:
+        config = read_config(study)
+        if "reasoning_format" not in config:
             raise InputError(f"{study}/study.json does not say in which format it was asked; draw the study again")
         problems = controller_replay.read(study)
         found = controller_fit.fit(problems, max(len(problem.usual) for problem in problems), None)
     except InputError as error:
         click.echo(f"note: the pack gets no fit of the controller: {error}", err=True)
         return None
-    return controller_fit.to_json({format: found}, origin(read_config(study)))
+    return controller_fit.to_json({config["reasoning_format"]: found}, origin(config))
 
 
 @command.command("report")

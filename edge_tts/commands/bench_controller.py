@@ -167,7 +167,6 @@ def _side(study: Path, fit: Path | None, data: str | None, most: int) -> Side:
     from edge_tts.bench.escalation_study import Side
     from edge_tts.bench.records import read_config
     from edge_tts.packs.bare_model import FITS
-    from edge_tts.search.controller import Controller
     from edge_tts.search.fit import Fit
 
     config = read_config(study)
@@ -179,8 +178,7 @@ def _side(study: Path, fit: Path | None, data: str | None, most: int) -> Side:
         raise InputError(f"{study}/study.json does not say how many parameters its model has; draw the study again")
     problems = _problems(study, None, data, held_out=False)
     _require_scores(found, problems)
-    scores = found.calibration.weighs(are_scored(problems))
-    return Side(problems, Controller(most, found.calibration, found.pacing, scores=scores), parameters)
+    return Side(problems, found.controller(most, are_scored(problems)), parameters)
 
 
 def _fit_in(file: Path, format: FormatName, study: Path) -> Fit:

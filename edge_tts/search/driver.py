@@ -84,6 +84,15 @@ class Task:
         return (Way(self.asked, self.sampling), *self.others)
 
 
+def fitting_prompt(asked: Asked, policy: Policy, attempts: Sequence[Trace], room: int) -> tuple[int, ...]:
+    """Tokens of the prompt with ``attempts`` shown in it; drops the oldest where ``room`` tokens do not fit behind."""
+    tokens = asked.prompt(policy, attempts)
+    while attempts and len(tokens) + room > policy.info.context_length:
+        attempts = attempts[1:]
+        tokens = asked.prompt(policy, attempts)
+    return tokens
+
+
 class Driver:
     """Runs one search. A driver is used once."""
 
@@ -153,15 +162,9 @@ class Driver:
         return self._roots[way]
 
     def _tokenised(self, attempts: Sequence[Trace], way: int) -> tuple[int, ...]:
-        """Tokens of the prompt with ``attempts`` shown in it.
-
-        Drops the oldest attempts where a whole new one would not fit behind them.
-        """
-        length, asked = self._policy.info.context_length, self.task.ways[way].asked
-        tokens = asked.prompt(self._policy, attempts)
-        while attempts and len(tokens) + self.task.ways[way].sampling.max_tokens > length:
-            attempts = attempts[1:]
-            tokens = asked.prompt(self._policy, attempts)
+        """Tokens of the prompt with ``attempts`` shown in it, as far as a whole new one fits behind them."""
+        length, asked = self._policy.info.context_length, self.task.ways[way]
+        tokens = fitting_prompt(asked.asked, self._policy, attempts, asked.sampling.max_tokens)
         if len(tokens) >= length:
             raise InputError(
                 f"the question takes {len(tokens)} tokens and the policy's context is {length}; shorten the question "
@@ -206,7 +209,7 @@ class Driver:
             if candidate.can_grow and trace.steps and _is_scored(trace) and trace.scores[-1] < below:
                 why = f"given up: the verifier scores it {trace.scores[-1]:.3f}"
                 trace = replace(trace, finished=True, error=why)
-                self._candidates[candidate.id] = replace(candidate, trace=trace, room=0)
+                self._candidates[candidate.id] = replace(candidate, trace=trace)
                 yield StepTaken(candidate.name, "", True, trace.steps, (), trace.error, trace.doubts)
 
     def _begin(self, start: Start) -> int:

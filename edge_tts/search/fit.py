@@ -13,7 +13,8 @@ from edge_tts.errors import InputError, PackError
 from edge_tts.files.typed import typed
 from edge_tts.reasoning.formats import FormatName
 from edge_tts.search.confidence import Calibration
-from edge_tts.search.controller import Pacing
+from edge_tts.search.controller import Controller, Pacing
+from edge_tts.search.selection import Aggregate
 
 FORMAT = 1
 
@@ -32,6 +33,11 @@ class Fit:
     def __post_init__(self) -> None:
         if not self.other_weight > 0:
             raise InputError(f"other_weight must be above 0; got {self.other_weight:g}")
+
+    def controller(self, n: int, scored: bool, how: Aggregate = "last", ways: int = 1) -> Controller:
+        """A controller of at most ``n`` samples; ``scored``: whether a verifier reads them."""
+        calibration = self.calibration.where(scored)
+        return Controller(n, calibration, self.pacing, how, calibration.weighs(scored), ways)
 
 
 @dataclass(frozen=True)

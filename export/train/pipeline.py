@@ -38,6 +38,7 @@ from edge_tts.export.train.stages import Stage, recipe, run_command, run_recipe,
 from edge_tts.packs.manifest import Recipe
 from edge_tts.packs.merge_adapter import merge
 
+CLI = (sys.executable, "-P", "-m", "edge_tts")
 TABLE_PROBLEMS = 150
 """Validation problems kept for what `auto` does with the pack; rounds and the PRM are validated on others."""
 SHARES = {"sft": 0.4, "quantised": 0.12, "round": 0.14, "prm": 0.2}
@@ -115,7 +116,7 @@ def stages(settings: Settings) -> Iterator[Stage]:
     held = ["--data", out / "labelled.jsonl", "--validation", best / "validation.jsonl"]
     held += ["--base", best / "policy.gguf", "--out", out / "prm", "--minutes", minutes * SHARES["prm"]]
     yield _stage(settings, "prm", "train.train_prm", *held)
-    export = [sys.executable, "-P", "-m", "edge_tts", "export", "prm", out / "prm", "--out", out / "verifier"]
+    export = [*CLI, "export", "prm", out / "prm", "--out", out / "verifier"]
     yield Stage("prm-export", lambda: run_command(settings.out, "prm-export", export))
     yield from _packed(settings, best)
 
@@ -133,11 +134,9 @@ def _packed(settings: Settings, policy: Path) -> Iterator[Stage]:
     yield Stage("table-problems", lambda: _table_problems(settings, problems))
     bench = ["bench", "run", "--data", problems, "--pack", pack, "--strategies", "majority,weighted,best-of-n,beam"]
     budgets = ["--budgets", "4,8,16", "--search-budgets", "4,8", "--out", study]
-    yield Stage(
-        "study", lambda: run_command(settings.out, "study", [sys.executable, "-P", "-m", "edge_tts", *bench, *budgets])
-    )
+    yield Stage("study", lambda: run_command(settings.out, "study", [*CLI, *bench, *budgets]))
     fit = ["bench", "fit", study, "--pack", pack]
-    yield Stage("table", lambda: run_command(settings.out, "table", [sys.executable, "-P", "-m", "edge_tts", *fit]))
+    yield Stage("table", lambda: run_command(settings.out, "table", [*CLI, *fit]))
 
 
 def _converted(settings: Settings, folder: Path) -> Stage:

@@ -46,7 +46,7 @@ from edge_tts.reasoning.messages import Message
 from edge_tts.reasoning.program_format import AskedProgram
 from edge_tts.reasoning.prompts import ATTEMPTS_IN_CONTEXT, CalculatorFormat, PromptFormat
 from edge_tts.runtimes.config import EngineConfig
-from edge_tts.search.driver import derived_seed
+from edge_tts.search.driver import derived_seed, fitting_prompt
 
 PROBLEMS_PER_CALL = 16
 
@@ -85,14 +85,14 @@ def sample_programs(
 
     With ``earlier``, revisions: each follows wrong programs of its problem.
     """
-    rng = random.Random(seed)
+    rng, room = random.Random(seed), sampling.max_tokens
     chat = policy.chat_model
     template = ChatTemplate(chat.template, chat.bos, chat.eos, chat.adds_bos)
     with Interpreter() as interpreter:
         asked = [AskedProgram.of(template, (Message("user", problem.question),), interpreter) for problem in problems]
         wrong = [earlier.wrong[problem.id] if earlier else () for problem in problems]
         prompts = [
-            _prompt(policy, one, programs.attempts(known, rng), sampling.max_tokens)
+            fitting_prompt(one, policy, [one.run_again(each) for each in programs.attempts(known, rng)], room)
             for one, known in zip(asked, wrong, strict=True)
             for _ in range(samples)
         ]
@@ -103,16 +103,6 @@ def sample_programs(
             if not traces[at].finished:
                 traces[at] = asked[at // samples].extended(traces[at], event)
     return [traces[i : i + samples] for i in range(0, len(traces), samples)]
-
-
-def _prompt(policy: Policy, asked: AskedProgram, wrong: Sequence[str], room: int) -> tuple[int, ...]:
-    """The prompt with the ``wrong`` programs; the first of them go where the context has no ``room`` tokens left."""
-    shown = [asked.run_again(program) for program in wrong]
-    tokens = asked.prompt(policy, shown)
-    while shown and len(tokens) + room > policy.info.context_length:
-        shown = shown[1:]
-        tokens = asked.prompt(policy, shown)
-    return tokens
 
 
 def label(problem: Problem, traces: Iterable[Trace], failed: bool = False) -> list[dict[str, Any]]:
